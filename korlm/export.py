@@ -30,8 +30,9 @@ def main(settings: ExportSettings) -> None:
     folder = Path(settings.output) if settings.output else run.folder / "export"
     formats = settings.formats or formats_of(run)
     ids = _valid(run, settings) if isinstance(run, TrainedRun) else None
-    figures = export_run(run, folder, formats, ids, settings.threads)
-    if "step.onnx" in figures["models"]:
+    tokens = Path(settings.recognizer_tokens) if settings.recognizer_tokens else None
+    figures = export_run(run, folder, formats, ids, settings.threads, tokens, settings.license)
+    if any(name.endswith(".onnx") for name in figures["models"]):
         text = f"{figures['num_tokens']:,} tokens of valid" if ids is not None else "random tokens"
         logger.info("on %s, threads: %s", text, settings.threads or "all")
     logger.info("%s", export_table(figures))

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config import RescoreSettings
+from korlm.config import RescoreContext, RescoreSettings
 from korlm.sweeps.command import stage
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def main(settings: RescoreSettings) -> None:
     from korlm.rescoring.formats.writer import check_output, open_writer
     from korlm.rescoring.lm_scorer import LMScorer
     from korlm.rescoring.pipeline import rescore_lists
+    from korlm.rescoring.recordings import RecordingNames
     from korlm.rescoring.rescore import ScoreWeights
     from korlm.runs.device import inference_device
     from korlm.utils.torch_backend import tf32
@@ -34,6 +35,9 @@ def main(settings: RescoreSettings) -> None:
     lists = open_lists(path, options)
     utterances, num_hyps = lists.size()
     references = _references(settings, utterances)
+    names = None
+    if settings.context is RescoreContext.recording:
+        names = RecordingNames(settings.recording_pattern, settings.recording_field)
     runs = _runs(settings)
     linear = _is_linear(settings, runs)
     weights = ScoreWeights(
@@ -59,6 +63,7 @@ def main(settings: RescoreSettings) -> None:
             *(lists, scorer, output, weights, references, num_hyps),
             tune_metric=settings.tune_metric if settings.tune is not None else None,
             batch_size=settings.batch_size,
+            recordings=names,
         )
 
 

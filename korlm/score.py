@@ -37,7 +37,8 @@ def main(settings: ScoreSettings) -> None:
 
 def _score(settings: ScoreSettings) -> None:
     from korlm.corpus.sources import find_inputs
-    from korlm.evaluation.surprisal.files import score_files
+    from korlm.evaluation.surprisal.files import find_kept, score_files
+    from korlm.evaluation.surprisal.frequencies import train_counts
     from korlm.evaluation.surprisal.scorer import SurprisalScorer
     from korlm.evaluation.surprisal.tables import schema_of
     from korlm.runs.device import inference_device
@@ -45,13 +46,13 @@ def _score(settings: ScoreSettings) -> None:
     from korlm.utils.io.table_files import TableWriter
     from korlm.utils.torch_backend import tf32
 
-    sources = find_inputs(settings.inputs, "input")
+    inputs, kept = find_kept(settings.corpus, find_inputs(settings.inputs, "input"))
     run = load_run(Path(settings.run))
     device = inference_device(settings)
     with contextlib.ExitStack() as stack:
         writers = []
         for key, (target, unit) in settings.tables().items():
-            writer = TableWriter(target, schema_of(unit, settings.entropy), key)
+            writer = TableWriter(target, schema_of(unit, settings.entropy, kept), key)
             writers.append((unit, stack.enter_context(writer)))
         # Tables of sentences have no entropy.
         entropy = settings.entropy and any(unit is not ScoreUnit.sentence for unit, _ in writers)
@@ -62,9 +63,15 @@ def _score(settings: ScoreSettings) -> None:
             entropy,
             settings.batch_tokens,
         )
+        counts = train_counts(run, any(unit is ScoreUnit.eojeol for unit, _ in writers))
+        plot = None
+        if settings.plot is not None:
+            from korlm.evaluation.surprisal.plot import SentencePlot
+
+            plot = SentencePlot(Path(settings.plot), settings.unit)
         encoder = stack.enter_context(run.reader())
         stack.enter_context(tf32(False))
-        summary = score_files(sources, settings.corpus, encoder, scorer, writers)
+        summary = score_files(inputs, kept, encoder, scorer, counts, writers, plot)
     logger.info("%s", summary)
 
 

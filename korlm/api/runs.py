@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,14 @@ import torch
 from korlm.api.evaluation import evaluate_as_trained, evaluate_language_models, evaluate_tasks
 from korlm.cli.compose import compose
 from korlm.config import (
+    RECORDING_PATTERN,
     EvaluateSettings,
     GenerateSettings,
+    RescoreContext,
     RescoreSettings,
     ScoreContext,
     ScoreUnit,
+    choice_of,
 )
 from korlm.config.paths import path_of
 from korlm.dataset.text_encoder import TextEncoder, checked_texts
@@ -37,7 +40,8 @@ from korlm.generation.sampling import Sampling
 from korlm.prediction.task_run import TaskRun, load
 from korlm.rescoring.lm_scorer import LMScorer, same_vocab
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.rescoring.rescore import Rescored, ScoreWeights, rescore
+from korlm.rescoring.recordings import RecordingNames, rescore_recordings
+from korlm.rescoring.rescore import Rescored, RescoredList, ScoreWeights, rescore
 from korlm.runs.device import available_device
 from korlm.runs.trained_run import RunParts, TrainedRun
 from korlm.utils.errors import ConfigError, CorpusError, NbestError
@@ -285,6 +289,8 @@ class LanguageModelRun(TrainedRun):
         mix: Sequence[TrainedRun] = (),
         mixture_weights: Sequence[float] = (),
         open_vocabulary: bool = True,
+        context: RescoreContext | str = RescoreContext.utterance,
+        recording_pattern: str = RECORDING_PATTERN,
     ) -> dict[str, list[Rescored]]:
         """Return n-best lists sorted by recognizer and language model scores, best first.
 
@@ -299,16 +305,22 @@ class LanguageModelRun(TrainedRun):
                 log-linearly.
             mixture_weights: of this run and the others, summing to 1; empty: equal weights.
             open_vocabulary: see ``score``.
+            context: what a hypothesis is predicted from: utterance, or recording: also the chosen
+                hypotheses of the utterances before it in its recording.
+            recording_pattern: of the names of utterances, by default recording-begin-end; see
+                ``python -m korlm.rescore --help``.
 
         Raises:
-            ConfigError: a text has probability 0, or the weights do not fit.
-            NbestError: an utterance has no hypothesis, or a score is not a number.
+            ConfigError: a text has probability 0, or a setting is wrong.
+            NbestError: an utterance has no hypothesis, a score is not a number, or the name of an
+                utterance does not fit the pattern.
             TokenizerError: the tokenizer of a run does not start.
         """
         if not isinstance(nbest, Mapping):
             raise ConfigError("nbest: give a dict, utterance -> [(text, score), ...]")
         if not isinstance(mix, Sequence) or not all(isinstance(run, TrainedRun) for run in mix):
             raise ConfigError("mix: give a list of runs, as korlm.load returns them")
+        context = choice_of(RescoreContext, "context", context)
         if isinstance(mixture_weights, tuple | np.ndarray):
             mixture_weights = list(mixture_weights)
         RescoreSettings(
@@ -318,6 +330,7 @@ class LanguageModelRun(TrainedRun):
             mixture_weights=mixture_weights,  # type: ignore[arg-type]  # its type is checked here
             lm_weight=lm_weight,
             length_bonus=length_bonus,
+            recording_pattern=recording_pattern,
         )  # checks the bounds
         lists = [NBest(utt, _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
@@ -329,7 +342,11 @@ class LanguageModelRun(TrainedRun):
                 reader=resources.reader(),
             ) as scorer,
         ):
-            return {part.utt: hyps for part, hyps in rescore(lists, scorer, weights)}
+            rescored: Iterable[RescoredList] = rescore(lists, scorer, weights)
+            if context is RescoreContext.recording:
+                names = RecordingNames(recording_pattern)
+                rescored = rescore_recordings(lists, names, scorer, weights)
+            return {part.utt: hyps for part, hyps in rescored}
 
     def evaluate(self, modes: bool = False, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the run on valid and test, or on another text.

@@ -9,10 +9,10 @@ import math
 import numbers
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from korlm.config import registry
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import ConfigError, not_a_choice
 
 MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
 
@@ -20,6 +20,8 @@ MAX_THREADS = 1024
 MAX_SEED = (1 << 63) - 1
 
 _KEY = "setting"
+
+ChoiceT = TypeVar("ChoiceT", bound=enum.Enum)
 
 # Types of values in annotations -> the classes that are accepted, and their name in messages.
 # Numbers of NumPy are numbers, too; True and False are not.
@@ -88,6 +90,19 @@ class Setting:
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
         )
+
+
+def choice_of(kind: type[ChoiceT], key: str, value: object) -> ChoiceT:
+    """Return a member of an enum by its value.
+
+    Raises:
+        ConfigError: there is no such member.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        names = [str(member.value) for member in kind]
+        raise ConfigError(not_a_choice(f"{key}={value}", str(value), names)) from None
 
 
 def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:

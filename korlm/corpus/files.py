@@ -31,8 +31,8 @@ from korlm.corpus.containers import (
     opened,
 )
 from korlm.corpus.formats.conll import read_conll
-from korlm.corpus.formats.delimited import read_table
-from korlm.corpus.formats.json_files import read_json, read_json_lines
+from korlm.corpus.formats.delimited import read_names, read_table
+from korlm.corpus.formats.json_files import read_json, read_json_lines, read_keys
 from korlm.corpus.formats.records import WHOLE, FileRange, Record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
@@ -362,6 +362,34 @@ def read_records(
         return read_conll(path, lines, config, file_format, read_first if part.begin else None)
     rest = lines if part.begin else None
     return read_table(path, read_first, config, file_format, notes, rest)
+
+
+def other_columns(path: Path, config: TextConfig) -> list[str]:
+    """Return the columns of a file besides that of the text; none of a format without them.
+
+    Of JSON, these are the keys of the first record. Standard input cannot be read twice: none.
+
+    Args:
+        path: of the file.
+        config: how to read it.
+
+    Raises:
+        CorpusError: the beginning of the file cannot be read.
+    """
+    encoding, file_format = Encoding(config.encoding), format_of(path, config.format)
+    if path == STDIN:
+        return []
+    if file_format in _COLUMNS:
+        from korlm.corpus.formats import columns  # imports pyarrow
+
+        return columns.read_names(path, config, file_format)
+    if file_format is CorpusFormat.json:
+        return read_keys(path, "\n".join(read_lines(path, encoding)), config)
+    if file_format is CorpusFormat.jsonl:
+        return read_keys(path, enumerate(read_lines(path, encoding), 1), config)
+    if file_format in (CorpusFormat.tsv, CorpusFormat.csv):
+        return read_names(path, lambda: read_lines(path, encoding), config, file_format)
+    return []
 
 
 def text_lines(text: str) -> list[str]:

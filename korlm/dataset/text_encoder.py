@@ -21,7 +21,7 @@ from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.numericalize import encode_morphs, insert_eos, line_lengths, non_blank_mask
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage.piece_writer import to_table
+from korlm.dataset.storage.piece_writer import NO_COLUMNS, to_table
 from korlm.dataset.storage.shards import SCHEMA, read_columns, shard_paths
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
@@ -35,7 +35,8 @@ class EncodedText:
     """Consecutive lines with N tokens in total, <eos> after each line that is not blank.
 
     Attributes:
-        table: a row of ``korlm.dataset.storage.shards.SCHEMA`` for each line, blank ones included.
+        table: a row of ``korlm.dataset.storage.shards.SCHEMA`` for each line, blank ones included,
+            and perhaps further columns.
         ids: int64 (N,).
         spelling_nats: float64 (N,), cost of spelling each token that its id does not determine; 0
             for the others.
@@ -145,11 +146,14 @@ class TextEncoder:
     def __exit__(self, *error: object) -> None:
         self._pool.__exit__(*error)
 
-    def read(self, lines: Iterable[LineBlock]) -> Iterator[EncodedText]:
+    def read(
+        self, lines: Iterable[LineBlock], columns: Mapping[str, str] = NO_COLUMNS
+    ) -> Iterator[EncodedText]:
         """Encode lines, about 16 thousand characters at a time.
 
         Args:
             lines: of one split.
+            columns: further columns of the tables -> columns of the blocks.
 
         Raises:
             TokenizerError: the tokenizer does not start.
@@ -161,8 +165,8 @@ class TextEncoder:
                 in_progress.append(batch)
                 yield batch.normalized
 
-        for columns in self._pool.map(texts()):
-            yield self._encode(in_progress.popleft(), columns)
+        for analyses in self._pool.map(texts()):
+            yield self._encode(in_progress.popleft(), analyses, columns)
 
     def read_texts(self, texts: str | Sequence[str], doc_id: str = "") -> EncodedText:
         """Encode a few lines at once, as one document; a str is a single line.
@@ -173,11 +177,16 @@ class TextEncoder:
         """
         blocks = [LineBlock("text", doc_id, 1, checked_texts(texts))]
         batch = TextBatch("text", blocks, self._unicode)
-        (columns,) = self._pool.map([batch.normalized])
-        return self._encode(batch, columns)
+        (analyses,) = self._pool.map([batch.normalized])
+        return self._encode(batch, analyses)
 
-    def _encode(self, batch: TextBatch, columns: pa.RecordBatch) -> EncodedText:
-        table = to_table([batch], [columns])
+    def _encode(
+        self,
+        batch: TextBatch,
+        analyses: pa.RecordBatch,
+        columns: Mapping[str, str] = NO_COLUMNS,
+    ) -> EncodedText:
+        table = to_table([batch], [analyses], columns)
         return EncodedText.from_table(table, self._vocab, self._spelling, self._unicode)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from korlm.config import CorpusConfig, TokenizerConfig, WorkerConfig
+from korlm.config import CorpusConfig, HuggingFaceConfig, TokenizerConfig, WorkerConfig
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 from korlm.corpus.pieces import Piece, PieceStart
@@ -31,7 +31,7 @@ from korlm.utils.errors import CorpusError
 from korlm.utils.io.new_files import new_file
 
 # The tokenizer model, beside the files of the pieces: of Kkma its user dictionary.
-TOKENIZER_MODEL_FILES = ("sentencepiece.model", "user_dictionary.dic")
+TOKENIZER_MODEL_FILES = ("sentencepiece.model", "user_dictionary.dic", "tokenizer.json")
 
 # Batches of lines -> their analyses, in order.
 Analyze: TypeAlias = Callable[[Iterator[list[str]]], Iterator[pa.RecordBatch]]
@@ -145,7 +145,8 @@ def kept_columns(corpus: CorpusConfig) -> dict[str, str]:
 def train_model(settings: TokenizeSettings, texts: Iterable[PieceText]) -> bytes | None:
     """Return the model beside the files of the pieces; if there is none, train one on train.
 
-    None for a tokenizer that is not trained. The words of Kkma's user dictionary count as one.
+    None for a tokenizer that is not trained. The words of Kkma's user dictionary count as one, and
+    so does a tokenizer that is given as a file.
 
     Raises:
         TokenizerError: the text is not enough, or the user dictionary cannot be read.
@@ -184,5 +185,7 @@ def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes
 
 
 def _model_path(folder: Path, tokenizer: TokenizerConfig) -> Path:
-    trained, words = TOKENIZER_MODEL_FILES
+    trained, words, given = TOKENIZER_MODEL_FILES
+    if isinstance(tokenizer, HuggingFaceConfig):
+        return folder / given
     return folder / (words if isinstance(tokenizer, WorkerConfig) else trained)

@@ -38,6 +38,15 @@ class Detokenizer(ABC):
     def __init__(self) -> None:
         self.set_vocab([])
 
+    @classmethod
+    def from_model(cls, model: bytes | None) -> Detokenizer:
+        """Return the detokenizer of a tokenizer.
+
+        Args:
+            model: of the tokenizer, if it was trained or given.
+        """
+        return cls()
+
     def detokenize(
         self,
         tokens: Sequence[str],

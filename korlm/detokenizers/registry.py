@@ -20,7 +20,9 @@ MAX_TOKENS = 3_000_000  # number of training tokens; more hardly improve the det
 KKMA = "kkma"
 
 
-def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detokenizer:
+def build_detokenizer(
+    tokenizer: str, folders: tuple[Path, ...] = (), tokenizer_model: bytes | None = None
+) -> Detokenizer:
     """Return the detokenizer of a tokenizer.
 
     Args:
@@ -28,12 +30,13 @@ def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detoken
         folders: run directories or prepared corpora. The first ``recomposition.npz`` in them is
             loaded. If there is none, the detokenizer is trained on the first prepared corpus; if
             there is no corpus either, it has only rules.
+        tokenizer_model: of a tokenizer that was trained or given.
 
     Raises:
         PreparedError: the file is damaged.
     """
     if path := _registered(tokenizer):
-        detokenizer: Detokenizer = registry.load(path)()
+        detokenizer: Detokenizer = registry.load(path).from_model(tokenizer_model)
         return detokenizer
     for folder in folders:
         if (folder / FILE).is_file():
@@ -55,7 +58,9 @@ def _registered(tokenizer: str) -> str:
     return entry.detokenizer if entry else ""
 
 
-def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
+def load_from_run(
+    tokenizer: str, run: Path, tokenizer_model: bytes | None = None
+) -> Detokenizer | None:
     """Return the detokenizer of a run; None if the run directory lacks its trained file.
 
     >>> load_from_run("kiwi", Path("nowhere")) is None
@@ -65,7 +70,7 @@ def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
         PreparedError: the file is damaged.
     """
     if _registered(tokenizer) or (run / FILE).is_file():
-        return build_detokenizer(tokenizer, (run,))
+        return build_detokenizer(tokenizer, (run,), tokenizer_model)
     return None
 
 

@@ -31,9 +31,13 @@ class Graph:
 
     A matrix is (N, M) as in PyTorch and can be used as a linear layer and as an embedding table; it
     is stored once.
+
+    Args:
+        prefix: of generated names, which a graph and the bodies of its loops must not share.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
         self._shared: dict[tuple[str, ...], str] = {}
@@ -41,7 +45,7 @@ class Graph:
     def weight(self, name: str, values: Array) -> str:
         """Store an array under a name; return the name."""
         assert name not in self._weights
-        self._weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        self._weights[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def add(self, op: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
@@ -74,7 +78,7 @@ class Graph:
 
     def integers(self, values: list[int]) -> str:
         """Store an int64 vector as a weight; return its name."""
-        name = "integers_" + "_".join(map(str, values))
+        name = f"{self._prefix}integers_" + "_".join(map(str, values))
         if name not in self._weights:
             self.weight(name, np.array(values, dtype=np.int64))
         return name
@@ -92,15 +96,16 @@ class Graph:
         return self.add("Gather", matrix, ids)
 
     def _new_name(self, op: str, part: int = 0) -> str:
-        return f"{op}_{len(self._nodes)}_{part}"
+        return f"{self._prefix}{op}_{len(self._nodes)}_{part}"
 
-    def build(self, inputs: Shapes, outputs: Shapes, metadata: Mapping[str, str]) -> bytes:
-        """Return the content of the .onnx file, checked by onnx.
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Rename inputs and outputs of the nodes, old name -> new name."""
+        for node in self._nodes:
+            for values in (node.input, node.output):
+                values[:] = [names.get(value, value) for value in values]
 
-        Args:
-            inputs: of the graph.
-            outputs: of the graph; their names are outputs of nodes.
-            metadata: to store in the file.
+    def body(self, inputs: Shapes, outputs: Shapes) -> onnx.GraphProto:
+        """Return the graph as the body of a loop in another graph.
 
         Raises:
             ExportError: the weights are too large for one file.
@@ -116,9 +121,21 @@ class Graph:
             for values in (inputs, outputs)
         )
         weights = list(self._weights.values())
-        graph = helper.make_graph(self._nodes, "step", entries, exits, weights)
+        return helper.make_graph(self._nodes, "step", entries, exits, weights)
+
+    def build(self, inputs: Shapes, outputs: Shapes, metadata: Mapping[str, str]) -> bytes:
+        """Return the content of the .onnx file, checked by onnx.
+
+        Args:
+            inputs: of the graph.
+            outputs: of the graph; their names are outputs of nodes.
+            metadata: to store in the file.
+
+        Raises:
+            ExportError: the weights are too large for one file.
+        """
         model = helper.make_model(
-            graph,
+            self.body(inputs, outputs),
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="korlm",

@@ -44,6 +44,30 @@ def build_step(model: NeuralLM, graph: Graph, start_id: int) -> bytes:
     Raises:
         ExportError: the model has no ``export_step``.
     """
+    add_step(model, graph)
+    state = state_shapes(model)
+    metadata = {
+        "korlm_format": "1",
+        "vocab_size": str(model.vocab_size),
+        "start_id": str(start_id),
+        "state": " ".join(state),
+    }
+    return graph.build(
+        {IDS: (INT64, ["batch"]), **state},
+        {
+            LOG_PROBS: (FLOAT, ["batch", model.vocab_size]),
+            **{NEXT + name: kind for name, kind in state.items()},
+        },
+        metadata,
+    )
+
+
+def add_step(model: NeuralLM, graph: Graph) -> None:
+    """Add the nodes of one step; for the names of its inputs and outputs see ``build_step``.
+
+    Raises:
+        ExportError: the model has no ``export_step``.
+    """
     with torch.no_grad():
         matrix = _add_embeddings(model, graph)
         try:
@@ -54,25 +78,14 @@ def build_step(model: NeuralLM, graph: Graph, start_id: int) -> bytes:
                 "'formats=[safetensors]'"
             ) from error
         _predict(model, graph, hidden, matrix)
-    begin = begin_state(model)
-    state: Shapes = {
+
+
+def state_shapes(model: NeuralLM) -> Shapes:
+    """Return type and shape of each part of the state, in the order of ``state_names``."""
+    return {
         name: (INT64 if part.dtype == np.int64 else FLOAT, ["batch", *part.shape[1:]])
-        for name, part in begin.items()
+        for name, part in begin_state(model).items()
     }
-    metadata = {
-        "korlm_format": "1",
-        "vocab_size": str(model.vocab_size),
-        "start_id": str(start_id),
-        "state": " ".join(begin),
-    }
-    return graph.build(
-        {IDS: (INT64, ["batch"]), **state},
-        {
-            LOG_PROBS: (FLOAT, ["batch", model.vocab_size]),
-            **{NEXT + name: kind for name, kind in state.items()},
-        },
-        metadata,
-    )
 
 
 def _add_embeddings(model: NeuralLM, graph: Graph) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,9 @@ from korlm.utils.progress import ProgressBar
 
 State = list[Array]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
+MAX_HYPOTHESES = 16  # that ``hypothesis_nats`` scores side by side
 WARM_UP_STEPS, TIMED_STEPS, MAX_SECONDS = 10, 200, 3.0  # of ``milliseconds``
 
 
@@ -68,11 +71,7 @@ class OnnxStep:
     def __init__(
         self, path: Path, initial_state: dict[str, Array], threads: int | None = 1
     ) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = _session(path, threads)
         self._initial_state = initial_state
 
     def initial_state(self, rows: int) -> State:
@@ -84,6 +83,77 @@ class OnnxStep:
         inputs = {"ids": ids, **dict(zip(self._initial_state, state, strict=True))}
         log_probs, *after = self._session.run(None, inputs)
         return log_probs, after
+
+
+class StreamingStep:
+    """A streaming graph for sherpa-onnx (``korlm.exporting.sherpa``) in onnxruntime, on the CPU.
+
+    Args:
+        path: the .onnx file.
+        threads: of onnxruntime; None: its default.
+    """
+
+    def __init__(self, path: Path, threads: int | None = 1) -> None:
+        self._session = _session(path, threads)
+        meta = self._session.get_modelmeta().custom_metadata_map
+        self._shape = int(meta["num_layers"]), int(meta["hidden_size"])
+
+    def initial_state(self, rows: int) -> State:
+        """See ``Step.initial_state``."""
+        return [np.zeros((rows, *self._shape), np.float32)] * 2
+
+    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
+        """See ``Step``."""
+        h, c = (part.swapaxes(0, 1) for part in state)
+        log_probs, *after = self._session.run(None, {"x": ids[:, None], "h0": h, "c0": c})
+        return log_probs, [part.swapaxes(0, 1) for part in after]
+
+
+class TranslatedStep:
+    """A step that takes and scores the ids of a recognizer.
+
+    Args:
+        step: of the model.
+        ids: the ids of the model, see ``korlm.exporting.sherpa.TokenTable``.
+    """
+
+    def __init__(self, step: Step, ids: Ints) -> None:
+        self._step, self._ids = step, ids
+
+    def initial_state(self, rows: int) -> State:
+        """See ``Step.initial_state``."""
+        return self._step.initial_state(rows)
+
+    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
+        """See ``Step``."""
+        log_probs, after = self._step(self._ids[ids], state)
+        return log_probs[:, self._ids[:-1]], after
+
+
+def hypothesis_nats(path: Path, hypotheses: Sequence[Ints], threads: int | None = 1) -> Floats:
+    """Return -ln p of each hypothesis by an offline graph for sherpa-onnx, (len(hypotheses),).
+
+    Args:
+        path: the .onnx file.
+        hypotheses: ids of each, without start and end.
+        threads: of onnxruntime; None: its default.
+    """
+    session, nats = _session(path, threads), [np.zeros(0)]
+    order = np.argsort([-len(ids) for ids in hypotheses], kind="stable")
+    for first in range(0, len(order), MAX_HYPOTHESES):
+        rows = [hypotheses[row] for row in order[first : first + MAX_HYPOTHESES]]
+        lengths = np.array([len(ids) for ids in rows])
+        x = np.zeros((len(rows), lengths[0]), np.int64)
+        x[np.arange(lengths[0]) < lengths[:, None]] = np.concatenate(rows)
+        nats += session.run(None, {"x": x, "x_lens": lengths})
+    return np.concatenate(nats)[np.argsort(order)]
+
+
+def _session(path: Path, threads: int | None) -> Any:
+    """Open an .onnx file on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 class ParallelText(NamedTuple):

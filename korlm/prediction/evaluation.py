@@ -1,4 +1,4 @@
-"""Evaluation of runs of a task: metrics with bootstrap intervals, and paired tests of two runs.
+"""Evaluate runs of a task: metrics with bootstrap intervals, and paired tests of two runs.
 
 Examples are resampled with replacement (see ``korlm.evaluation.bootstrap``). The test of a
 difference is a permutation test: under the null hypothesis, the counts of each example may be
@@ -44,15 +44,15 @@ def evaluate_task_runs(
     """Evaluate runs of the same task on the splits of their corpora.
 
     Args:
-        runs: by name.
-        prepared: the corpus of each run, by its fingerprint.
+        runs: runs keyed by name.
+        prepared: fingerprint of a run -> the corpus to evaluate it on.
         bootstrap: number of resamples and seed.
-        splits: to evaluate on, where they exist.
+        splits: splits to evaluate on, where they exist.
 
     Returns:
-        split -> run -> metrics, ``intervals`` (metric -> low, high) and, for the runs after the
-        first, ``paired_test`` (metric -> difference from the first run, p-value), if both runs
-        have the same examples.
+        Nested dict: split -> run -> metrics, ``intervals`` (metric -> low, high) and, for each run
+        after the first that has the same examples, ``paired_test`` (metric -> difference from the
+        first run, p-value).
 
     Raises:
         ConfigError: the runs are of different tasks.
@@ -61,7 +61,7 @@ def evaluate_task_runs(
     if len(names) > 1:
         raise ConfigError(f"run: the runs are of different tasks ({', '.join(sorted(names))})")
     results: dict[str, dict[str, Result]] = {}
-    first: dict[str, tuple[str, Counts]] = {}
+    first: dict[str, tuple[str, Counts]] = {}  # split -> text and counts of the first run
     for name, run in runs.items():
         task = build_task(run, prepared[run.fingerprint])
         text = _text_key(prepared[run.fingerprint])
@@ -81,12 +81,12 @@ def evaluate_task_runs(
 
 
 def prepare_text(run: RunParts, corpus: CorpusConfig, outputs: Path) -> Prepared:
-    """Return a corpus with the tokens of a run, whose split test is a whole text.
+    """Prepare a text for a run: a corpus with the run's tokens, whose test split is the whole text.
 
     Args:
-        run: of a task.
-        corpus: where the text is; its splits are ignored, and settings of its format that have
-            their defaults are those of the run.
+        run: a run of a task.
+        corpus: settings of the text; its splits are ignored. Settings of its format that have
+            their default values are replaced by those of the run.
         outputs: folder that contains ``prepared/`` and ``cache/``.
 
     Raises:
@@ -105,7 +105,7 @@ def prepare_text(run: RunParts, corpus: CorpusConfig, outputs: Path) -> Prepared
 
 
 def _text_key(prepared: Prepared) -> str:
-    """Return a key of the files and their splits; corpora with the same have the same examples."""
+    """Return a key of the files and their splits; if it is equal, the examples are equal."""
     text = prepared.manifest["text"]
     return hash_json([text["files"], text.get("shares"), text["columns"]])
 
@@ -119,7 +119,7 @@ def build_task(run: TaskRun, prepared: Prepared) -> ExampleTask[Any]:
 
 @torch.inference_mode()
 def count_examples(task: ExampleTask[Any], run: TaskRun, split: str) -> Counts:
-    """Return the counts of all examples of a split in order, float64 (N, K)."""
+    """Return the K counts of each of the N examples of a split, float64 (N, K)."""
     result = np.zeros((task.num_examples(split), task.num_counts))
     with (
         tf32(False),
@@ -137,7 +137,7 @@ def count_examples(task: ExampleTask[Any], run: TaskRun, split: str) -> Counts:
 def intervals(
     task: ExampleTask[Any], counts: Counts, split: str, bootstrap: BootstrapConfig
 ) -> dict[str, tuple[float, float]]:
-    """Return a 95 % interval of each metric that the task compares."""
+    """Return the 95 % interval (low, high) of each metric that the task compares."""
     sums = resampled_sums(counts.T, bootstrap.samples, bootstrap.seed).T
     resampled = [task.metrics_of(row, split) for row in sums]
     return {
@@ -152,38 +152,39 @@ def paired_test(
     """Return the difference of two runs in each metric, with its two-sided p-value.
 
     Args:
-        task: of both runs.
-        pair: counts of the first and the second run on the same examples.
-        split: of the examples.
+        task: the task of both runs.
+        pair: counts of the first and the second run on the same examples, (N, K) each.
+        split: the split of the examples.
         bootstrap: number of permutations and seed.
 
     Returns:
-        metric -> ``difference`` (second - first) and ``p``, never 0.
+        Metric -> ``difference`` (second - first) and ``p``, which is never 0.
     """
 
-    def difference(before: Counts, after: Counts) -> dict[str, float]:
-        metrics = [task.metrics_of(sums, split) for sums in (before, after)]
+    def difference(first_sums: Counts, second_sums: Counts) -> dict[str, float]:
+        metrics = [task.metrics_of(sums, split) for sums in (first_sums, second_sums)]
         return {key: metrics[1][key] - metrics[0][key] for key in task.compared}
 
     first, second = pair
     change, total = second - first, first.sum(0)
     observed = difference(total, second.sum(0))
-    extreme = dict.fromkeys(task.compared, 1)
+    # Number of permutations, including the observed one, that are at least as extreme.
+    num_extreme = dict.fromkeys(task.compared, 1)
     generator = np.random.default_rng(bootstrap.seed)
     for _ in range(bootstrap.samples):
-        moved = generator.integers(2, size=len(first)) @ change  # of exchanged examples
+        moved = generator.integers(2, size=len(first)) @ change  # sum over exchanged examples
         permuted = difference(total + moved, second.sum(0) - moved)
         for key in task.compared:
-            # The tolerance covers rounding of sums in another order.
-            extreme[key] += abs(permuted[key]) >= abs(observed[key]) * (1 - 1e-9)
+            # The tolerance allows for rounding errors, since sums are in another order.
+            num_extreme[key] += abs(permuted[key]) >= abs(observed[key]) * (1 - 1e-9)
     return {
-        key: {"difference": observed[key], "p": extreme[key] / (bootstrap.samples + 1)}
+        key: {"difference": observed[key], "p": num_extreme[key] / (bootstrap.samples + 1)}
         for key in task.compared
     }
 
 
 def table_of(rows: Mapping[str, Result]) -> str:
-    """Format the results of a split: a line per run and metric."""
+    """Format the results of a split as a table with a row per run and metric."""
     cells = [["", "metric", "value", "95 % interval", "against the first", "p"]]
     for name, result in rows.items():
         for metric, (low, high) in result["intervals"].items():

@@ -1,4 +1,4 @@
-"""A trained run of a task other than language modeling, for use in Python and by korlm.predict."""
+"""Load a trained run of any task, and predict with it; for Python and for korlm.predict."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from korlm.tasks.base import Predictor, Task
 
 @dataclass(frozen=True)
 class TaskRun(RunParts):
-    """Best model of a run of a task, with everything needed to use it.
+    """The best model of a run of a task, with everything needed to use it.
 
         run = korlm.load("outputs/runs/DIR")
         run.predict(["정말 재미있다", "돈이 아깝다"])
 
     Attributes:
-        model: on ``device``, in evaluation mode.
-        device: of the model.
+        model: the model, in evaluation mode.
+        device: device of the model.
     """
 
     model: Trainable
@@ -56,8 +56,9 @@ class TaskRun(RunParts):
         """Return a prediction for each text, as the rows that ``python -m korlm.predict`` writes.
 
         Args:
-            texts: one line each; a str is a single line.
-            reader: ``reader()``; reuse one for several calls, so that the tokenizer starts once.
+            texts: lines of text; a str is a single line.
+            reader: result of ``self.reader()``. Several calls may use the same one, so that the
+                tokenizer starts only once. None: a new one.
 
         Raises:
             CorpusError: a text is not a str or has a lone surrogate.
@@ -82,7 +83,7 @@ def load_task_run(folder: Path) -> TaskRun:
         folder: a run directory, or a path inside one.
 
     Raises:
-        CheckpointError: it has no model, or a damaged one.
+        CheckpointError: the folder has no model, or a damaged one.
     """
 
     def build(parts: RunParts) -> Trainable:

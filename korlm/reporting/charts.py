@@ -1,6 +1,6 @@
-"""Charts as SVG elements that take their colors from the page, for light and dark mode.
+"""Draw charts as SVG elements that take their colors from the page, for light and dark mode.
 
-Charts contain no run names: the legend is part of the page, which has the fonts and the escaping.
+Charts contain no names of runs: the legend is part of the page, which can draw and escape them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from korlm.evaluation.metrics import MAX_NATS
 from korlm.reporting.tensorboard_events import Curve
 
-Scale = Callable[[float], float]  # of the values of a curve
+Scale = Callable[[float], float]  # function from the values of a curve to heights
 
-MAX_POINTS = 400  # of a curve; more are averaged
+MAX_POINTS = 400  # largest number of points of a curve; more are averaged
 
-# Distinguishable with color blindness, on white and on black (after Okabe and Ito 2008).
+# Colors that color-blind people can distinguish, on white and on black (after Okabe and Ito 2008).
 COLORS = ("#0b84c6", "#e07b00", "#119c6d", "#d1478f", "#8f6be0", "#a8872a", "#d6493d", "#5d8aa0")
 DASHES = ("", "6 3", "2 2.5")
 INK, FAINT = "#010203", "#040506"  # placeholders, replaced by CSS variables of the page
@@ -75,9 +75,9 @@ def draw_curves(
     Args:
         train: training loss in nats per token of each run.
         valid: validation loss of each run.
-        learning_rates: of each run.
-        styles: of each run.
-        is_ngram: whether each run is an n-gram model, drawn as a horizontal line.
+        learning_rates: learning rate of each run.
+        styles: line style of each run.
+        is_ngram: for each run, True for an n-gram model, which is drawn as a horizontal line.
     """
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 4), layout="constrained")
@@ -111,11 +111,11 @@ def draw_task_curves(
 
     Args:
         metric: name of the metric.
-        scores: the metric on valid of each run.
+        scores: values of the metric on valid of each run.
         train: training loss of each run.
         valid: validation loss of each run.
-        learning_rates: of each run.
-        styles: of each run.
+        learning_rates: learning rate of each run.
+        styles: line style of each run.
     """
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 3.4), layout="constrained")
@@ -168,7 +168,7 @@ def draw_breakdowns(
     Args:
         frequency: count bin -> perplexity, for each line; bins without tokens are not finite.
         position: position bin -> perplexity, for each line.
-        styles: of each line.
+        styles: style of each line.
     """
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 3.5), layout="constrained")
@@ -195,7 +195,7 @@ def draw_breakdowns(
 
 
 def _bin_label(name: str) -> str:
-    """Return the label of a bin; it contains only digits and signs, whatever the file contains."""
+    """Return the label of a bin: only digits and signs, whatever its name in the file is."""
     if name == "0":
         return "unknown"
     bounds = [f"{int(bound):,}" for bound in re.findall(r"\d{1,9}", name)[:2]]
@@ -229,12 +229,12 @@ def _set_log_scale(axes: Axes) -> None:
 
 def _svg(figure: Figure, label: str) -> str:
     """Return a figure as an element of the page."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # logs every missing font
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs every missing font
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)  # has external links
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)  # it has external links
     text = re.sub(r'<g id="[^"]*">', "<g>", text)  # ids are not unique among charts
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
     head = rf'<svg role="img" aria-label="{label}" \1>'

@@ -1,7 +1,7 @@
-"""The report: runs as one self-contained HTML page (``page.html``, a Jinja2 template).
+"""Build the report: runs as one self-contained HTML page (``page.html``, a Jinja2 template).
 
-The page has no scripts and no external resources, and a Content-Security-Policy that forbids both.
-Values from runs are escaped.
+The page has no scripts and no external resources; its Content-Security-Policy forbids both. Values
+from runs are escaped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from korlm.reporting.run_summary import (
 from korlm.utils.errors import output_errors
 from korlm.utils.io.atomic_files import atomic_write
 
-MAX_KEYS = 3  # differing settings shown before the metrics and in labels; more are shown last
+# Up to this number, differing settings are in the first columns and in labels; else in the last
+# columns only.
+MAX_KEYS = 3
 MAX_SAMPLE_CHARS = 2000
 DIFFERENT_TOKENS = "The runs have different tokens: only bits per character can be compared."
 DIFFERENT_TEXT = "The runs have different validation texts: no metric can be compared."
@@ -45,7 +47,8 @@ DIFFERENT_TEXT = "The runs have different validation texts: no metric can be com
 DIFFERENT_EXAMPLES = "The runs have different validation examples: no metric can be compared."
 
 CHARS, EXAMPLES = ("num_chars",), ("num_examples",)
-METRICS = (  # of language models
+# Metrics of language models; see ``_metrics``.
+METRICS = (
     ("valid perplexity", "valid", "perplexity", TOKEN_COUNTS),
     ("test perplexity", "test", "perplexity", TOKEN_COUNTS),
     ("valid bits per char", "valid", "bits_per_char", CHARS),
@@ -63,10 +66,10 @@ class Column:
     """A column of the table of runs.
 
     Attributes:
-        title: column head.
-        values: run name -> a setting, or a metric (nan if missing).
-        is_metric: whether it is a metric.
-        best: the best value of a metric, to be highlighted; None: not comparable.
+        title: head of the column.
+        values: run name -> value of a setting, or of a metric (nan if missing).
+        is_metric: whether the values are those of a metric.
+        best: best value, which is highlighted; None: the values cannot be compared.
     """
 
     title: str
@@ -77,7 +80,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with the labels of its lines."""
+    """A chart; ``lines`` is label -> style, for its legend."""
 
     title: str
     lines: Mapping[str, LineStyle]
@@ -89,10 +92,10 @@ class Sample:
     """Text that a model has written.
 
     Attributes:
-        run: the run.
-        step: optimizer step.
+        run: the run of the model.
+        step: optimizer step at which the text was written.
         text: the text.
-        table: cells of the text if it is a table in Markdown, else empty.
+        table: rows of cells, if the text is a table in Markdown; else empty.
     """
 
     run: RunSummary
@@ -103,18 +106,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that can be compared: of one task.
+    """Runs of one kind, which can be compared.
 
     Attributes:
-        kind: of the runs.
-        runs: in the order of the table.
+        kind: what the runs have in common (``RunSummary.kind``).
+        runs: the runs, in the order of the table.
         styles: run name -> line style.
         labels: run name -> label in legends.
-        columns: of the table.
-        note: on what cannot be compared.
-        curves: over optimizer steps.
-        breakdowns: of the perplexity of language models.
-        samples: of each run.
+        columns: columns of the table.
+        note: note about what cannot be compared; may be empty.
+        curves: chart over optimizer steps; None if there are no curves.
+        breakdowns: charts of the perplexity of language models.
+        samples: the last sample of each run that has one.
     """
 
     kind: str
@@ -137,8 +140,8 @@ def build_page(title: str, runs: Sequence[RunSummary], now: datetime | None = No
     """Return the page.
 
     Args:
-        title: page title.
-        runs: in the order of the table.
+        title: title of the page.
+        runs: the runs, in the order of the table.
         now: time of the report; None: the current time.
     """
     environment = jinja2.Environment(
@@ -176,7 +179,7 @@ def write_page(path: Path, page: str) -> None:
     """Write the page atomically.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     with output_errors(path, "output=FILE"), atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
@@ -219,10 +222,10 @@ def _comparability_note(runs: Sequence[RunSummary]) -> str:
 
 
 def _metrics(runs: Sequence[RunSummary]) -> list[tuple[str, str, str, tuple[str, ...]]]:
-    """Return title, source and key of the metrics of runs of one task.
+    """Return (title, source, key, counts) of each metric of runs of one kind.
 
-    The last item are the counts that must be equal for the values to be comparable; none for a
-    metric without a best value.
+    ``counts`` are the counts that must be equal so that values can be compared; a metric without
+    them has no best value. See ``RunSummary.metric`` for ``source``.
     """
     task, objective = runs[0].task, objective_of(runs)
     if task == LANGUAGE_MODELING:
@@ -262,23 +265,24 @@ def _curves(
     runs: Sequence[RunSummary], styles: Mapping[str, LineStyle], labels: Mapping[str, str]
 ) -> Chart | None:
     tags = ("loss/train", "loss/valid", "train/lr")
-    drawn = [run for run in runs if any(run.curve(tag) for tag in tags)]
-    if not drawn:
+    with_curves = [run for run in runs if any(run.curve(tag) for tag in tags)]
+    if not with_curves:
         return None
-    train, valid, rates = ([run.curve(tag) for run in drawn] for tag in tags)
-    lines = {labels[run.name]: styles[run.name] for run in drawn}
-    used = list(lines.values())
+    train, valid, rates = ([run.curve(tag) for run in with_curves] for tag in tags)
+    lines = {labels[run.name]: styles[run.name] for run in with_curves}
+    used_styles = list(lines.values())
     if runs[0].task == LANGUAGE_MODELING:
-        svg = draw_curves(train, valid, rates, used, [run.is_ngram for run in drawn])
+        is_ngram = [run.is_ngram for run in with_curves]
+        svg = draw_curves(train, valid, rates, used_styles, is_ngram)
     else:
         key = objective_of(runs).partition(".")[2]
-        scores = [run.curve(f"{key}/valid") or run.curve(f"quality/{key}") for run in drawn]
-        svg = draw_task_curves(key, scores, train, valid, rates, used)
+        scores = [run.curve(f"{key}/valid") or run.curve(f"quality/{key}") for run in with_curves]
+        svg = draw_task_curves(key, scores, train, valid, rates, used_styles)
     return Chart("", lines, Markup(svg))
 
 
 def _breakdowns(runs: Sequence[RunSummary], labels: Mapping[str, str]) -> list[Chart]:
-    """Return a chart for each text: all evaluation modes of a single run, the first of several."""
+    """Return a chart for each text: all evaluation modes of one run, or the first of each run."""
     charts = []
     for text in dict.fromkeys(text for run in runs for text in run.evaluation):
         lines: dict[str, tuple[dict[str, float], dict[str, float]]] = {}

@@ -1,6 +1,6 @@
-"""Run directories -> summaries for the report, without loading checkpoints or prepared corpora.
+"""Summarize run directories for the report, without loading checkpoints or prepared corpora.
 
-Files may be missing or damaged: that becomes a problem of the run, and the rest is still read.
+If a file is missing or damaged, that is noted as a problem of the run, and other files are read.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from korlm.utils.errors import ConfigError
 
 RUN_FILES = (".hydra", "tensorboard", "metrics.json", "training.json")  # a run has one of them
 HIDDEN_SETTINGS = ("resume", "outputs")  # settings of the command rather than of the run
-TOKEN_COUNTS = ("num_tokens", "num_unk", "num_chars")  # equal if the tokens are
-MAX_JSON_BYTES = 32 << 20  # real metrics files have thousands
+TOKEN_COUNTS = ("num_tokens", "num_unk", "num_chars")  # these are equal if the tokens are equal
+MAX_JSON_BYTES = 32 << 20  # largest file that is read; real metrics files have some kilobytes
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class RunSummary:
     """Content of a run directory.
 
     Attributes:
-        name: unique name.
+        name: name of the run, unique in the report.
         folder: run directory.
         settings: dotted key -> value as text; empty if unknown.
         metrics: split -> metrics; empty if the run is not finished.
-        training: training.json.
-        evaluation: text -> mode -> metrics of the latest evaluation.
-        tensorboard: curves and sample.
+        training: content of training.json.
+        evaluation: text -> mode -> metrics, of the latest evaluation.
+        tensorboard: curves and the last sample.
         problems: one line for each missing or damaged file.
     """
 
@@ -60,7 +60,7 @@ class RunSummary:
 
     @property
     def is_ngram(self) -> bool:
-        """Return True if it is an n-gram model, whose metrics do not depend on the step."""
+        """Return True for an n-gram model, whose metrics do not depend on the step."""
         return self.settings.get("model.name") == "ngram"
 
     @property
@@ -70,17 +70,17 @@ class RunSummary:
 
     @property
     def kind(self) -> str:
-        """Return what a run must have in common with others to be compared with them."""
-        labels = self.settings.get("task.labels")  # of a tagger: spans, tags or spaces
+        """Return the task, or TASK of LABELS; only runs of the same kind can be compared."""
+        labels = self.settings.get("task.labels")  # only for tagging: spans, tags or spaces
         return f"{self.task} of {labels}" if labels else self.task
 
     def metric(self, source: str, key: str) -> float:
-        """Return a metric of a split, or of ``"training"``; nan if missing."""
+        """Return a metric of a split, or of training.json for ``"training"``; nan if missing."""
         value = number(self.training if source == "training" else self.metrics.get(source), key)
         return math.nan if value == math.inf and key in LARGER_IS_BETTER else value
 
     def curve(self, tag: str) -> Curve:
-        """Return the finite points of a tag."""
+        """Return the points of a tag that have finite values."""
         return [p for p in self.tensorboard.curves.get(tag, []) if math.isfinite(p[1])]
 
 
@@ -99,13 +99,13 @@ def number(metrics: Any, key: str) -> float:
 
 
 def find_runs(patterns: Sequence[str]) -> dict[str, Path]:
-    """Return name -> run directory without duplicates.
+    """Return name -> run directory, without duplicates.
 
     Args:
-        patterns: run directories, or globs, whose other matches are ignored.
+        patterns: run directories, or globs, of which only matches that are runs count.
 
     Raises:
-        ConfigError: a directory is not a run, or a glob matches none.
+        ConfigError: a directory is not a run, or a glob matches no run.
     """
     folders: dict[Path, Path] = {}
     for pattern in patterns:
@@ -125,7 +125,7 @@ def find_jobs(sweep: Path) -> dict[str, Path]:
     """Return name -> directory of each job of a sweep.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the sweep has no jobs.
     """
     jobs = [path.parent for path in sweep.glob("*/.hydra") if path.is_dir()]
     if not jobs:
@@ -138,7 +138,7 @@ def find_jobs(sweep: Path) -> dict[str, Path]:
 
 
 def read_run(folder: Path, name: str) -> RunSummary:
-    """Read a run directory."""
+    """Read a run directory, as far as its files exist and are valid."""
     problems: list[str] = []
     tensorboard = read_events(folder / "tensorboard")
     metrics = _read_metrics(folder / "metrics.json", problems)
@@ -158,7 +158,7 @@ def read_run(folder: Path, name: str) -> RunSummary:
 
 
 def _read_metrics(path: Path, problems: list[str]) -> dict[str, Any]:
-    """Return a JSON object; empty if the file is missing or damaged."""
+    """Return a JSON object, empty if the file is missing or damaged; add damage to ``problems``."""
     if not path.is_file():
         return {}
     try:
@@ -171,7 +171,7 @@ def _read_metrics(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:
-    """Return the settings of a run with the overrides of later resumes."""
+    """Return the settings of a run, with overrides that were given when it was resumed."""
     settings: dict[str, str] = {}
     try:
         tree = read_yaml(hydra / "config.yaml")
@@ -188,7 +188,7 @@ def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:
 
 
 def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:
-    """Return nested settings as dotted keys with values in override syntax.
+    """Return nested settings as dotted keys with values as they are typed.
 
     >>> flatten({"model": {"name": "lstm", "tie_weights": True}, "name": None})
     {'model.name': 'lstm', 'model.tie_weights': 'true', 'name': 'null'}
@@ -205,7 +205,7 @@ def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
-    """Return the settings with different values; a key that some runs lack is not a difference.
+    """Return the keys that have different values; a key that some runs lack is not a difference.
 
     >>> lstm = {"model.name": "lstm", "model.forget_bias": "1", "seed": "1"}
     >>> a = RunSummary("a", Path("a"), lstm)
@@ -221,17 +221,17 @@ def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
 
 
 def comparable(runs: Sequence[RunSummary], *counts: str) -> bool:
-    """Return True if these counts of valid are equal in all finished runs.
+    """Return True if all finished runs have the same counts on valid.
 
-    Equal numbers of tokens, unknown tokens and characters are taken as the same tokenized text,
-    whatever the paths and settings are.
+    If numbers of tokens, unknown tokens and characters are equal, the tokenized texts count as
+    equal, whatever the paths and settings are.
     """
     values = {tuple(run.metric("valid", key) for key in counts) for run in runs if run.metrics}
     return len(values) <= 1
 
 
 def by_kind(runs: Sequence[RunSummary]) -> dict[str, list[RunSummary]]:
-    """Return the runs of each kind, in their order."""
+    """Return kind -> its runs, in the given order."""
     groups: dict[str, list[RunSummary]] = {}
     for run in runs:
         groups.setdefault(run.kind, []).append(run)
@@ -239,10 +239,10 @@ def by_kind(runs: Sequence[RunSummary]) -> dict[str, list[RunSummary]]:
 
 
 def objective_of(runs: Sequence[RunSummary]) -> str:
-    """Return the metric that runs of one kind are sorted by, as SPLIT.KEY.
+    """Return the metric by which runs of one kind are sorted, as SPLIT.KEY.
 
-    That is a comparable one of language models. For other tasks it is the objective that all runs
-    were started with, or else the default of the task.
+    For language models, it is perplexity, or bits per character if perplexities cannot be compared.
+    For other tasks, it is the objective if all runs have the same, else the default of the task.
     """
     if runs[0].task == LANGUAGE_MODELING:
         same = comparable(runs, *TOKEN_COUNTS)
@@ -254,7 +254,7 @@ def objective_of(runs: Sequence[RunSummary]) -> str:
 
 
 def best_first(runs: Sequence[RunSummary]) -> list[RunSummary]:
-    """Return the runs kind by kind, each by ``objective_of`` it, runs without this metric last."""
+    """Return the runs kind by kind, the best by ``objective_of`` first, those without it last."""
 
     def order(run: RunSummary, objective: str) -> tuple[bool, float]:
         split, _, key = objective.partition(".")

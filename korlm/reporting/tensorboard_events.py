@@ -1,4 +1,4 @@
-"""TensorBoard event files of a run -> curves and the last sampled text."""
+"""Read the curves and the last sampled text from the TensorBoard event files of a run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-SAMPLES = "samples/text_summary"
+SAMPLES = "samples/text_summary"  # tag of sampled texts
 
-Curve = list[tuple[int, float]]  # (optimizer step, value), by step
+Curve = list[tuple[int, float]]  # (optimizer step, value), sorted by step
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class TensorBoardData:
     """Content of the event files of a run.
 
     Attributes:
-        curves: tag -> points; points that a resumed run wrote twice are there once.
+        curves: tag -> points; a point that a resumed run wrote twice is there only once.
         sample: step and text of the last sample; None if there is none.
-        problem: one line if the files are missing or damaged, else empty.
+        problem: one line about missing or damaged files; empty if there are none.
     """
 
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -30,8 +30,8 @@ class TensorBoardData:
 
 
 def read_events(folder: Path) -> TensorBoardData:
-    """Read all event files of a run, a damaged one up to the damage."""
-    logging.getLogger("tensorboard").setLevel(logging.CRITICAL)  # logs every resumed run
+    """Read all event files of a run, and damaged ones as far as possible."""
+    logging.getLogger("tensorboard").setLevel(logging.CRITICAL)  # it logs every resumed run
     if not any(folder.glob("events.out.tfevents.*")):
         return TensorBoardData(problem="no TensorBoard files: no curves and no samples")
     no_limit = {"scalars": 0, "tensors": 0}

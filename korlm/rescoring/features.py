@@ -68,6 +68,19 @@ class Features:
             np.concatenate([part.sizes for part in parts]),
         )
 
+    def split(self) -> list[Features]:
+        """Return the features of each utterance."""
+        ends = np.cumsum(self.sizes)
+        return [
+            Features(
+                self.scores[begin:end],
+                self.log_probs[:, begin:end],
+                self.lengths[begin:end],
+                np.array([end - begin]),
+            )
+            for begin, end in zip(ends - self.sizes, ends, strict=True)
+        ]
+
     @property
     def starts(self) -> Ints:
         """Return the index of each utterance's first hypothesis, (U,)."""

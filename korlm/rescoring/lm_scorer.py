@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
 from korlm.dataset.text_encoder import TextEncoder
-from korlm.dataset.vocab import EOS_ID
+from korlm.dataset.vocab import EOS_ID, PAD_ID
 from korlm.evaluation.mixture import fit_weights, mix
 from korlm.evaluation.token_scores import Floats, Ints
+from korlm.modules.state import State
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError
@@ -52,6 +55,51 @@ class _Tokens:
         """Sum values of tokens over each text: (..., L) -> (..., M)."""
         sums: Floats = np.add.reduceat(values, np.cumsum(self.lengths) - self.lengths, axis=-1)
         return sums
+
+    def inputs(self, texts: Ints, start_id: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs that predict some texts, (texts, T) with <pad>, and their lengths."""
+        lengths = self.lengths[texts]
+        begins = (np.cumsum(self.lengths) - self.lengths)[texts]
+        inputs = np.full((len(texts), int(lengths.max())), PAD_ID, dtype=np.int64)
+        inputs[:, 0] = start_id
+        for row, begin, length in zip(inputs, begins, lengths, strict=True):
+            row[1:length] = self.ids[begin : begin + length - 1]
+        return torch.from_numpy(inputs), torch.from_numpy(lengths)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Tokens]) -> _Tokens:
+        """Concatenate texts."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """M texts of one batch, or of several contexts.
+
+    Attributes:
+        texts: the distinct texts of each context, with single spaces and NFC.
+        indices: (M,), distinct text of each text.
+        tokens: of the distinct texts, for each group of models with the same vocabulary.
+        contexts: of each distinct text, from 0 on.
+    """
+
+    texts: list[str]
+    indices: Ints
+    tokens: tuple[_Tokens, ...]
+    contexts: Ints
+
+    @classmethod
+    def joined(cls, parts: Sequence[EncodedTexts]) -> EncodedTexts:
+        """Join the texts of several contexts."""
+        sizes = [len(part.texts) for part in parts]
+        offsets = np.cumsum(sizes) - sizes
+        return cls(
+            [text for part in parts for text in part.texts],
+            np.concatenate([part.indices + at for part, at in zip(parts, offsets, strict=True)]),
+            tuple(map(_Tokens.joined, zip(*(part.tokens for part in parts), strict=True))),
+            np.repeat(np.arange(len(parts)), sizes),
+        )
 
 
 class LMScorer:
@@ -115,18 +163,65 @@ class LMScorer:
         Raises:
             ConfigError: a model assigns probability 0 to a text.
         """
+        for encoded in self.encode(batches):
+            yield self.score_encoded(encoded)
+
+    def encode(self, batches: Iterable[Sequence[str]]) -> Iterator[EncodedTexts]:
+        """Yield batches of texts, encoded; see ``score_all``."""
         for texts, tokens in self._encode(batches):
             distinct = {text: index for index, text in enumerate(dict.fromkeys(texts))}
             indices = np.array([distinct[text] for text in texts])
-            parts = [
-                self._score_group(group, group_tokens)
-                for group, group_tokens in zip(self._groups, tokens, strict=True)
-            ]
-            log_probs = np.empty((1 if self.linear else len(self.runs), len(distinct)))
-            rows = [0] if self.linear else [row for group in self._groups for row in group]
-            log_probs[rows] = np.concatenate(parts)
-            self._check_finite(log_probs, list(distinct))
-            yield TextScores(log_probs[:, indices], tokens[0].lengths[indices])
+            contexts = np.zeros(len(distinct), dtype=np.int64)
+            yield EncodedTexts(list(distinct), indices, tokens, contexts)
+
+    def score_encoded(
+        self, encoded: EncodedTexts, states: Sequence[State] | None = None
+    ) -> TextScores:
+        """Return the scores of texts.
+
+        Args:
+            encoded: the texts.
+            states: of each model, with a row for each context of the texts; None: the initial
+                states, and one context.
+
+        Raises:
+            ConfigError: a model assigns probability 0 to a text.
+        """
+        states = self.initial_states(1) if states is None else states
+        parts = [
+            self._score_group(group, tokens, encoded.contexts, states)
+            for group, tokens in zip(self._groups, encoded.tokens, strict=True)
+        ]
+        log_probs = np.empty((1 if self.linear else len(self.runs), len(encoded.texts)))
+        rows = [0] if self.linear else [row for group in self._groups for row in group]
+        log_probs[rows] = np.concatenate(parts)
+        self._check_finite(log_probs, encoded.texts)
+        num_tokens = encoded.tokens[0].lengths[encoded.indices]
+        return TextScores(log_probs[:, encoded.indices], num_tokens)
+
+    def initial_states(self, num_contexts: int) -> list[State]:
+        """Return the initial state of each model, with a row for each context."""
+        return [model.initial_state(num_contexts) for model in self._models]
+
+    @torch.inference_mode()
+    def advance(self, encoded: EncodedTexts, chosen: Ints, states: Sequence[State]) -> list[State]:
+        """Return the state of each model after a text of each context, without its <eos>.
+
+        The next text begins with the input that predicts its first token, as any text does.
+
+        Args:
+            encoded: the texts.
+            chosen: the chosen text of each context, among all M.
+            states: before the texts.
+        """
+        after = list(states)
+        for group, tokens in zip(self._groups, encoded.tokens, strict=True):
+            for row in group:
+                start_id = self.runs[row].start_id
+                inputs, lengths = tokens.inputs(encoded.indices[chosen], start_id)
+                inputs = inputs.to(self.device)
+                _, after[row] = self._models[row].token_nll(inputs, inputs, states[row], lengths)
+        return after
 
     def fit_mixture_weights(self, texts: Sequence[str]) -> None:
         """Set the weights of the linear mixture to those with the lowest loss on some texts.
@@ -135,7 +230,11 @@ class LMScorer:
         """
         assert self.linear
         batches = [texts[first : first + FIT_BATCH] for first in range(0, len(texts), FIT_BATCH)]
-        nats = [self._token_nats(self._groups[0], part) for _, (part,) in self._encode(batches)]
+        states = self.initial_states(1)
+        nats = [
+            self._token_nats(self._groups[0], encoded.tokens[0], encoded.contexts, states)
+            for encoded in self.encode(batches)
+        ]
         weights = np.round(fit_weights(np.concatenate(nats, 1)), 4)
         largest = weights.argmax()
         weights[largest] = np.round(weights[largest] + 1 - weights.sum(), 4)
@@ -153,20 +252,24 @@ class LMScorer:
         )
         yield from zip(texts, zip(*tokens, strict=True), strict=True)
 
-    def _score_group(self, group: Sequence[int], tokens: _Tokens) -> Floats:
+    def _score_group(
+        self, group: Sequence[int], tokens: _Tokens, contexts: Ints, states: Sequence[State]
+    ) -> Floats:
         """Return log-probabilities, (1, M) for a linear mixture, (models of the group, M) else."""
-        nats = self._token_nats(group, tokens)
+        nats = self._token_nats(group, tokens, contexts, states)
         if self.linear:
             nats = mix(nats, self.mixture_weights)[None]
         if self.open_vocabulary:
             nats = nats + tokens.spelling_nats
         return -tokens.sums(nats)
 
-    def _token_nats(self, group: Sequence[int], tokens: _Tokens) -> Floats:
+    def _token_nats(
+        self, group: Sequence[int], tokens: _Tokens, contexts: Ints, states: Sequence[State]
+    ) -> Floats:
         """Return -ln p of each token under each model of a group, (models, L)."""
-        tree = PrefixTree.of(tokens.ids, tokens.lengths)
+        tree = PrefixTree.of(tokens.ids, tokens.lengths, contexts)
         rows = [
-            tree_nats(self._models[row], tree, self.runs[row].start_id, self.device)
+            tree_nats(self._models[row], tree, self.runs[row].start_id, self.device, states[row])
             for row in group
         ]
         return np.stack(rows)[:, tree.node_of]

@@ -16,6 +16,7 @@ from korlm.rescoring.features import Features, best
 from korlm.rescoring.formats.writer import Writer
 from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import NBest, NBestLists, batches_of
+from korlm.rescoring.recordings import RecordingNames, features_in_context, recordings_of
 from korlm.rescoring.rescore import ScoreWeights, features_of, reorder
 from korlm.rescoring.tuning import tune
 from korlm.utils.progress import ProgressBar
@@ -49,6 +50,7 @@ def rescore_lists(
     num_hyps: int,
     tune_metric: ErrorRate | None = None,
     batch_size: int = 1000,
+    recordings: RecordingNames | None = None,
 ) -> None:
     """Rescore lists and write them; log weights and error rates.
 
@@ -62,12 +64,17 @@ def rescore_lists(
         tune_metric: tune the weights for the lowest error rate first, which keeps all lists in
             memory; None: do not tune.
         batch_size: hypotheses per batch.
+        recordings: how the context of an utterance is found, which keeps all lists in memory; None:
+            an utterance has none.
+
+    Raises:
+        NbestError: a file has an error, or an utterance no recording.
     """
     mixture = weights.mixture_weights
     if tune_metric and scorer.linear and len(scorer.runs) > 1 and not len(mixture):
         scorer.fit_mixture_weights(list(references.values()))
     batches: Iterable[HypothesisBatch] = _batches(
-        lists, scorer, weights, references, num_hyps, batch_size
+        lists, scorer, weights, references, num_hyps, batch_size, recordings
     )
     if tune_metric:
         batches = list(batches)
@@ -126,11 +133,35 @@ def _batches(
     references: Mapping[str, str],
     num_hyps: int,
     batch_size: int,
+    recordings: RecordingNames | None,
 ) -> Iterator[HypothesisBatch]:
     """Yield all lists in batches, with a progress bar."""
-    batches = features_of(batches_of(lists, batch_size), scorer, weights)
     with ProgressBar(total=num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
+        if recordings is None:
+            batches = features_of(batches_of(lists, batch_size), scorer, weights)
+        else:
+            batches = _in_context(lists, scorer, weights, batch_size, recordings, bar)
         for part, features in batches:
             counts = count_errors(part, references) if references else ({}, {})
             yield HypothesisBatch(part, features, *counts)
-            bar.update(len(features.scores))
+            if recordings is None:
+                bar.update(len(features.scores))
+
+
+def _in_context(
+    lists: NBestLists,
+    scorer: LMScorer,
+    weights: ScoreWeights,
+    batch_size: int,
+    names: RecordingNames,
+    bar: ProgressBar,
+) -> Iterator[tuple[list[NBest], Features]]:
+    """Yield all lists in the order of the file, after all recordings have been scored."""
+    read = list(lists)
+    recordings = recordings_of(read, names)
+    found = {}
+    for index, features in features_in_context(read, recordings, scorer, weights, batch_size):
+        found[index] = features
+        bar.update(len(features.scores))
+    for index, nbest in enumerate(read):
+        yield [nbest], found[index]

@@ -19,6 +19,7 @@ from torch import Tensor
 from korlm.evaluation.token_scores import Floats, Ints
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
+from korlm.modules.state import State
 
 SOFTMAX_ROWS = 4096  # hidden states collected before a softmax
 
@@ -28,7 +29,7 @@ class TreeLevel:
     """Nodes of one depth, sorted by parent.
 
     Attributes:
-        parents: (n,), index of the parent in the level above; 0 for the root.
+        parents: (n,), index of the parent in the level above, of the root in the first level.
         ids: (n,), token ids.
     """
 
@@ -43,7 +44,7 @@ class TreeLevel:
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Texts as a tree of tokens.
+    """Texts as a tree of tokens, or as several trees if their contexts differ.
 
     Attributes:
         levels: from the first tokens on.
@@ -54,19 +55,21 @@ class PrefixTree:
     node_of: Ints
 
     @classmethod
-    def of(cls, ids: Ints, lengths: Ints) -> PrefixTree:
+    def of(cls, ids: Ints, lengths: Ints, roots: Ints | None = None) -> PrefixTree:
         """Build the tree of some texts.
 
         Args:
             ids: (L,), concatenated texts.
             lengths: (M,), 1 or more each.
+            roots: (M,), number of the context of each text, all from 0 on; None: one context.
         """
         order = np.argsort(-lengths, kind="stable")
         starts, negative_lengths = (np.cumsum(lengths) - lengths)[order], -lengths[order]
         num_ids = int(ids.max(initial=0)) + 1
         levels: list[TreeLevel] = []
         node_of, num_nodes = np.zeros_like(ids), 0
-        parents = np.zeros(len(lengths), dtype=np.int64)  # of each text, longest first
+        # Of each text, longest first.
+        parents = np.zeros(len(lengths), dtype=np.int64) if roots is None else roots[order]
         for depth in range(int(lengths.max(initial=0))):
             num_longer = int(np.searchsorted(negative_lengths, -depth))  # texts with more tokens
             tokens = starts[:num_longer] + depth
@@ -80,7 +83,11 @@ class PrefixTree:
 
 @torch.inference_mode()
 def tree_nats(
-    model: LanguageModel, tree: PrefixTree, start_id: int, device: torch.device
+    model: LanguageModel,
+    tree: PrefixTree,
+    start_id: int,
+    device: torch.device,
+    state: State | None = None,
 ) -> Floats:
     """Return -ln p of every node's token given its prefix, (N,).
 
@@ -89,19 +96,22 @@ def tree_nats(
         tree: of the texts.
         start_id: input before the first token.
         device: that computes.
+        state: of each root; None: one root, the initial state.
     """
+    state = model.initial_state(1) if state is None else state
+    starts = torch.full((len(state[0]),), start_id, device=device)
     if isinstance(model, NeuralLM):
-        parts = _score_neural(model, tree, start_id, device)
+        parts = _score_neural(model, tree, starts, state)
     else:
-        parts = _score_any(model, tree, start_id, device)
+        parts = _score_any(model, tree, starts, state)
     return torch.cat(list(parts)).cpu().double().numpy()
 
 
 def _score_any(
-    model: LanguageModel, tree: PrefixTree, start_id: int, device: torch.device
+    model: LanguageModel, tree: PrefixTree, previous: Tensor, state: State
 ) -> Iterator[Tensor]:
     """Score level by level with one row per node; siblings repeat the forward pass."""
-    state, previous = model.initial_state(1), torch.tensor([start_id], device=device)
+    device = previous.device
     for level in tree.levels:
         parents, ids = (torch.from_numpy(part).to(device) for part in (level.parents, level.ids))
         parent_state = tuple(part[parents] for part in state)
@@ -111,10 +121,10 @@ def _score_any(
 
 
 def _score_neural(
-    model: NeuralLM, tree: PrefixTree, start_id: int, device: torch.device
+    model: NeuralLM, tree: PrefixTree, previous: Tensor, state: State
 ) -> Iterator[Tensor]:
     """Score with one forward pass per inner node; the softmax waits for many hidden states."""
-    state, previous = model.initial_state(1), torch.tensor([start_id], device=device)
+    device = previous.device
     hidden_parts: list[Tensor] = []
     targets: list[Tensor] = []
     num_pending = 0

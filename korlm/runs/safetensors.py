@@ -4,9 +4,10 @@ config.json          format, version of korlm, task, labels, tokenizer, special 
                      language model), settings, and the CRC-32 of each other file
 vocab.tsv            as in a prepared corpus (``korlm.dataset.vocab``)
 spelling.safetensors the spelling model
-model.safetensors    the state dict. A tied weight is stored once; the file's metadata maps its
-                     other name to the stored one: {"output.weight": "embedding.weight"}
-tokenizer.model      the tokenizer model in its own format, if it was trained on train
+model.safetensors    the state dict; a tied weight is stored once, and the file's metadata maps its
+                     other name: {"output.weight": "embedding.weight"}
+tokenizer.model      of a tokenizer that was trained or given, in its own format; of one of Hugging
+                     Face tokenizer.json
 """
 
 from __future__ import annotations
@@ -27,17 +28,25 @@ from korlm.utils.errors import CheckpointError, VocabError, require_extra
 from korlm.utils.io import checksums
 
 FORMAT = 2
-CONFIG, VOCAB, MODEL, SPELLING, TOKENIZER = (
+CONFIG, VOCAB, MODEL, SPELLING = (
     "config.json",
     "vocab.tsv",
     "model.safetensors",
     "spelling.safetensors",
-    "tokenizer.model",
 )
 
 
+def tokenizer_file(tokenizer: str) -> str:
+    """Return the name of the file of a trained or given tokenizer.
+
+    Args:
+        tokenizer: its name.
+    """
+    return "tokenizer.json" if tokenizer == "huggingface" else "tokenizer.model"
+
+
 def save_config(folder: Path, checkpoint: Checkpoint, start_id: int | None) -> None:
-    """Write vocab.tsv, tokenizer.model and config.json, which has the checksums of all files.
+    """Write vocab.tsv, the tokenizer's file and config.json, which has the checksums of all files.
 
     Args:
         folder: the folder of the export, which already has all other files.
@@ -62,7 +71,7 @@ def save_config(folder: Path, checkpoint: Checkpoint, start_id: int | None) -> N
     vocab_config = VocabConfig(**settings["vocab"])
     Vocab.restore(vocab["tokens"], vocab["counts"], vocab_config).save(folder / VOCAB)
     if (learned := checkpoint.get("learned")) is not None:
-        (folder / TOKENIZER).write_bytes(learned.numpy().tobytes())
+        (folder / tokenizer_file(config["tokenizer"])).write_bytes(learned.numpy().tobytes())
     config = checksums.sealed(config, folder, folder.iterdir())
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -113,10 +122,11 @@ def load_weights(folder: Path) -> Checkpoint:
         settings = check_settings(config["settings"], str(path), CheckpointError)
         vocab_config = VocabConfig(**settings["vocab"])
         origin = {key: str(config[key]) for key in ("fingerprint", "prepared")}
-        has_tokenizer = TOKENIZER in config[checksums.KEY]
+        tokenizer = tokenizer_file(settings["tokenizer"]["name"])
+        has_tokenizer = tokenizer in config[checksums.KEY]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise _damaged(path, error) from error
-    for name in (VOCAB, MODEL, SPELLING, *([TOKENIZER] if has_tokenizer else [])):
+    for name in (VOCAB, MODEL, SPELLING, *([tokenizer] if has_tokenizer else [])):
         try:
             checksums.check_file(folder / name, folder, config[checksums.KEY])
         except (OSError, ValueError) as error:
@@ -134,7 +144,7 @@ def load_weights(folder: Path) -> Checkpoint:
     entries = {"tokens": vocab.tokens, "counts": vocab.counts}
     learned = None
     if has_tokenizer:
-        learned = torch.from_numpy(np.fromfile(folder / TOKENIZER, np.uint8))
+        learned = torch.from_numpy(np.fromfile(folder / tokenizer, np.uint8))
     return {
         **{"config": settings, "vocab": entries, "model": model, "spelling": spelling},
         **{"labels": config.get("labels", ()), "learned": learned},

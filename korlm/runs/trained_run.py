@@ -100,7 +100,8 @@ class TrainedRun(RunParts):
 
     def detokenizer(self) -> Detokenizer:
         """Return the detokenizer of the run's tokens."""
-        return build_detokenizer(self.settings.tokenizer.name, (self.folder, self.prepared))
+        folders = (self.folder, self.prepared)
+        return build_detokenizer(self.settings.tokenizer.name, folders, self.tokenizer_model)
 
 
 def load_run(folder: Path) -> TrainedRun:

@@ -1,4 +1,4 @@
-"""The web application: a page and a JSON interface.
+"""Build the web application: a page and a JSON interface.
 
     GET  /              the page; its script and style are served here too, nothing is external
     GET  /api/info      description of the run
@@ -13,9 +13,9 @@ and a model of another task
 
     POST /api/predict   {"text"} -> a prediction for each line
 
-Pages of other sites cannot use it: requests must name this host (against DNS rebinding), have no
-``Origin`` of another host, and be ``application/json``, which browsers send to other origins only
-with permission. Every error is answered by ``{"error": ...}``.
+Pages of other sites cannot use it: requests must name this host (against DNS rebinding), must not
+have the ``Origin`` of another host, and must be ``application/json``, which browsers send to other
+origins only with permission. The response to every error is ``{"error": ...}``.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ FILES = ("page.css", "common.js", "page.js", "task.js")
 LANGUAGE_MODEL_PATHS = ("/api/complete", "/api/surprisal", "/api/generate")
 TASK_PATHS = ("/api/predict",)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-LOOPBACK_NAMES = (*LOOPBACK[:2], "[::1]")  # as in a Host header
-NUM_SENTENCES = 3  # of a generated text
+LOOPBACK_NAMES = (*LOOPBACK[:2], "[::1]")  # the same hosts as in a Host header
+NUM_SENTENCES = 3  # number of sentences after which a generated text ends
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -81,7 +81,7 @@ class SurprisalRequest(_RequestBody):
 
 
 class PredictRequest(_RequestBody):
-    """Lines to predict something for."""
+    """Text; each line gets a prediction."""
 
     text: str
 
@@ -133,19 +133,19 @@ class _InferenceQueue:
         self._lock.release()
 
     async def run(self, request: Request, function: Callable[[], T]) -> T:
-        """Run a function in a thread and return its result, unless the client has gone."""
+        """Run a function in a thread, and return its result, unless the client has disconnected."""
         async with self:
-            if await request.is_disconnected():  # such as by the next keystroke
+            if await request.is_disconnected():  # the page does this at the next keystroke
                 raise _RequestError(499, "the client has closed the request")
             return await anyio.to_thread.run_sync(function)
 
     async def stream(self, pieces: Iterator[str]) -> AsyncIterator[bytes]:
-        """Yield each piece as a line of JSON; stops when the client disconnects."""
+        """Yield each piece as a line of JSON, until the client disconnects."""
         async with self:
             try:
                 while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
                     yield _json_line({"text": piece})
-            except KorlmError as error:  # the status is already sent
+            except KorlmError as error:  # the HTTP status is already sent
                 yield _json_line({"error": str(error)})
 
 
@@ -157,7 +157,7 @@ def build_app(engine: ServedModel | ServedTask, settings: ServeSettings) -> Fast
     """Return the application.
 
     Args:
-        engine: answers the requests.
+        engine: the model that answers requests.
         settings: limits of requests.
     """
     # FastAPI's documentation pages would load external scripts.
@@ -198,7 +198,7 @@ def _check_text(key: str, text: str, settings: ServeSettings) -> None:
 
 
 def _refuse(app: FastAPI, paths: Sequence[str], reason: str, others: Sequence[str]) -> None:
-    """Answer requests to paths of the other kind of model by an error."""
+    """Answer requests to the paths of another kind of model with an error."""
 
     async def refuse(request: Request) -> Response:
         message = f"POST {request.url.path}: {reason}; use {', '.join(others)}"
@@ -302,7 +302,7 @@ class _RequestGuard:
     def _check_host(self, request: Request) -> None:
         """Refuse requests to another host name or from the page of another site."""
         host = request.headers.get("host", "").lower()
-        # The names of this host in its network are not known: any is allowed unless it is loopback.
+        # The names of this host in its network are not known, so all are allowed there.
         if self._settings.host in LOOPBACK and re.sub(r":\d*$", "", host) not in LOOPBACK_NAMES:
             raise _RequestError(400, f"host: must be one of {', '.join(LOOPBACK_NAMES)}")
         origin = request.headers.get("origin")
@@ -314,10 +314,11 @@ class _RequestGuard:
         settings = self._settings
         content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
         length = request.headers.get("content-length", "")
-        max_length = 12 * settings.max_chars + 1024  # two \\uXXXX for a character, and other keys
+        # A character may be two \\uXXXX; 1024 bytes for other keys.
+        max_length = 12 * settings.max_chars + 1024
         if content_type != "application/json":
             raise _RequestError(415, "content-type: must be application/json")
-        is_chunked = "transfer-encoding" in request.headers  # has no reliable length
+        is_chunked = "transfer-encoding" in request.headers  # then the length is not reliable
         if is_chunked or not length.isdecimal() or len(length) > 12 or int(length) > max_length:
             message = f"content-length: must be given and be at most {max_length:,}"
             raise _RequestError(413, message)

@@ -1,4 +1,4 @@
-"""HTTP connections: their maximum number, and a timeout for incomplete requests."""
+"""Limit HTTP connections: their number, and the time for a request to arrive."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 100
-REQUEST_TIMEOUT = 10.0  # seconds for a whole request to arrive
+REQUEST_TIMEOUT = 10.0  # seconds in which a whole request must arrive
 
 
 class Connection(H11Protocol):
-    """An HTTP/1.1 connection that is closed unless a whole request arrives in time.
+    """An HTTP/1.1 connection that is closed if a request does not arrive completely in time.
 
-    Errors are answered by ``{"error": ...}``, as in the application.
+    The response to errors is ``{"error": ...}``, as in the application.
     """
 
     max_connections = MAX_CONNECTIONS
@@ -78,7 +78,7 @@ class Connection(H11Protocol):
 
 def build_server(app: Any) -> uvicorn.Server:
     """Return the server of an application; it logs errors of the server, not of clients."""
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # hides clients that disconnect
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns about clients that disconnect
     config = uvicorn.Config(
         app,
         http=Connection,

@@ -1,4 +1,4 @@
-"""Rate limit per client."""
+"""Limit the rate of requests per client."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-MAX_CLIENTS = 1024  # remembered; the least recently seen client is forgotten first
+MAX_CLIENTS = 1024  # number of clients to remember; the least recently seen is forgotten first
 
 
 class RateLimit:
     """A token bucket for each client (Turner 1986).
 
     Args:
-        rate: average requests per second.
-        burst: requests at once.
-        clock: returns the time in seconds.
+        rate: average number of requests per second.
+        burst: number of requests that may come at once.
+        clock: function that returns the time in seconds.
 
     >>> limit = RateLimit(rate=1.0, burst=2, clock=iter([0.0, 0.0, 0.0, 1.5]).__next__)
     >>> [limit.acquire("a") for _ in range(4)]
@@ -29,7 +29,7 @@ class RateLimit:
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def acquire(self, client: str) -> float:
-        """Count a request and return 0, or return the seconds until one is allowed."""
+        """Return 0 and count a request if it is allowed, else return the seconds until it is."""
         now = self._clock()
         tokens, last_time = self._clients.pop(client, (float(self._burst), now))
         tokens = min(self._burst, tokens + (now - last_time) * self._rate)

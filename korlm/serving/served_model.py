@@ -1,4 +1,4 @@
-"""The model behind the server: one trained run, one tokenizer, one request at a time."""
+"""Answer requests with one trained run and one tokenizer, one request at a time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from korlm.config import ScoreContext, ScoreUnit
 from korlm.dataset.vocab import EOS
+from korlm.evaluation.surprisal.frequencies import train_counts
 from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
 from korlm.generation.generator import Generator, StoppingCriteria
@@ -41,8 +42,8 @@ class ServedModel:
     """Answers the requests of the JSON interface with a language model; a context manager.
 
     Args:
-        run: trained run.
-        device: device of its model.
+        run: a trained run.
+        device: device for its model.
     """
 
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
@@ -79,7 +80,8 @@ class ServedModel:
         """Return the surprisal in bits of each morpheme of a text, which is one document."""
         scorer = SurprisalScorer(self._encoder.model, self._run.start_id, ScoreContext.document)
         encoded = self._encoder.text_encoder.read_texts(text.split("\n"))
-        tables = [rows_of(costs, ScoreUnit.morph) for costs in scorer.score([encoded])]
+        counts = train_counts(self._run, eojeols=False)
+        tables = [rows_of(costs, ScoreUnit.morph, counts) for costs in scorer.score([encoded])]
         rows = [row for table in tables for row in table.to_pylist()]
         lines = itertools.groupby(rows, key=lambda row: row["line"])
         return {"lines": [_line(number, list(line_rows)) for number, line_rows in lines]}
@@ -92,11 +94,11 @@ class ServedModel:
 
 
 class ServedTask:
-    """Answers requests with a model of another task; a context manager.
+    """Answers the requests of the JSON interface with a model of another task; a context manager.
 
     Args:
-        run: trained run.
-        device: device of its model.
+        run: a trained run.
+        device: device for its model.
     """
 
     def __init__(self, run: TaskRun, device: torch.device) -> None:

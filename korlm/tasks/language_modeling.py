@@ -140,7 +140,7 @@ class LanguageModelingTask(Task[LanguageModel]):
     @functools.cached_property
     def _detokenizer(self) -> Detokenizer | None:
         tokenizer: str = self.prepared.manifest["settings"]["tokenizer"]["name"]
-        return load_from_run(tokenizer, self.folder)
+        return load_from_run(tokenizer, self.folder, self.prepared.tokenizer_model)
 
 
 @torch.inference_mode()

@@ -85,8 +85,8 @@ def _check_tokenizer(parts: RunParts, settings: TrainSettings) -> None:
             f"init={parts.folder}: was trained with tokenizer={theirs.name}, this run has "
             f"tokenizer={ours.name}; give tokenizer={theirs.name}"
         )
-    # A user dictionary of the language model need not be given again.
-    is_own = getattr(ours, "user_dictionary", None) is not None
+    # A user dictionary or a tokenizer.json of the language model need not be given again.
+    is_own = any(getattr(ours, key, None) is not None for key in ("user_dictionary", "file"))
     given = None if is_own else parts.tokenizer_model
     if tokenizer_version(theirs, parts.tokenizer_model) != tokenizer_version(ours, given):
         raise ConfigError(f"init={parts.folder}: has other settings of tokenizer={ours.name}")

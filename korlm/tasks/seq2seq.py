@@ -248,14 +248,17 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     @classmethod
     def build_predictor(cls, run: RunParts, model: Seq2Seq, device: torch.device) -> TextPredictor:
         """See ``Task.build_predictor``."""
-        detokenizer = build_detokenizer(run.settings.tokenizer.name, (run.folder, run.prepared))
+        detokenizer = build_detokenizer(
+            run.settings.tokenizer.name, (run.folder, run.prepared), run.tokenizer_model
+        )
         assert isinstance(run.settings.task, Seq2SeqConfig)
         return TextPredictor(run.vocab, detokenizer, run.settings.task, model, device)
 
     @functools.cached_property
     def _detokenizer(self) -> Detokenizer:
         tokenizer: str = self.prepared.manifest["settings"]["tokenizer"]["name"]
-        return build_detokenizer(tokenizer, (self.folder, self.prepared.folder))
+        folders = (self.folder, self.prepared.folder)
+        return build_detokenizer(tokenizer, folders, self.prepared.tokenizer_model)
 
     def begin_step(self, step: int, total_steps: int) -> None:
         """See ``Task.begin_step``: set the teacher forcing ratio."""

@@ -19,7 +19,7 @@ from korlm.dataset.batches import sentences_of
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.storage.shards import read_columns, shard_paths
-from korlm.tasks.alignment import eojeol_spans, token_spans
+from korlm.detokenizers.alignment import eojeol_spans, token_spans
 from korlm.text.hangul import is_letter, is_syllable
 from korlm.text.label_schemes import LabeledSpan
 from korlm.tokenizers.analysis import Span

@@ -57,8 +57,13 @@ class InProcessTokenizer(ABC):
         return None
 
     @classmethod
-    def version_of(cls, config: TokenizerConfig) -> str:
-        """Return the version of the tokenizer with these settings, without building it."""
+    def version_of(cls, config: TokenizerConfig, learned: bytes | None = None) -> str:
+        """Return the version of the tokenizer with these settings, without building it.
+
+        Args:
+            config: its settings.
+            learned: what ``train`` returned, if it is known.
+        """
         settings = dataclasses.asdict(config)
         del settings["name"]
         return ", ".join([cls.version, *(f"{key}={value}" for key, value in settings.items())])

@@ -46,6 +46,15 @@ def find_spans(text: str, surfaces: Iterable[str]) -> list[Span]:
     return spans
 
 
+def trimmed(text: str, begin: int, end: int) -> Span:
+    """Return a span without the white space at its start: that of a blank belongs to what follows.
+
+    >>> trimmed("가 나", 1, 3), trimmed("가 나", 1, 2)
+    (Span(begin=2, end=3), Span(begin=2, end=2))
+    """
+    return Span(end - len(text[begin:end].lstrip()), end)
+
+
 def analysis_of(text: str, morphs: list[str], tags: list[str], spans: Sequence[Span]) -> Analysis:
     """Return the analysis of a line, given the spans of its tokens.
 

@@ -18,15 +18,15 @@ def _class_of(config: TokenizerConfig) -> Any:
 def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
     """Return what a tokenizer learns from train before it can tokenize; None if it learns nothing.
 
-    For Kkma, this is the words of the user dictionary.
+    For Kkma these are the words of the user dictionary, and for a tokenizer that is given as a file
+    its bytes.
 
     Args:
         config: settings of the tokenizer.
         lines: lines (NFC) of train; not read if there is nothing to learn.
 
     Raises:
-        TokenizerError: there is too little text to learn from, or the user dictionary cannot be
-            read.
+        TokenizerError: there is too little text to learn from, or a file cannot be read.
     """
     tokenizer_model: bytes | None = _class_of(config).train(config, lines)
     return tokenizer_model
@@ -69,14 +69,11 @@ def tokenizer_version(config: TokenizerConfig, tokenizer_model: bytes | None = N
 
     Args:
         config: settings of the tokenizer.
-        tokenizer_model: result of ``train_tokenizer``; None: unknown. Then a user dictionary is
-            read.
+        tokenizer_model: what ``train_tokenizer`` returned, if it is known: files are then not read
+            again.
 
     Raises:
-        TokenizerError: a package that it needs is not installed, or the user dictionary cannot be
-            read.
+        TokenizerError: a package that it needs is not installed, or a file cannot be read.
     """
-    kind = _class_of(config)
-    is_external = isinstance(config, WorkerConfig)
-    version: str = kind.version_of(*((config, tokenizer_model) if is_external else (config,)))
+    version: str = _class_of(config).version_of(config, tokenizer_model)
     return version

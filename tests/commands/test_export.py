@@ -48,7 +48,7 @@ def test_a_table_and_a_folder(korlm: Command, run: Path, prepared: Prepared) -> 
     assert lines[0] == f"on {num_tokens} tokens of valid, threads: 1"
     assert lines[1].split() == ["size_mb", "step_ms", "max_abs_diff", "perplexity"]
     assert [line.split()[0] for line in lines[2:5]] == ["PyTorch", "step.onnx", "step.int8.onnx"]
-    assert lines[5].startswith(f"{run / 'export'}: begin.npz, config.json")
+    assert lines[5].startswith(f"{run / 'export'}: README.md, begin.npz, config")
     assert {path.name for path in run.iterdir()} >= {"checkpoints", "export"}
     assert "already exists" in korlm("export", f"run={run}").error
 
@@ -73,7 +73,7 @@ def test_a_run_of_a_task(korlm: Command, tmp_path: Path) -> None:
     assert "run: a run of task=classification has no ONNX export" in error
     ended = korlm("export", "run=run")
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines()[-1].startswith("run/export: config.json, export.json, model.saf")
+    assert ended.out.splitlines()[-1].startswith("run/export: README.md, config.json, export")
     (tmp_path / "a.txt").write_text("좋다\n", "utf-8")
     one, other = (
         korlm("predict", f"run={run}", "input=a.txt").out for run in ("run", "run/export")

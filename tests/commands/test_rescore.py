@@ -64,6 +64,25 @@ def rates(err: str, label: str) -> list[float]:
     return [float(cell) for cell in re.findall(r"[\d.]+", line)]
 
 
+def test_context_of_a_recording(korlm: Command, runs: Runs, tmp_path: Path) -> None:
+    lines = korean_lines(8, 5)
+    rows = [f"r{at % 2}-{at:02}-{at + 1:02} -2.0 {line}\n" for at, line in enumerate(lines)]
+    path = tmp_path / "n.txt"
+    path.write_text("".join(rows), encoding="utf-8")
+    options = [f"run={runs.lstm}", f"nbest={path}", "lm_weight=1"]
+    ended = korlm("rescore", *options, "context=recording", "output=c.txt")
+    assert ended.code == 0, ended.err
+    assert korlm("rescore", *options, "output=u.txt").code == 0
+    context, alone = read(Path("c.txt")), read(Path("u.txt"))
+    assert [row[::2] for row in context] == [row[::2] for row in alone]
+    equal = [a[1] == pytest.approx(b[1], abs=1e-4) for a, b in zip(context, alone, strict=True)]
+    assert equal[:2] == [True, True] and not all(equal)
+    lists = {utt: [(text, -2.0)] for utt, _, text in alone}
+    found = load(runs.lstm).rescore(lists, lm_weight=1, context="recording")
+    totals = [hyps[0].total for hyps in found.values()]
+    assert totals == pytest.approx([total for _, total, _ in context], abs=1e-4)
+
+
 def test_tuned_weights_help_and_can_be_reused(
     korlm: Command, runs: Runs, dev: tuple[Path, Path]
 ) -> None:

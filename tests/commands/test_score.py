@@ -6,11 +6,14 @@ import csv
 import gzip
 import io
 import json
+import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -21,7 +24,11 @@ from korlm.score import surprisals
 from korlm.utils.errors import CorpusError
 
 TEXT = "나는 집에 간다.\n\n \n우리는 책을 본다.\n뷁\t밥을 먹는다."
-COLUMNS = "doc_id line eojeol eojeol_text morph tag surprisal entropy unknown open_surprisal"
+COLUMNS = (
+    "doc_id line eojeol eojeol_text morph tag surprisal entropy unknown open_surprisal position "
+    "position_in_eojeol char_begin char_end num_syllables log_frequency previous_surprisal "
+    "previous_num_syllables previous_log_frequency"
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def rows_in(tsv: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(tsv), delimiter="\t", quoting=csv.QUOTE_NONE))
+    return list(csv.DictReader(io.StringIO(tsv, newline=""), delimiter="\t"))
 
 
 def total(rows: list[dict[str, str]], name: str = "surprisal") -> float:
@@ -106,12 +113,12 @@ def test_all_tables_of_one_pass(korlm: Command, run: Path, text: Path) -> None:
     assert morphs.column_names == COLUMNS.split()
     eojeols = rows_in(gzip.decompress(Path("e.tsv.gz").read_bytes()).decode())
     sentences = rows_in(Path("s.tsv").read_text("utf-8"))
-    assert [row["eojeol_text"] for row in eojeols[:4]] == ["나는", "집에", "간다.", ""]
+    assert [row["eojeol_text"] for row in eojeols[:4]] == ["나는", "집에", "간다.", "NA"]
     texts = [row["text"] for row in sentences]
     assert texts == [
         "나는 집에 간다.",
         "우리는 책을 본다.",
-        "뷁\\t밥을 먹는다.",
+        "뷁\t밥을 먹는다.",
     ]
     for name in ("surprisal", "open_surprisal"):
         exact = sum(morphs[name].to_pylist())
@@ -149,6 +156,54 @@ def test_several_inputs_and_layouts(korlm: Command, run: Path, text: Path) -> No
     assert [row["doc_id"] for row in rows_in(ended.out)] == ["글.txt#1", "글.txt#2", "글.txt#2"]
 
 
+def test_other_columns_and_frequencies(korlm: Command, run: Path, tmp_path: Path) -> None:
+    """The tables keep the columns of every file; eojeols have their count in train."""
+    Path("a.tsv").write_text('item\ttext\tline\n1\t나는 간다.\t"가"\n', encoding="utf-8")
+    Path("b.csv").write_text('text,"말, 뜻"\n"나는 집에 간다.",x\n', encoding="utf-8")
+    records = [{"text": "나는 간다.", "item": 7, "of": [1]}, {"text": "너는 간다.", "by": "z"}]
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    Path("c.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    pq.write_table(pa.table({"n": [5], "text": ["나는 간다."]}), "d.parquet")
+    Path("e.txt").write_text("나는 간다.\n", encoding="utf-8")
+    files = "input=[a.tsv,b.csv,c.jsonl,d.parquet,e.txt]"
+    options = [f"run={run}", files, "device=cpu", "plot=p.png"]
+    ended = korlm("score", *options, "unit=eojeol", "sentence_output=s.parquet")
+    assert ended.code == 0, ended.err
+    kept = {"item": ["1", "", "7", "", "", ""], "말, 뜻": ["", "x", "", "", "", ""]}
+    kept |= {"input_line": ['"가"', *[""] * 5], "n": ["", "", "", "", "5", ""]}
+    sentences = pq.read_table("s.parquet")
+    assert sentences.column_names[-4:] == ["item", "input_line", "말, 뜻", "n"]
+    for name, values in kept.items():
+        assert [value or "" for value in sentences[name].to_pylist()] == values
+    rows = rows_in(ended.out)
+    assert [row["item"] for row in rows][:4] == ["1", "1", "1", "NA"]
+    train = (run.parent / "train.txt").read_text("utf-8").split()
+    found = {
+        row["eojeol_text"]: float(row["log_frequency"]) for row in rows if row["eojeol"] != "NA"
+    }
+    for eojeol, frequency in found.items():
+        assert frequency == pytest.approx(math.log1p(train.count(eojeol)), abs=1e-5)
+    assert Path("p.png").read_bytes().startswith(b"\x89PNG")
+    ended = korlm("score", f"run={run}", "input=a.tsv", "unit=sentence", "corpus.keep_columns=[]")
+    assert "item" not in rows_in(ended.out)[0]
+    ended = korlm("score", f"run={run}", "input=a.tsv", "corpus.keep_columns=[condition]")
+    assert "a.tsv: row 1 is read as the header and has no column 'condition'" in ended.error
+
+
+def test_eojeols_without_the_prepared_corpus(korlm: Command, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, "copy")
+    assert korlm("export", "run=copy", "output=export", "formats=[safetensors]").code == 0
+    prepared = next(path.parent for path in run.parent.rglob("vocab.tsv"))
+    prepared.rename(tmp_path / "moved")
+    try:
+        Path("a.txt").write_text("나는 간다.\n", encoding="utf-8")
+        ended = korlm("score", "run=export", "input=a.txt", "unit=eojeol", "device=cpu")
+    finally:
+        (tmp_path / "moved").rename(prepared)
+    assert ended.code == 0 and "eojeols have no log_frequency: " in ended.err
+    assert {row["log_frequency"] for row in rows_in(ended.out)} == {"NA"}
+
+
 def start(run: Path, *overrides: str, **options: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "korlm.score", f"run={run}", *overrides]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -161,9 +216,9 @@ def test_from_pipe_to_pipe(run: Path) -> None:
     assert results == [
         "나는",
         "간다.",
-        "",
+        "NA",
         "너도",
-        "",
+        "NA",
     ]
     assert err.decode().startswith("2 lines (2 ok), ")
 
@@ -207,6 +262,9 @@ MISTAKES = {
     "output=o.xlsx": "output=o.xlsx: must end in .tsv, .tsv.gz or .parquet, or be -",
     "eojeol_output=-": "eojeol_output=-: must end in .tsv, .tsv.gz or .parquet",
     "output=missing/o.tsv": "output=missing/o.tsv: the folder missing does not exist; create it",
+    "plot=p.jpg": "plot=p.jpg: must end in .png",
+    "plot=missing/p.png": "plot=missing/p.png: the folder missing does not exist",
+    "corpus.keep_columns=['*',a]": "corpus.keep_columns=['*', 'a']: must name columns or keys",
     "run=nowhere": "nowhere: has no checkpoints/best.pt",
     "context=word": "context",
     "unit=word": "unit",
@@ -252,7 +310,9 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
     trained = package.load(run)
     command = rows_in(korlm("score", f"run={run}", f"input={text}", "unit=eojeol").out)
     table = surprisals(trained, TEXT.split("\n"), unit="eojeol")
-    assert table["eojeol_text"].to_pylist() == [row["eojeol_text"] or None for row in command]
+    assert table["eojeol_text"].to_pylist() == [
+        None if row["eojeol_text"] == "NA" else row["eojeol_text"] for row in command
+    ]
     results = [float(row["surprisal"]) for row in command]
     assert table["surprisal"].to_pylist() == pytest.approx(results, abs=1e-5)
     with trained.reader() as reader:

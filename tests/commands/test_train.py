@@ -187,8 +187,8 @@ def test_ctrl_c_while_tokenizing_keeps_what_is_done(
 ) -> None:
     """Interrupted before training: exit code 130, no run directory, no incomplete corpus."""
     big = tmp_path / "big.txt"
-    big.write_text(tiny.train.read_text("utf-8") * 4000, "utf-8")
-    command = [*tiny.overrides, *LIGHT, f"corpus.train=[{big}]"]
+    big.write_text(tiny.train.read_text("utf-8") * 800, "utf-8")
+    command = [*tiny.overrides, *LIGHT, f"corpus.train=[{big}]", "prepare.piece_mb=0.1"]
     when = "outputs/prepared/.*.partial/tokens/*.parquet"
     ended = server.run(tmp_path, "train", *command, when=when, number=signal.SIGINT)
     assert ended.code == 130, ended

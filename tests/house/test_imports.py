@@ -49,7 +49,7 @@ ONLY_IN = {
     },
     "kiwipiepy": {"korlm.tokenizers.kiwi"},
     "mecab": {"korlm.tokenizers.mecab"},
-    "sentencepiece": {"korlm.tokenizers.sentencepiece_unigram"},
+    "sentencepiece": {"korlm.tokenizers.subwords.sentencepiece_unigram"},
     "torchtext": {"korlm.dataset.vocab"},
     "hydra": {
         *(
@@ -86,6 +86,7 @@ ONLY_IN = {
     "tensorboard": {"korlm.reporting.tensorboard_events"},
     "matplotlib": {
         *("korlm.utils.plotting", "korlm.dataset.statistics.plots", "korlm.reporting.charts"),
+        "korlm.evaluation.surprisal.plot",
         *("korlm.evaluation.output.plots", "korlm.sweeps.plot", "korlm.tasks.plots"),
     },
     "torch.utils.tensorboard": {"korlm.training.tensorboard"},

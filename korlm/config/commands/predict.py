@@ -34,7 +34,8 @@ class PredictSettings(TextInputSettings):
       python -m korlm.predict run=outputs/runs/DIR input=reviews.txt output=labels.jsonl
       echo 정말 재미있다 | python -m korlm.predict run=outputs/runs/DIR input=-
 
-    TSV has no quotes: tab, line end and backslash in a cell are written \t, \n, \r and \\.
+    TSV is read without options by pandas (sep="\t") and R (read.delim): cells are quoted where
+    necessary, and a missing value is NA.
     """
 
     output: str = setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import InferenceSettings
@@ -59,6 +60,16 @@ class ErrorRate(enum.Enum):
     wer = "wer"
 
 
+class RescoreContext(enum.Enum):
+    """Contexts that a hypothesis is predicted from."""
+
+    utterance = "utterance"
+    recording = "recording"
+
+
+RECORDING_PATTERN = r"(.+)[-_]([0-9]+(?:\.[0-9]+)?)[-_][0-9]+(?:\.[0-9]+)?"  # name-begin-end
+
+
 @register("", "rescore")
 @dataclass
 class RescoreSettings(InferenceSettings):
@@ -73,6 +84,7 @@ class RescoreSettings(InferenceSettings):
       python -m korlm.rescore run=outputs/runs/DIR nbest=words.txt 'scores=[ac_cost]' \
           score_kind=cost                                                                 of Kaldi
       python -m korlm.rescore run=outputs/runs/DIR nbest=dev.jsonl ngram=outputs/runs/NGRAM
+      python -m korlm.rescore run=outputs/runs/DIR nbest=test.txt context=recording
     """
 
     nbest: str = setting(
@@ -137,6 +149,21 @@ class RescoreSettings(InferenceSettings):
     open_vocabulary: bool = setting(
         True, "Add the cost of spelling to a token that its id does not determine."
     )
+    context: RescoreContext = setting(
+        RescoreContext.utterance,
+        "What a hypothesis is predicted from: utterance: itself; recording: also the chosen "
+        "hypotheses of the utterances before it in its recording. All lists are kept in memory.",
+    )
+    recording_pattern: str = setting(
+        RECORDING_PATTERN,
+        "Regular expression of an utterance's name, for context=recording; its first group is the "
+        "recording, its second one, if there is one, the time when the utterance begins. Without "
+        "times, utterances are taken in the order of the file.",
+    )
+    recording_field: str | None = setting(
+        None,
+        "JSON key of the recording, such as recording_id; null: it is in the utterance's name.",
+    )
     tune: str | None = setting(
         None,
         'References to tune mixture_weights, lm_weight and length_bonus on: "utterance text", JSON '
@@ -167,5 +194,23 @@ class RescoreSettings(InferenceSettings):
                 self._fail("mixture_weights", f"must be as many as models, {num_models}")
             if abs(sum(self.mixture_weights) - 1) >= 1e-3:
                 self._fail("mixture_weights", "must sum to 1")
+        self._check_context()
         if self.tune is not None and self.reference is not None:
             self._fail("reference", "leave it out, tune reports error rates as well")
+
+    def _check_context(self) -> None:
+        try:
+            num_groups = re.compile(self.recording_pattern).groups
+        except re.error as error:
+            self._fail("recording_pattern", f"is not a regular expression ({error})")
+            raise
+        if num_groups not in (1, 2):
+            self._fail("recording_pattern", f"must have 1 or 2 groups (...), not {num_groups}")
+        if self.context is RescoreContext.recording and self.tune is not None:
+            self._fail("context", "weights are tuned with context=utterance; then use them with it")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        if self.context is RescoreContext.recording:
+            return {}
+        return dict.fromkeys(("recording_pattern", "recording_field"), "context is utterance")

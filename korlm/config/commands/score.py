@@ -5,11 +5,14 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 from korlm.config.commands.inference import TextInputSettings
+from korlm.config.groups.data import TextConfig
 from korlm.config.registry import register
 from korlm.config.validation import setting
 
+ALL = "*"  # of corpus.keep_columns
 ENDINGS = (".tsv", ".tsv.gz", ".parquet")
 
 
@@ -29,6 +32,23 @@ class ScoreUnit(enum.Enum):
     sentence = "sentence"
 
 
+@dataclass
+class ScoredTextConfig(TextConfig):
+    """Format of text files whose other columns the tables keep."""
+
+    kept_is_optional: ClassVar[bool] = True
+    keep_columns: list[str] = setting(
+        lambda: [ALL],
+        "Other columns or JSON keys that the tables keep; [*]: all of TSV, CSV, Parquet and Arrow "
+        "files, and the keys of the first object in JSON, without lists and objects; []: none. Of "
+        "standard input, only named ones.",
+    )
+
+    def _check_kept(self) -> None:
+        if self.keep_columns != [ALL]:
+            super()._check_kept()
+
+
 @register("", "score")
 @dataclass
 class ScoreSettings(TextInputSettings):
@@ -37,31 +57,41 @@ class ScoreSettings(TextInputSettings):
     Tokenizes any Korean text with the tokenizer of the run. Each morph has a row, and so has the
     end of each sentence (<eos>), with these columns:
 
-      doc_id line        document and line; blank lines are counted, but have no rows
-      eojeol             index in the line of the eojeol (unit between blanks), and its text
-      eojeol_text
+      doc_id line             document and line; blank lines are counted, but have no rows
+      eojeol eojeol_text      number in the line of the eojeol (unit between blanks), and its text
       morph tag
-      surprisal          -log2 p, in bits
-      entropy            of the predicted distribution, in bits
-      unknown            whether the vocabulary lacks the morph: its surprisal is that of <unk>
-      open_surprisal     includes the cost of spelling what the id does not determine, and is
-                         comparable between vocabularies
+      surprisal               -log2 p, in bits
+      entropy                 of the predicted distribution, in bits
+      unknown                 whether the vocabulary lacks the morph: its surprisal is that of <unk>
+      open_surprisal          includes the cost of spelling what the id does not determine, and is
+                              comparable between vocabularies
+      position                of the morph in the sentence, and in its eojeol
+      position_in_eojeol
+      char_begin char_end     first and last character in the line as read
+      num_syllables           Hangul syllables of the morph
+      log_frequency           ln(1 + count in train)
+      previous_surprisal      of the row before in the sentence; also previous_num_syllables and
+                              previous_log_frequency
+      ...                     the other columns of the input, such as item and condition
 
-    unit=eojeol and unit=sentence give sums; the entropy of an eojeol is that of its first morph.
-    All sums over a text are equal, <eos> included. The surprisal of probability 0 is inf.
+    Lines, eojeols, positions and characters count from 1, as in R. unit=eojeol and unit=sentence
+    give sums; lengths and frequencies are those of the eojeol, its entropy is that of its first
+    morph. All sums over a text are equal, <eos> included. The surprisal of probability 0 is inf.
 
       python -m korlm.score run=outputs/runs/DIR input=book.txt                   one row per morph
       python -m korlm.score run=outputs/runs/DIR input=book.txt unit=eojeol       one per eojeol
       python -m korlm.score run=outputs/runs/DIR input=book.txt context=document  longer context
       python -m korlm.score run=outputs/runs/DIR input='news/*.txt' output=news.parquet \
           eojeol_output=eojeols.parquet sentence_output=sentences.parquet         all at once
-      python -m korlm.score run=outputs/runs/DIR input=items.tsv corpus.text_column=sentence
+      python -m korlm.score run=outputs/runs/DIR input=items.tsv corpus.text_column=sentence \
+          unit=eojeol output=eojeols.tsv plot=items.png               keeps the columns of items.tsv
       echo 나는 학교에 간다. | python -m korlm.score run=outputs/runs/DIR input=-
 
-    TSV has no quotes: tab, line end and backslash in a cell are written \t, \n, \r and \\; read
-    it with pandas.read_csv(FILE, sep="\t", quoting=3), or use Parquet.
+    TSV is read without options by pandas.read_csv(FILE, sep="\t") and R's read.delim(FILE): cells
+    are quoted where necessary, and a missing value is NA.
     """
 
+    corpus: ScoredTextConfig = setting(ScoredTextConfig)
     context: ScoreContext = setting(
         ScoreContext.line,
         "Tokens that a prediction depends on: the previous ones of its line or document, or all.",
@@ -82,6 +112,12 @@ class ScoreSettings(TextInputSettings):
         is_path=True,
         renamed_from="sentences",
     )
+    plot: str | None = setting(
+        None,
+        "FILE.png: plot of the surprisal of the first 8 sentences, a bar for each morph or, with "
+        "unit=eojeol or sentence, for each eojeol.",
+        is_path=True,
+    )
     entropy: bool = setting(True, "Compute the entropy of each prediction; false is faster.")
     batch_tokens: int = setting(
         4096,
@@ -93,6 +129,8 @@ class ScoreSettings(TextInputSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.plot is not None and not self.plot.endswith(".png"):
+            self._fail("plot", "must end in .png")
         paths = [_real_path(path) for path, _ in self.tables().values()]
         for key, (path, _) in self.tables().items():
             if not path.endswith(ENDINGS) and not (key == "output" and path == "-"):

@@ -105,6 +105,7 @@ class TextConfig(Group):
     """Format of text files, and what a document is."""
 
     _group: ClassVar[str] = "corpus"
+    kept_is_optional: ClassVar[bool] = False  # whether JSON objects may lack a kept key
 
     format: CorpusFormat = setting(
         CorpusFormat.auto,
@@ -165,7 +166,11 @@ class TextConfig(Group):
             self._fail("text_column", "must name a column, a key or a number from 1")
         if self.label_column and self.target_column:
             self._fail("target_column", "a row has a label or a target text; leave one out")
-        if not all(self.keep_columns) or len(set(self.keep_columns)) < len(self.keep_columns):
+        self._check_kept()
+
+    def _check_kept(self) -> None:
+        names = self.keep_columns
+        if not all(names) or "*" in names or len(set(names)) < len(names):
             self._fail("keep_columns", "must name columns or keys, each once")
 
     @property
@@ -393,12 +398,12 @@ class KkmaConfig(JavaConfig):
 @register(
     "tokenizer",
     "sentencepiece",
-    builds="korlm.tokenizers.sentencepiece_unigram:SentencePieceTokenizer",
+    builds="korlm.tokenizers.subwords.sentencepiece_unigram:SentencePieceTokenizer",
     detokenizer="korlm.detokenizers.base:SentencePieceDetokenizer",
 )
 @dataclass
 class SentencePieceConfig(TokenizerConfig):
-    """Pieces that sentencepiece's unigram model learns from train."""
+    """Pieces that sentencepiece's unigram model learns from train, or those of a given model."""
 
     vocab_size: int = setting(
         8000, "Maximum number of pieces; a small text yields fewer.", min=1, max=1_000_000
@@ -411,6 +416,34 @@ class SentencePieceConfig(TokenizerConfig):
     )
     byte_fallback: bool = setting(
         False, "Write uncovered characters as UTF-8 bytes, one token each."
+    )
+    file: str | None = setting(
+        None,
+        "Use this model of sentencepiece, of any type; null: learn one from train. Runs keep a "
+        "copy.",
+        is_path=True,
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        if self.file is None:
+            return {}
+        keys = ("vocab_size", "character_coverage", "byte_fallback")
+        return dict.fromkeys(keys, "tokenizer.file is a trained model")
+
+
+@register(
+    "tokenizer",
+    "huggingface",
+    builds="korlm.tokenizers.subwords.huggingface:HuggingFaceTokenizer",
+    detokenizer="korlm.detokenizers.huggingface:HuggingFaceDetokenizer",
+)
+@dataclass
+class HuggingFaceConfig(TokenizerConfig):
+    """A tokenizer of Hugging Face, given as its file tokenizer.json."""
+
+    file: str | None = setting(
+        None, "The file tokenizer.json; required. Runs keep a copy.", is_path=True
     )
 
 

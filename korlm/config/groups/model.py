@@ -275,8 +275,8 @@ class NgramConfig(ModelConfig):
     )
     prune: list[int] = setting(
         list,
-        "Leave out n-grams that occur so often or less, by order from 1 on; the last number holds "
-        "for longer ones. The first is 0: vocab.min_freq leaves out tokens. prune=[0,0,1] is "
+        "Leave out n-grams that occur at most this often, by order from 1 on; the last number "
+        "holds for longer ones. The first is 0: vocab.min_freq leaves out tokens. [0,0,1] is "
         "lmplz --prune 0 0 1.",
         min=0,
     )

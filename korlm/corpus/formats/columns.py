@@ -75,6 +75,24 @@ def _rows(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[tup
         yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
+def read_names(path: Path, config: TextConfig, file_format: CorpusFormat) -> list[str]:
+    """Return the other columns than that of the text, without lists and structs.
+
+    Raises:
+        CorpusError: the file is damaged or of another format.
+    """
+    try:
+        with (
+            url_errors(path, CorpusError),
+            open_file(path) as file,
+            _opened(file, file_format) as table,
+        ):
+            plain = [name for name in table.names if not pa.types.is_nested(table.type_of(name))]
+            return [name for name in plain if name != config.text_column]
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, file_format, error) from error
+
+
 def row_groups(path: Path) -> list[tuple[int, int]]:
     """Return (position in the file, size before compression) of each row group of a Parquet file.
 
@@ -110,8 +128,12 @@ class _Table:
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
-        schema: pa.Schema = getattr(reader, "schema_arrow", None) or reader.schema
-        self.names: list[str] = schema.names
+        self._schema: pa.Schema = getattr(reader, "schema_arrow", None) or reader.schema
+        self.names: list[str] = self._schema.names
+
+    def type_of(self, name: str) -> pa.DataType:
+        """Return the type of a column."""
+        return self._schema.field(name).type
 
     def rows_before(self, group: int) -> int:
         """Return the number of rows before a row group; 0 for an Arrow file."""

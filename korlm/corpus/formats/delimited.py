@@ -59,16 +59,7 @@ def read_table(
     is_named = config.separator is not Separator.auto and config.quoting is not Quoting.auto
     if path == STDIN and not is_named:
         read_lines = functools.partial(iter, list(read_lines()))
-    first_line = "" if is_named else next(iter(read_lines()), "")
-    separator = find_separator(config, file_format, first_line)
-    quoting = config.quoting
-    if quoting is Quoting.auto and file_format is CorpusFormat.csv:
-        quoting = Quoting.csv
-    elif quoting is Quoting.auto:
-        quoting, num_kept = find_quoting(read_lines(), separator, _has_header(config))
-        if num_kept:
-            remark = "cells that keep their double quotes (corpus.quoting=csv removes them)"
-            notes.add(remark, str(path), num_kept)
+    separator, quoting = _find_dialect(path, read_lines, config, file_format, notes)
     columns: list[int] | None = None
     width, first_row = 0, ""
     lines: Iterable[Line] = enumerate(read_lines(), 1)
@@ -90,6 +81,52 @@ def read_table(
         yield to_record(config, [row[index] for index in columns])
     if columns is None and _has_header(config):
         _find_columns(path, [], config)
+
+
+def read_names(
+    path: Path,
+    read_lines: Callable[[], Iterable[str]],
+    config: TextConfig,
+    file_format: CorpusFormat,
+) -> list[str]:
+    """Return the other columns than that of the text; their numbers if the file has no header.
+
+    Args:
+        path: of the file, not standard input.
+        read_lines: see ``read_table``.
+        config: columns, separator and quoting.
+        file_format: tsv or csv.
+
+    Raises:
+        CorpusError: the quoting of the first row is broken.
+    """
+    separator, quoting = _find_dialect(path, read_lines, config, file_format, Notes())
+    for _, _, row in _rows(path, enumerate(read_lines(), 1), separator, quoting):
+        names = row if _has_header(config) else [str(n) for n in range(1, len(row) + 1)]
+        return [name for name in dict.fromkeys(names) if name and name != config.text_column]
+    return []
+
+
+def _find_dialect(
+    path: Path,
+    read_lines: Callable[[], Iterable[str]],
+    config: TextConfig,
+    file_format: CorpusFormat,
+    notes: Notes,
+) -> tuple[str, Quoting]:
+    """Return the separator of a table, and whether quotes are quoting: csv or none."""
+    is_named = config.separator is not Separator.auto and config.quoting is not Quoting.auto
+    first_line = "" if is_named else next(iter(read_lines()), "")
+    separator = find_separator(config, file_format, first_line)
+    quoting = config.quoting
+    if quoting is Quoting.auto and file_format is CorpusFormat.csv:
+        quoting = Quoting.csv
+    elif quoting is Quoting.auto:
+        quoting, num_kept = find_quoting(read_lines(), separator, _has_header(config))
+        if num_kept:
+            remark = "cells that keep their double quotes (corpus.quoting=csv removes them)"
+            notes.add(remark, str(path), num_kept)
+    return separator, quoting
 
 
 def _has_header(config: TextConfig) -> bool:

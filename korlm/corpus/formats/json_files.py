@@ -56,6 +56,29 @@ def read_json(path: Path, text: str, config: TextConfig, notes: Notes) -> Iterat
     return _texts(records, path, config, notes)
 
 
+def read_keys(path: Path, lines: Iterable[Line] | str, config: TextConfig) -> list[str]:
+    """Return the other keys of the first record than that of the text, without objects and lists.
+
+    Args:
+        path: of the file.
+        lines: of JSON lines, or the text of another JSON file.
+        config: the key of the text.
+
+    Raises:
+        CorpusError: the file is not JSON.
+    """
+    keys = config.text_column.split(".")
+    if isinstance(lines, str):
+        records: Iterable[_Record] = _records(_parse(path, lines)[0], keys)
+    else:
+        records = _parse_lines(path, lines, config.text_column)
+    for _, record, rest, _ in records:
+        values = record if isinstance(record, dict) else {}
+        plain = [key for key, value in values.items() if not isinstance(value, dict | list)]
+        return [key for key in plain if key != ".".join(rest)]
+    return []
+
+
 def _parse_lines(path: Path, lines: Iterable[Line], key: str) -> Iterator[_Record]:
     for number, line in lines:
         line = line.removeprefix("\ufeff")  # the byte-order mark of a concatenated file
@@ -160,13 +183,15 @@ def _texts(
             )
         if texts:
             num_read += 1
-            cells = [_cell(location, record, parents, *column) for column in config.columns[1:]]
+            cells = [_cell(location, record, parents, config, *c) for c in config.columns[1:]]
             yield to_record(config, ["\n".join(texts), *cells])
     if first_error is not None and not num_read:
         raise first_error
 
 
-def _cell(location: str, record: Any, parents: list[str], setting: str, key: str) -> str:
+def _cell(
+    location: str, record: Any, parents: list[str], config: TextConfig, setting: str, key: str
+) -> str:
     """Return the value of a record under the key of a setting, as text.
 
     The name of a document must be a string or an integer, a label may also be a boolean or a list,
@@ -176,6 +201,8 @@ def _cell(location: str, record: Any, parents: list[str], setting: str, key: str
     if parents and keys[: len(parents)] == parents:
         keys = keys[len(parents) :]
     values = list(_leaves(record, keys))
+    if setting == "keep_columns" and config.kept_is_optional and _MISSING in values:
+        return ""
     if setting == "keep_columns" and values and _MISSING not in values:
         value = values[0] if len(values) == 1 else values
         if value is None:

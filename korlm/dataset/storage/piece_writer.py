@@ -32,7 +32,7 @@ from korlm.utils.io.new_files import NewFile, new_file
 
 ROW_GROUP_CHARS = 250_000  # characters of text in a row group, which is read and encoded at once
 _EMPTY = pa.scalar("empty", pa.string())
-_NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
+NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 
 
 class _Shard:
@@ -82,7 +82,7 @@ class PieceWriter:
         columns: further columns of the shards -> columns of the blocks.
     """
 
-    def __init__(self, folder: Path, number: int, columns: Mapping[str, str] = _NO_COLUMNS) -> None:
+    def __init__(self, folder: Path, number: int, columns: Mapping[str, str] = NO_COLUMNS) -> None:
         self._folder, self._number, self._columns = folder, number, columns
         self._schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in columns)])
         self._shards: dict[str, _Shard] = {}  # of each split
@@ -168,20 +168,20 @@ def _append(writer: pq.ParquetWriter, table: pa.Table, tokens: Counter[str] | No
     """Write a row group and count its tokens."""
     writer.write_table(table, row_group_size=max(1, len(table)))
     if tokens is not None:
-        add_tokens(tokens, table.column("morphs").chunk(0))
+        add_tokens(tokens, table.column("morphs").chunk(0).flatten())
 
 
 def to_table(
     batches: Sequence[TextBatch],
     analyses: Sequence[pa.RecordBatch],
-    columns: Mapping[str, str] = _NO_COLUMNS,
+    columns: Mapping[str, str] = NO_COLUMNS,
 ) -> pa.Table:
     """Combine lines with their analyses into rows of ``SCHEMA``.
 
     Args:
         batches: the lines.
         analyses: of each batch (``korlm.tokenizers.analysis.ANALYSIS``).
-        columns: further columns -> columns of the blocks.
+        columns: further columns -> columns of the blocks; null where a block lacks it.
     """
     analyzed = pa.Table.from_batches(analyses)
     blocks = [block for batch in batches for block in batch.blocks]
@@ -204,7 +204,11 @@ def to_table(
     ]
     table = pa.Table.from_arrays(arrays, schema=SCHEMA)
     for name, column in columns.items():
-        values = [value for block in blocks for value in block.columns[column]]
+        values = [
+            value
+            for block in blocks
+            for value in block.columns.get(column, [None] * len(block.texts))
+        ]
         table = table.append_column(pa.field(name, pa.string()), pa.array(values, pa.string()))
     return table.combine_chunks()
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.kkma.decision_list import LITERAL, Join, choose_operation
 from korlm.detokenizers.kkma.rules import max_cut
-from korlm.detokenizers.kkma.spacing import SHAPES, SpacingModel
+from korlm.detokenizers.kkma.spacing import SHAPES, FollowingMorphs, SpacingModel
 from korlm.utils.errors import PreparedError, output_errors
 from korlm.utils.io.arrays import read_arrays
 from korlm.utils.io.atomic_files import atomic_write
@@ -85,13 +85,8 @@ class KkmaDetokenizer(Detokenizer):
     def set_vocab(self, tokens: Sequence[str]) -> None:
         """Set the vocabulary of ``space_probabilities``: V tokens in the order of their ids."""
         super().set_vocab(tokens)
-        encoded = self.spacing.encode(self._vocab)
-
-        @lru_cache(maxsize=_CACHE_SIZE)
-        def cached(left: str) -> npt.NDArray[np.float32]:
-            return self.spacing.predict(self.spacing.encode([left]), encoded)
-
-        self._cached_space_probs = cached
+        following = FollowingMorphs(self.spacing, self._vocab)
+        self._cached_space_probs = lru_cache(maxsize=_CACHE_SIZE)(following.predict)
 
     def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
         return self._cached_space_probs(left)

@@ -95,6 +95,8 @@ def _operations(end: str, is_copula: bool, right: str) -> tuple[Operation, ...]:
     return tuple(unique.values())
 
 
+_CONTRACTED_STEMS = {stem for stem, _ in CONTRACTED}
+
 # One morph for each rule that may change the surface before it.
 _PROBES = ("ㄴ", "아", "어", "여", "았", "으니", "은", "니", "는", "를", "에요", *CONTRACTED_MORPHS)
 
@@ -105,7 +107,10 @@ def max_cut(surface: str, left: str) -> int:
     >>> max_cut("돕", "돕"), max_cut("흐르", "흐르"), max_cut("먹", "먹")
     (1, 2, 0)
     """
-    return _max_cut(surface[-MAX_CUT:], left == COPULA)
+    end, is_copula = surface[-MAX_CUT:], left == COPULA
+    if not is_copula and end[-1:] != "르" and end not in _CONTRACTED_STEMS:
+        end = end[-1:]  # no rule looks at the character before it
+    return _max_cut(end, is_copula)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ Floats = npt.NDArray[np.float32]
 HASH_BITS = 19  # the table has 2 ** HASH_BITS weights
 MIN_COUNT = 2  # smallest count of a morph that is not rare
 EPOCHS, LEARNING_RATE, BATCH_SIZE = 2, 0.3, 2048
+_NONE = np.zeros(1, np.int64)  # beside a feature of one morph alone
 SHAPES = ("syllable", "letter", "digit", "latin", "hanja", "mark")
 
 
@@ -137,6 +139,45 @@ def _train_adagrad(weights: Floats, indices: Ints, is_space: Floats) -> None:
             np.subtract.at(weights, flat, LEARNING_RATE * gradient / np.sqrt(squares[flat]))
 
 
+class FollowingMorphs:
+    """P(space) between one morph and each of a fixed list of R morphs that may follow it.
+
+    Equal to ``SpacingModel.predict``, in a fraction of the time: what depends on the list alone is
+    computed once, and what depends on classes for each class.
+
+    Args:
+        model: predicts the spaces.
+        morphs: the list.
+    """
+
+    def __init__(self, model: SpacingModel, morphs: Sequence[str]) -> None:
+        self._model = model
+        self._weights = model.weights.astype(np.float32)
+        self._ids, classes = model.encode(morphs)
+        self._classes, self._class_of = np.unique(classes, return_inverse=True)
+        self._alone = self._weights_of(5, _NONE, self._ids)
+        self._of_class = lru_cache(maxsize=None)(self._weights_of_class)
+
+    def predict(self, left: str) -> Floats:
+        """Return P(space) between a morph and each of the list, (R,)."""
+        left_id, left_class = self._model.encode([left])
+        # The features in the order of SpacingModel.predict, so that sums are equal.
+        by_class = self._weights_of(0, left_class, self._classes)
+        by_class = by_class + self._weights_of(1, left_id, self._classes)
+        logits = by_class[self._class_of]
+        logits += self._of_class(int(left_class[0]))
+        logits += self._weights_of(3, left_id, self._ids)
+        logits += self._weights_of(4, left_id, _NONE)
+        logits += self._alone
+        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+
+    def _weights_of_class(self, left_class: int) -> Floats:
+        return self._weights_of(2, np.array([left_class], np.int64), self._ids)
+
+    def _weights_of(self, feature: int, left: Ints, right: Ints) -> Floats:
+        return self._weights[_hash(feature, left, right, len(self._weights))]
+
+
 def _feature_indices(
     left: tuple[Ints, Ints], right: tuple[Ints, Ints], table_size: int
 ) -> list[Ints]:
@@ -147,8 +188,8 @@ def _feature_indices(
         (left_ids, right_classes),
         (left_classes, right_ids),
         (left_ids, right_ids),
-        (left_ids, np.zeros(1, np.int64)),
-        (np.zeros(1, np.int64), right_ids),
+        (left_ids, _NONE),
+        (_NONE, right_ids),
     ]
     count = max(len(left_ids), len(right_ids))
     return [np.broadcast_to(_hash(n, *pair, table_size), (count,)) for n, pair in enumerate(pairs)]

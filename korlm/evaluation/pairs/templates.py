@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +58,9 @@ def pairs_of(phenomenon: str, num_pairs: int = NUM_PAIRS) -> list[Pair]:
         ValueError: the templates have fewer pairs.
     """
     templates: list[str] = _read("phenomena.yaml")[phenomenon]["templates"]
+    most = sum(map(_num_fillings, templates))
+    if num_pairs > most:
+        raise ValueError(f"{phenomenon}: its templates have only {most} pairs")
     pairs: dict[Pair, None] = {}  # in order, each once
     # Ten times as many draws as pairs find enough different ones, unless there are hardly more.
     for number in range(10 * num_pairs):
@@ -64,6 +69,13 @@ def pairs_of(phenomenon: str, num_pairs: int = NUM_PAIRS) -> list[Pair]:
         if len(pairs) == num_pairs:
             return list(pairs)
     raise ValueError(f"{phenomenon}: its templates have only {len(pairs)} pairs")
+
+
+def _num_fillings(template: str) -> int:
+    """Return in how many ways the slots of a template can be filled, with different words each."""
+    slots = {(name, number) for name, number, _ in _SLOT.findall(template)}
+    sizes = Counter(name for name, _ in slots)
+    return math.prod(math.perm(len(_words()[name]), size) for name, size in sizes.items())
 
 
 def _fill(template: str, key: str) -> tuple[str, str]:

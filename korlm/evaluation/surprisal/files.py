@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import logging
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from korlm.config import CorpusFormat, Encoding, ScoreUnit, TextConfig
+from korlm.config import CorpusFormat, Encoding, ScoredTextConfig, ScoreUnit, TextConfig
+from korlm.config.commands.score import ALL
 from korlm.corpus.containers import STDIN
-from korlm.corpus.files import inspect_file
+from korlm.corpus.files import inspect_file, other_columns
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import Source
 from korlm.dataset.statistics.tokenization_report import summary as status_summary
 from korlm.dataset.text_encoder import TextEncoder
+from korlm.evaluation.surprisal.frequencies import TrainCounts
 from korlm.evaluation.surprisal.scorer import SurprisalBatch, SurprisalScorer
-from korlm.evaluation.surprisal.tables import rows_of
+from korlm.evaluation.surprisal.tables import kept_columns, rows_of
 from korlm.utils.io.table_files import TableWriter
 from korlm.utils.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from korlm.evaluation.surprisal.plot import SentencePlot
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +66,50 @@ class Summary:
         )
 
 
+def find_kept(
+    config: ScoredTextConfig, sources: Sequence[Source]
+) -> tuple[list[tuple[Source, TextConfig]], dict[str, str]]:
+    """Find the other columns of some files.
+
+    Args:
+        config: how to read the files.
+        sources: the files.
+
+    Returns:
+        Each file with its own settings; and the columns that the tables keep, as
+        ``kept_columns`` returns them.
+
+    Raises:
+        CorpusError: the beginning of a file cannot be read.
+    """
+    inputs: list[tuple[Source, TextConfig]] = []
+    for source in sources:
+        names = config.keep_columns
+        if names == [ALL]:
+            names = other_columns(source.path, config)
+        inputs.append((source, dataclasses.replace(config, keep_columns=names)))
+    return inputs, kept_columns(name for _, own in inputs for name in own.keep_columns)
+
+
 def score_files(
-    sources: Sequence[Source],
-    config: TextConfig,
+    inputs: Sequence[tuple[Source, TextConfig]],
+    kept: Mapping[str, str],
     encoder: TextEncoder,
     scorer: SurprisalScorer,
+    counts: TrainCounts,
     writers: Sequence[tuple[ScoreUnit, TableWriter]],
+    plot: SentencePlot | None = None,
 ) -> Summary:
     """Score files in their order and write the tables.
 
     Args:
-        sources: the files.
-        config: how to read them.
+        inputs: the files, and how to read each.
+        kept: their columns that the tables keep.
         encoder: of the run.
         scorer: with the run's model.
+        counts: in train.
         writers: tables to write, with the unit of their rows.
+        plot: of the first sentences.
 
     Raises:
         CorpusError: the text cannot be read.
@@ -82,7 +119,7 @@ def score_files(
     summary, notes = Summary(), Notes()
     on_terminal = any(writer.is_stdout for _, writer in writers) and sys.stdout.isatty()
     bar = ProgressBar(
-        total=_num_bytes(sources, config),
+        total=_num_bytes(inputs),
         desc="scoring",
         unit="B",
         unit_scale=True,
@@ -90,22 +127,28 @@ def score_files(
         shown=not on_terminal,
     )
     with bar:
-        for batch in scorer.score(encoder.read(read_corpus(config, list(sources), notes))):
+        lines = (read_corpus(config, [source], notes) for source, config in inputs)
+        encoded = encoder.read(itertools.chain.from_iterable(lines), kept)
+        for batch in scorer.score(encoded):
             for unit, writer in writers:
-                writer.write(rows_of(batch, unit))
+                writer.write(rows_of(batch, unit, counts))
+            if plot is not None:
+                plot.add(batch, counts)
             summary.add(batch)
             text = batch.lines.table.column("text")
             bar.update((pc.sum(pc.binary_length(text)).as_py() or 0) + len(text))
+    if plot is not None:
+        plot.save()
     for line in notes.lines():
         logger.warning("%s", line)
     return summary
 
 
-def _num_bytes(sources: Sequence[Source], config: TextConfig) -> int | None:
+def _num_bytes(inputs: Sequence[tuple[Source, TextConfig]]) -> int | None:
     """Return the number of bytes of text; None if it is unknown before reading."""
-    for source in sources:
+    for source, config in inputs:
         info = inspect_file(source.path, Encoding(config.encoding), config.format)
         is_plain = not info.compression and info.encoding is Encoding.utf8
         if source.path == STDIN or not is_plain or info.format is not CorpusFormat.txt:
             return None
-    return sum(source.size for source in sources)
+    return sum(source.size for source, _ in inputs)

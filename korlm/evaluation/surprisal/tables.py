@@ -1,11 +1,15 @@
 """Surprisal tables with a row per morph, eojeol or sentence.
 
 All tables of a text have the same total surprisal: <eos> has its own row, without an eojeol, in
-tables of morphs and eojeols, and is part of the sum of its sentence.
+tables of morphs and eojeols, and is part of the sum of its sentence. Every number of a line, an
+eojeol, a position or a character counts from 1, as in R.
+
+Axes: N tokens of a window.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,12 +17,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config import ScoreUnit, UnicodeForm
+from korlm.config import ScoreUnit
 from korlm.corpus.normalization import normalize_all
-from korlm.dataset.vocab import EOS
+from korlm.dataset.storage.shards import SCHEMA
+from korlm.dataset.text_encoder import EncodedText
+from korlm.dataset.vocab import EOS, EOS_ID
+from korlm.detokenizers.alignment import eojeol_spans, token_spans
+from korlm.evaluation.surprisal.frequencies import TrainCounts
 from korlm.evaluation.surprisal.scorer import SurprisalBatch
+from korlm.evaluation.token_scores import Ints
 from korlm.text.eojeol import split_units
 
+_SYLLABLES = "[가-힣]"
+_PLACE = [
+    ("char_begin", pa.int64()),
+    ("char_end", pa.int64()),
+    ("num_syllables", pa.int64()),
+    ("log_frequency", pa.float64()),
+    ("previous_surprisal", pa.float64()),
+    ("previous_num_syllables", pa.int64()),
+    ("previous_log_frequency", pa.float64()),
+]
 _SCHEMAS = {
     ScoreUnit.morph: pa.schema(
         [
@@ -32,6 +51,9 @@ _SCHEMAS = {
             ("entropy", pa.float64()),
             ("unknown", pa.bool_()),
             ("open_surprisal", pa.float64()),
+            ("position", pa.int64()),
+            ("position_in_eojeol", pa.int64()),
+            *_PLACE,
         ]
     ),
     ScoreUnit.eojeol: pa.schema(
@@ -46,6 +68,7 @@ _SCHEMAS = {
             ("surprisal", pa.float64()),
             ("entropy", pa.float64()),
             ("open_surprisal", pa.float64()),
+            *_PLACE,
         ]
     ),
     ScoreUnit.sentence: pa.schema(
@@ -60,93 +83,229 @@ _SCHEMAS = {
             ("num_unk", pa.int64()),
             ("surprisal", pa.float64()),
             ("open_surprisal", pa.float64()),
+            ("num_syllables", pa.int64()),
         ]
     ),
 }
+_OWN = {*SCHEMA.names, *(name for schema in _SCHEMAS.values() for name in schema.names)}
 
 
-def schema_of(unit: ScoreUnit, entropy: bool) -> pa.Schema:
-    """Return the columns of a table, with or without ``entropy``."""
+def kept_columns(names: Iterable[str]) -> dict[str, str]:
+    """Return the columns of the input that tables keep: name in the tables -> name in the input.
+
+    >>> kept_columns(["item", "line"])
+    {'item': 'item', 'input_line': 'line'}
+    """
+    columns: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        kept = name
+        while kept in _OWN or kept in columns:
+            kept = f"input_{kept}"
+        columns[kept] = name
+    return columns
+
+
+def schema_of(unit: ScoreUnit, entropy: bool, kept: Iterable[str] = ()) -> pa.Schema:
+    """Return the columns of a table, with or without ``entropy``; those of the input are last."""
     fields = [field for field in _SCHEMAS[unit] if entropy or field.name != "entropy"]
-    return pa.schema(fields)
+    return pa.schema([*fields, *(pa.field(name, pa.string()) for name in kept)])
 
 
-def rows_of(batch: SurprisalBatch, unit: ScoreUnit) -> pa.Table:
-    """Return the rows of a window of text, with the columns of ``schema_of``."""
-    columns = {
-        ScoreUnit.morph: _morph_columns,
-        ScoreUnit.eojeol: _eojeol_columns,
-        ScoreUnit.sentence: _sentence_columns,
-    }[unit](batch)
-    schema = schema_of(unit, batch.entropy is not None)
+def rows_of(batch: SurprisalBatch, unit: ScoreUnit, counts: TrainCounts) -> pa.Table:
+    """Return the rows of a window of text, with the columns of ``schema_of``.
+
+    Args:
+        batch: the window; further columns of its lines are kept.
+        unit: of the rows.
+        counts: in train.
+    """
+    lines = batch.lines
+    kept = [name for name in lines.table.column_names if name not in SCHEMA.names]
+    if unit is ScoreUnit.sentence:
+        rows = np.flatnonzero(lines.lengths)
+        columns = _sentence_columns(batch, rows)
+    else:
+        rows = np.repeat(np.arange(len(lines.lengths)), lines.lengths)
+        tokens = _token_columns(lines, rows)
+        if unit is ScoreUnit.morph:
+            columns = _morph_columns(batch, tokens, rows, counts)
+        else:
+            columns, rows = _eojeol_columns(batch, tokens, rows, counts)
+    for name in ("doc_id", "line", *kept):
+        columns[name] = lines.table.column(name).take(pa.array(rows))
+    schema = schema_of(unit, batch.entropy is not None, kept)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _morph_columns(batch: SurprisalBatch) -> dict[str, Any]:
-    table, lengths = batch.lines.table, batch.lines.lengths
-    lines = np.repeat(np.arange(len(lengths)), lengths)
-    indices = _morph_indices(lengths)
-    eojeol = _flat(table, "eojeol").take(indices)
+def _token_columns(lines: EncodedText, rows: Ints) -> dict[str, Any]:
+    """Return the columns of tokens that tables of morphs and eojeols have in common.
+
+    Args:
+        lines: of the window.
+        rows: (N,), index of each token's line.
+    """
+    indices = _morph_indices(lines.lengths)
+    eojeol = _flat(lines.table, "eojeol").take(indices)
+    num_units, units = _units(lines)
+    starts = np.cumsum(num_units) - num_units
     return {
-        "doc_id": table.column("doc_id").take(pa.array(lines)),
-        "line": table.column("line").take(pa.array(lines)),
-        "eojeol": eojeol,
-        "eojeol_text": _eojeol_texts(table, lines, eojeol, batch.lines.unicode),
-        "morph": _flat(table, "morphs").take(indices).fill_null(EOS),
-        "tag": _flat(table, "tags").take(indices),
+        "indices": indices,
+        "eojeol": pc.add(eojeol, 1),
+        "eojeol_text": units.take(pc.add(pa.array(starts[rows]), eojeol.cast(pa.int64()))),
+        "morph": _flat(lines.table, "morphs").take(indices).fill_null(EOS),
+        "tag": _flat(lines.table, "tags").take(indices),
+        "is_end": pa.array(lines.ids == EOS_ID),
+    }
+
+
+def _morph_columns(
+    batch: SurprisalBatch, tokens: dict[str, Any], rows: Ints, counts: TrainCounts
+) -> dict[str, Any]:
+    lines = batch.lines
+    begins = _changes(rows)
+    in_eojeol = _places(_changes(rows, tokens["eojeol"].fill_null(0).to_numpy()))
+    spans = _span_columns(_token_spans(lines), tokens["indices"])
+    known = counts.tokens[lines.ids]
+    syllables = pc.count_substring_regex(tokens["morph"], _SYLLABLES)
+    return {
+        **tokens,
         "surprisal": batch.surprisal,
         "entropy": batch.entropy,
         "unknown": batch.unknown,
         "open_surprisal": batch.open_surprisal,
+        "position": _places(begins),
+        "position_in_eojeol": pc.if_else(tokens["is_end"], None, pa.array(in_eojeol)),
+        **spans,
+        **_predictors(begins, tokens["is_end"], batch.surprisal, syllables, known),
     }
 
 
-def _eojeol_columns(batch: SurprisalBatch) -> dict[str, Any]:
-    morphs = _morph_columns(batch)
-    if not len(batch.unknown):
-        return {"morphs": [], "num_tokens": [], "num_unk": [], **morphs}
-    lengths = batch.lines.lengths
-    lines = np.repeat(np.arange(len(lengths)), lengths)
-    eojeol = morphs["eojeol"].fill_null(-1).to_numpy()  # <eos> has its own row
-    begins = np.append(True, (lines[1:] != lines[:-1]) | (eojeol[1:] != eojeol[:-1]))
-    starts = np.flatnonzero(begins)
-    ends = np.append(starts[1:], len(lines))
-    # 가/JKS, or 가 if the tokenizer has no tags.
-    tagged = pc.binary_join_element_wise(morphs["morph"], morphs["tag"], "/")
-    has_tag = pc.greater(pc.fill_null(pc.binary_length(morphs["tag"]), 0), 0)
-    parts = pc.if_else(has_tag, tagged, morphs["morph"])
-    offsets = pa.array(np.append(starts, len(lines)), pa.int32())
-    first = pa.array(starts)
-    return {
-        **{name: morphs[name].take(first) for name in ("doc_id", "line", "eojeol", "eojeol_text")},
-        "morphs": pc.binary_join(pa.ListArray.from_arrays(offsets, parts), "+"),
-        "num_tokens": ends - starts,
-        "num_unk": np.add.reduceat(batch.unknown.astype(np.int64), starts),
-        "surprisal": np.add.reduceat(batch.surprisal, starts),
-        "entropy": None if batch.entropy is None else batch.entropy[starts],
-        "open_surprisal": np.add.reduceat(batch.open_surprisal, starts),
-    }
-
-
-def _sentence_columns(batch: SurprisalBatch) -> dict[str, Any]:
+def _eojeol_columns(
+    batch: SurprisalBatch, tokens: dict[str, Any], rows: Ints, counts: TrainCounts
+) -> tuple[dict[str, Any], Ints]:
+    """Return the columns, and the index of each row's line."""
     lines = batch.lines
-    not_blank = np.flatnonzero(lines.lengths)
-    ends = np.cumsum(lines.lengths[not_blank])
-    starts = ends - lines.lengths[not_blank]
-
-    def sums(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.add.reduceat(values, starts) if len(starts) else values
-
-    names = ("doc_id", "line", "text", "status")
-    return {
-        **{name: lines.table.column(name).take(pa.array(not_blank)) for name in names},
-        "num_eojeol": lines.num_eojeol[not_blank],
-        "num_chars": lines.num_chars[not_blank],
-        "num_tokens": lines.lengths[not_blank],
-        "num_unk": sums(batch.unknown.astype(np.int64)),
-        "surprisal": sums(batch.surprisal),
-        "open_surprisal": sums(batch.open_surprisal),
+    # <eos> has its own row.
+    begins = _changes(rows, tokens["eojeol"].fill_null(0).to_numpy())
+    starts = np.flatnonzero(begins)
+    # 가/JKS, or 가 if the tokenizer has no tags.
+    tagged = pc.binary_join_element_wise(tokens["morph"], tokens["tag"], "/")
+    has_tag = pc.greater(pc.fill_null(pc.binary_length(tokens["tag"]), 0), 0)
+    parts = pc.if_else(has_tag, tagged, tokens["morph"])
+    offsets = pa.array(np.append(starts, len(rows)), pa.int32())
+    first = {name: tokens[name].take(pa.array(starts)) for name in ("eojeol", "eojeol_text")}
+    is_end = tokens["is_end"].take(pa.array(starts))
+    num_units, _ = _units(lines)
+    unit_starts = pa.array((np.cumsum(num_units) - num_units)[rows[starts]])
+    unit_indices = pc.add(unit_starts, pc.subtract(first["eojeol"], 1).cast(pa.int64()))
+    surprisal = _sums(batch.surprisal, starts)
+    syllables = pc.count_substring_regex(first["eojeol_text"], _SYLLABLES)
+    known = None if counts.eojeols is None else counts.of_eojeols(first["eojeol_text"])
+    columns = {
+        **first,
+        "morphs": pc.binary_join(pa.ListArray.from_arrays(offsets, parts), "+"),
+        "num_tokens": np.diff(np.append(starts, len(rows))),
+        "num_unk": _sums(batch.unknown.astype(np.int64), starts),
+        "surprisal": surprisal,
+        "entropy": None if batch.entropy is None else batch.entropy[starts],
+        "open_surprisal": _sums(batch.open_surprisal, starts),
+        **_span_columns(_eojeol_spans(lines, num_units), unit_indices),
+        **_predictors(_changes(rows[starts]), is_end, surprisal, syllables, known),
     }
+    return columns, rows[starts]
+
+
+def _sentence_columns(batch: SurprisalBatch, rows: Ints) -> dict[str, Any]:
+    lines = batch.lines
+    starts = np.cumsum(lines.lengths[rows]) - lines.lengths[rows]
+    texts = lines.table.column("text").take(pa.array(rows)).combine_chunks()
+    normalized = normalize_all(texts.to_pylist(), lines.unicode)
+    return {
+        "text": texts,
+        "status": lines.table.column("status").take(pa.array(rows)),
+        "num_eojeol": lines.num_eojeol[rows],
+        "num_chars": lines.num_chars[rows],
+        "num_tokens": lines.lengths[rows],
+        "num_unk": _sums(batch.unknown.astype(np.int64), starts),
+        "surprisal": _sums(batch.surprisal, starts),
+        "open_surprisal": _sums(batch.open_surprisal, starts),
+        "num_syllables": pc.count_substring_regex(pa.array(normalized, pa.string()), _SYLLABLES),
+    }
+
+
+def _predictors(
+    begins: npt.NDArray[np.bool_],
+    is_end: pa.Array,
+    surprisal: npt.NDArray[np.float64],
+    syllables: pa.Array,
+    counts: Ints | None,
+) -> dict[str, Any]:
+    """Return length and log frequency of each row, and the values of the row before it.
+
+    Args:
+        begins: rows that begin a sentence.
+        is_end: rows of <eos>, which has no length and no frequency.
+        surprisal: in bits.
+        syllables: number of syllables of each row.
+        counts: in train of each row; None: unknown.
+    """
+    missing = pa.nulls(len(begins), pa.float64())
+    frequency = missing if counts is None else pa.array(np.log1p(counts))
+    columns = {
+        "surprisal": pa.array(surprisal),
+        "num_syllables": pc.if_else(is_end, None, syllables.cast(pa.int64())),
+        "log_frequency": pc.if_else(is_end, None, frequency),
+    }
+    before = pa.array(np.arange(len(begins)) - 1, mask=begins)
+    previous = {f"previous_{name}": column.take(before) for name, column in columns.items()}
+    return {**previous, **{name: columns[name] for name in ("num_syllables", "log_frequency")}}
+
+
+def _token_spans(lines: EncodedText) -> Ints:
+    """Return begin and end of all tokens but <eos> in their lines as read, (tokens, 2)."""
+    spans = []
+    columns = (lines.table.column(name).to_pylist() for name in ("text", "morphs", "eojeol"))
+    for text, morphs, eojeol in zip(*columns, strict=True):
+        if morphs:
+            spans += token_spans(text, morphs, eojeol)
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+def _eojeol_spans(lines: EncodedText, num_units: Ints) -> Ints:
+    """Return begin and end of all eojeols in their lines as read, (eojeols, 2)."""
+    spans = []
+    for text, number in zip(lines.table.column("text").to_pylist(), num_units, strict=True):
+        found = eojeol_spans(text)[:number]
+        spans += found + [(len(text), len(text))] * (number - len(found))
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+def _span_columns(spans: Ints, indices: pa.Array) -> dict[str, pa.Array]:
+    """Return the first and the last character of spans; an empty one ends before it begins."""
+    return {
+        "char_begin": pa.array(spans[:, 0] + 1).take(indices),
+        "char_end": pa.array(spans[:, 1]).take(indices),
+    }
+
+
+def _changes(*keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return where one of some columns differs from the row before; the first row does."""
+    changed = np.zeros(len(keys[0]), dtype=bool)
+    changed[:1] = True
+    for key in keys:
+        changed[1:] |= key[1:] != key[:-1]
+    return changed
+
+
+def _places(begins: npt.NDArray[np.bool_]) -> Ints:
+    """Return the position of each row in its group, from 1."""
+    index = np.arange(len(begins))
+    return index - np.maximum.accumulate(np.where(begins, index, 0)) + 1
+
+
+def _sums(values: npt.NDArray[Any], starts: Ints) -> npt.NDArray[Any]:
+    """Return the sums of consecutive groups that begin at ``starts``."""
+    return np.add.reduceat(values, starts) if len(starts) else values
 
 
 def _flat(table: pa.Table, name: str) -> pa.Array:
@@ -161,18 +320,9 @@ def _morph_indices(lengths: npt.NDArray[np.int64]) -> pa.Array:
     return pa.array(np.cumsum(~is_end) - 1, mask=is_end)
 
 
-def _eojeol_texts(
-    table: pa.Table, lines: npt.NDArray[np.int64], eojeol: pa.Array, unicode: UnicodeForm
-) -> pa.Array:
-    """Return the eojeol that contains each token, as written in the normalized line.
-
-    Args:
-        table: the lines.
-        lines: (N,), index of each token's line.
-        eojeol: (N,), index of its eojeol in the line; null for <eos>.
-        unicode: normalization of the lines.
-    """
-    lengths, units = split_units(normalize_all(table.column("text").to_pylist(), unicode))
-    starts = np.cumsum(lengths) - lengths
-    indices = pa.array(starts[lines])
-    return units.take(pc.add(indices, eojeol.cast(pa.int64())))
+def _units(lines: EncodedText) -> tuple[Ints, pa.StringArray]:
+    """Return the number of eojeols of each line, and the eojeols of all normalized lines."""
+    lengths, units = split_units(
+        normalize_all(lines.table.column("text").to_pylist(), lines.unicode)
+    )
+    return lengths.astype(np.int64), units

@@ -5,24 +5,20 @@ Axes: M texts.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from korlm.config import ScoreContext, ScoreUnit
+from korlm.config import ScoreContext, ScoreUnit, choice_of
 from korlm.corpus.lines import LineBlock
 from korlm.dataset.text_encoder import EncodedText, TextEncoder, checked_texts
 from korlm.dataset.vocab import EOS_ID
+from korlm.evaluation.surprisal.frequencies import train_counts
 from korlm.evaluation.surprisal.scorer import SurprisalScorer, rebatch
 from korlm.evaluation.surprisal.tables import rows_of, schema_of
 from korlm.evaluation.token_scores import Floats, score_tokens
 from korlm.runs.trained_run import TrainedRun
-from korlm.utils.errors import ConfigError, not_a_choice
-
-ChoiceT = TypeVar("ChoiceT", bound=enum.Enum)
 
 
 def surprisal_table(
@@ -47,10 +43,11 @@ def surprisal_table(
         ConfigError: there is no such unit or context.
         CorpusError: a text is not a str or has a lone surrogate.
     """
-    unit, context = _choice(ScoreUnit, "unit", unit), _choice(ScoreContext, "context", context)
+    unit, context = choice_of(ScoreUnit, "unit", unit), choice_of(ScoreContext, "context", context)
     entropy = entropy and unit is not ScoreUnit.sentence
     scorer = SurprisalScorer(run.inference_model(), run.start_id, context, entropy)
-    tables = [rows_of(batch, unit) for batch in scorer.score(_encoded(texts, reader))]
+    counts = train_counts(run, unit is ScoreUnit.eojeol)
+    tables = [rows_of(batch, unit, counts) for batch in scorer.score(_encoded(texts, reader))]
     return pa.concat_tables([schema_of(unit, entropy).empty_table(), *tables]).combine_chunks()
 
 
@@ -77,12 +74,3 @@ def log_probs(
 def _encoded(texts: str | Sequence[str], reader: TextEncoder) -> Iterator[EncodedText]:
     """Encode texts in batches, as one document."""
     return reader.read([LineBlock("text", "", 1, checked_texts(texts))])
-
-
-def _choice(kind: type[ChoiceT], key: str, value: object) -> ChoiceT:
-    """Return a member of an enum by its value."""
-    try:
-        return kind(value)
-    except ValueError:
-        names = [str(member.value) for member in kind]
-        raise ConfigError(not_a_choice(f"{key}={value}", str(value), names)) from None

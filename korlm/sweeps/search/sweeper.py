@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class OptunaSweeper(KorlmSweeper):
-    """hydra/sweeper=optuna.
+    """The sweeper of a hyperparameter search, hydra/sweeper=optuna.
 
     Args:
         settings: see ``SearchConfig``.
@@ -69,7 +69,12 @@ class OptunaSweeper(KorlmSweeper):
             return self._run(search)
 
     def _objective(self, space: Space, arguments: Sequence[str]) -> str:
-        """Return the objective of the jobs, from the composed settings."""
+        """Return the objective of the jobs, from their settings.
+
+        Raises:
+            ConfigError: the file of the group ``sweep`` sets other keys than the search space, or
+                there is no such metric.
+        """
         example_overrides = space.example_overrides()
         settings = self._composed(example_overrides)
         chosen = [argument for argument in arguments if argument.startswith("sweep=")]
@@ -82,7 +87,7 @@ class OptunaSweeper(KorlmSweeper):
         return str(settings["objective"])
 
     def _composed(self, overrides: list[str]) -> dict[str, Any]:
-        """Return the settings of a job."""
+        """Return the settings of a job, given its overrides."""
         loader = self.hydra_context.config_loader
         tree = loader.load_sweep_config(self.config, overrides)
         settings = OmegaConf.to_container(tree, resolve=False)
@@ -116,7 +121,7 @@ class OptunaSweeper(KorlmSweeper):
 
 
 def _result(job: JobReturn) -> float | BaseException:
-    """Return the value of a job or the exception it failed with."""
+    """Return the value of a job, or the exception with which it failed."""
     result = job._return_value  # the property would log failures a second time
     if job.status is JobStatus.COMPLETED:
         return float(result)

@@ -1,8 +1,9 @@
 r"""Write tables in parts as TSV, JSON lines (both plain or gzip) or Parquet, atomically.
 
-A TSV file has a header and no quotes. Backslash, tab and line ends in a cell are written ``\\``,
-``\t``, ``\n`` and ``\r``, as in ``vocab.tsv``; numbers have at most five decimals; null is an empty
-cell; a list or an object is JSON.
+A TSV file has a header and is read without options by pandas (``read_csv(FILE, sep="\t")``), R
+(``read.delim(FILE)``) and spreadsheets: a cell with a quote, a tab or a line end is in double
+quotes, its own quotes doubled (RFC 4180), and null is ``NA``. Numbers have at most five decimals; a
+list or an object is JSON.
 """
 
 from __future__ import annotations
@@ -22,22 +23,23 @@ import pyarrow.parquet as pq
 
 from korlm.utils.errors import OutputError, output_errors
 from korlm.utils.io.streams import TerminalBytes, shows_text
-from korlm.utils.io.tables import TSV_ESCAPES
 
 STDOUT = "-"
 
+NULL = "NA"
 DECIMALS = 5
+_QUOTED = r'["\t\n\r]'  # in cells that need quotes
 
 
 def tsv_lines(table: pa.Table) -> bytes:
     r"""Return the rows of a table as lines of TSV.
 
-    >>> table = pa.table({"text": ["a\tb", None], "bits": [1.234567, float("inf")]})
+    >>> table = pa.table({"text": ['a"b', None], "bits": [1.234567, float("inf")]})
     >>> tsv_lines(table).decode().split("\n")
-    ['a\\tb\t1.23457', '\tinf', '']
+    ['"a""b"\t1.23457', 'NA\tinf', '']
     """
     cells = [_cells(column.combine_chunks()) for column in table.columns]
-    options = {"null_handling": "replace", "null_replacement": ""}
+    options = {"null_handling": "replace", "null_replacement": NULL}
     rows = pc.binary_join_element_wise(*cells, "\t", **options).to_pylist()
     return "".join(f"{row}\n" for row in rows).encode()
 
@@ -49,9 +51,8 @@ def _cells(column: pa.Array) -> pa.Array:
         column = pa.array([to_json(value) for value in column.to_pylist()], pa.string())
     if not pa.types.is_string(column.type):
         return pc.cast(column, pa.string())
-    for char, escaped in TSV_ESCAPES.items():
-        column = pc.replace_substring(column, char, escaped)
-    return column
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(column, '"', '""'), '"', "")
+    return pc.if_else(pc.match_substring_regex(column, _QUOTED), quoted, column)
 
 
 def to_json(value: Any) -> str:
@@ -67,6 +68,25 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return value
+
+
+def check_target(path: Path, key: str) -> None:
+    """Check the place of a file before the work that ends with writing it.
+
+    Args:
+        path: of the file.
+        key: the setting that names it.
+
+    Raises:
+        OutputError: it is a folder, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise OutputError(f"{key}={path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"{key}={path}: the folder {path.parent} does not exist; create it, "
+            f"or give another {key}=FILE"
+        )
 
 
 class TableWriter:
@@ -121,13 +141,7 @@ class TableWriter:
                 raise
 
     def _open(self, path: Path, schema: pa.Schema) -> None:
-        if path.is_dir():
-            raise OutputError(f"{self._key}={path}: is a folder; name a file")
-        if not path.parent.is_dir():
-            raise OutputError(
-                f"{self._key}={path}: the folder {path.parent} does not exist; create it, "
-                f"or give another {self._key}=FILE"
-            )
+        check_target(path, self._key)
         self._temporary = path.with_name(path.name + ".tmp")
         if path.suffix == ".parquet":
             self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd")

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from korlm.text.unicode import BLANKS
 
-TSV_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}  # the backslash comes first
-_UNESCAPES = {escaped: char for char, escaped in TSV_ESCAPES.items()}
-_ESCAPE_TABLE = str.maketrans(TSV_ESCAPES)
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}  # the backslash comes first
+_UNESCAPES = {escaped: char for char, escaped in _ESCAPES.items()}
+_ESCAPE_TABLE = str.maketrans(_ESCAPES)
 # All control characters, and others that some programs take for line ends.
 _VISIBLE_TABLE = {
     **{ord(c): f"\\x{ord(c):02x}" for c in BLANKS if not c.isprintable() and ord(c) < 0xA0},

@@ -2,6 +2,7 @@
 
 import pytest
 
+from korlm.detokenizers.kkma import rules
 from korlm.detokenizers.kkma.irregulars import CONTRACTED
 from korlm.detokenizers.kkma.rules import MAX_CUT, max_cut, operations
 
@@ -92,3 +93,13 @@ def test_max_cut_is_an_upper_bound(example: str) -> None:
 @pytest.mark.parametrize(("surface", "expected"), [("먹", 0), ("돕", 1), ("흐르", 2), ("3", 0)])
 def test_reach(surface: str, expected: int) -> None:
     assert max_cut(surface, surface) == expected
+
+
+def test_max_cut_of_a_last_character_is_that_of_two() -> None:
+    lasts = [chr(code) for code in range(ord("가"), ord("힣"), 37)] + list("르하푸돕곱이ㄹㅋA.")
+    befores = list("가흐모물푸르러꽃갇A.") + [stem[0] for stem, _ in CONTRACTED]
+    for end in [b + last for b in dict.fromkeys(befores) for last in lasts]:
+        for left in ("", rules.COPULA):
+            assert max_cut(end, left) == rules._max_cut(end, left == rules.COPULA), end
+    for stem, _ in CONTRACTED:
+        assert max_cut(stem, stem) == rules._max_cut(stem, False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from analysed import samples
 
-from korlm.detokenizers.kkma.spacing import HASH_BITS, SpacingModel
+from korlm.detokenizers.kkma.spacing import HASH_BITS, FollowingMorphs, SpacingModel
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +41,11 @@ def test_weights_are_small_and_finite(model: SpacingModel) -> None:
     assert model.weights.dtype == np.float16
     assert model.weights.shape == (1 << HASH_BITS,)
     assert np.isfinite(model.weights).all()
+
+
+def test_a_fixed_list_equals_pairs(model: SpacingModel) -> None:
+    rights = ["에", "학교", "없던말", "3", "KBS", "ㅋㅋ", "에"]
+    following = FollowingMorphs(model, rights)
+    for left in ("는", "학교", "없던말", "."):
+        expected = model.predict(model.encode([left]), model.encode(rights))
+        assert following.predict(left).tolist() == expected.tolist()

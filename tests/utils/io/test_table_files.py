@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import sys
@@ -16,13 +17,13 @@ from korlm.utils.io.table_files import TableWriter, tsv_lines
 
 TABLE = pa.table(
     {
-        "text": ["탭\t줄\n\r역\\", None],
+        "text": ['탭\t줄\n역\\ "말"', None],
         "line": pa.array([1, None], pa.int64()),
         "bits": [1 / 3, float("inf")],
         "unknown": [True, False],
     }
 )
-TSV = "text\tline\tbits\tunknown\n탭\\t줄\\n\\r역\\\\\t1\t0.33333\ttrue\n\t\tinf\tfalse\n"
+TSV = 'text\tline\tbits\tunknown\n"탭\t줄\n역\\ ""말"""\t1\t0.33333\ttrue\nNA\tNA\tinf\tfalse\n'
 
 
 @pytest.mark.parametrize("name", ["t.tsv", "t.tsv.gz", "t.parquet"])
@@ -71,3 +72,10 @@ def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_no_rows() -> None:
     assert tsv_lines(TABLE[:0]) == b""
+
+
+def test_cells_are_read_as_they_were() -> None:
+    cells = ["탭\t", "줄\n", "역\\n", '"', '"가', '가"나', "'", "#", " 가 ", ""]
+    lines = tsv_lines(pa.table({"a": cells, "b": cells[::-1]})).decode()
+    rows = list(csv.reader(io.StringIO(lines, newline=""), delimiter="\t"))
+    assert rows == [list(row) for row in zip(cells, cells[::-1], strict=True)]

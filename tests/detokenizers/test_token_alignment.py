@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from korlm.corpus.normalization import normalize
-from korlm.tasks.alignment import eojeol_spans, token_spans
+from korlm.detokenizers.alignment import eojeol_spans, token_spans
 from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
 from korlm.tokenizers.whitespace import EojeolTokenizer
 

@@ -13,7 +13,7 @@ from korlm.config import SentencePieceConfig
 from korlm.tokenizers.analysis import EMPTY
 from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
-from korlm.tokenizers.sentencepiece_unigram import SentencePieceTokenizer, train_pieces
+from korlm.tokenizers.subwords.sentencepiece_unigram import SentencePieceTokenizer, train_pieces
 from korlm.utils.errors import ConfigError, TokenizerError
 
 CONFIG = SentencePieceConfig(name="sentencepiece", vocab_size=60)

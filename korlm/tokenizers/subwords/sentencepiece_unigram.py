@@ -1,7 +1,8 @@
 """Tokenize into pieces of sentencepiece's unigram model (Kudo 2018), trained on train only.
 
 The model is trained on eojeols and their counts. Text is not normalized beyond NFC; every eojeol
-starts with ▁, and pieces do not cross eojeols.
+starts with ▁, and pieces do not cross eojeols. ``tokenizer.file`` is a model of others, which may
+be of any type, normalize text and have pieces that cross eojeols.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from korlm.config import SentencePieceConfig, TokenizerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer, Tokenizer
+from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
 
@@ -74,8 +76,8 @@ class SentencePieceTokenizer(InProcessTokenizer):
     each byte of their UTF-8, such as ``<0xEA>``.
 
     Args:
-        config: settings of the training.
-        model: result of ``train_pieces``.
+        config: settings of the training, or the path of the model.
+        model: result of ``train_pieces``, or the content of the file.
 
     Raises:
         TokenizerError: the model is damaged.
@@ -86,13 +88,15 @@ class SentencePieceTokenizer(InProcessTokenizer):
     def __init__(self, config: SentencePieceConfig, model: bytes) -> None:
         import sentencepiece
 
-        self.version = pieces_version(config)
+        self.version = pieces_version(config, model)
+        self._is_given = config.file is not None
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.load_from_serialized_proto(model)
         except RuntimeError as error:
             raise TokenizerError(
-                f"the sentencepiece model is damaged ({' '.join(str(error).split())})"
+                "the sentencepiece model is damaged, or a file of another kind "
+                f"({' '.join(str(error).split())})"
             ) from error
         self._bytes = config.byte_fallback
 
@@ -106,19 +110,25 @@ class SentencePieceTokenizer(InProcessTokenizer):
     def train(cls, config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
         """See ``train_pieces``."""
         assert isinstance(config, SentencePieceConfig)
-        return train_pieces(config, lines)
+        if config.file is None:
+            return train_pieces(config, lines)
+        model = read_tokenizer_file(config.file)
+        cls(config, model)  # a damaged model is refused before any text is read
+        return model
 
     @classmethod
-    def version_of(cls, config: TokenizerConfig) -> str:
+    def version_of(cls, config: TokenizerConfig, learned: bytes | None = None) -> str:
         """See ``pieces_version``."""
         assert isinstance(config, SentencePieceConfig)
-        return pieces_version(config)
+        return pieces_version(config, learned)
 
     def analyze(self, text: str) -> Analysis:
         """Return the tokens of one line."""
         units = replace_lone_surrogates(text).split()
         if is_blank(text):
             return EMPTY
+        if self._is_given:
+            return self._analyze_normalized(units)
         pieces: list[str] = self._processor.encode(" ".join(units), out_type=str)
         sizes = map(len, pieces)
         lengths = [1 + len(unit) for unit in units]  # counts the ▁ before it
@@ -130,18 +140,36 @@ class SentencePieceTokenizer(InProcessTokenizer):
         eojeol = [eojeol_at[begin] for begin, _ in zip(begins, pieces, strict=False)]
         return Analysis(pieces, [""] * len(pieces), eojeol)
 
+    def _analyze_normalized(self, units: list[str]) -> Analysis:
+        """Return the tokens of one line of a model that may change the text: by the ▁ in them."""
+        pieces: list[str] = self._processor.encode(" ".join(units), out_type=str)
+        heads = (len(piece) - len(piece.lstrip(SPACE_SYMBOL)) for piece in pieces)
+        counts = (piece.count(SPACE_SYMBOL) for piece in pieces)
+        starts = itertools.accumulate(counts, initial=0)
+        eojeol = [
+            min(max(start + head - 1, 0), len(units) - 1)
+            for start, head in zip(starts, heads, strict=False)
+        ]
+        return Analysis(pieces, [""] * len(pieces), eojeol)
+
     def _num_bytes(self, piece: str) -> int:
         """Return the number of bytes of text that a piece stands for; 1 for ``<0xEA>``."""
         is_byte = self._processor.is_byte(self._processor.piece_to_id(piece))
         return 1 if is_byte else len(piece.encode())
 
 
-def pieces_version(config: SentencePieceConfig) -> str:
-    """Return the version of sentencepiece and the parameters of the model, for fingerprints.
+def pieces_version(config: SentencePieceConfig, model: bytes | None = None) -> str:
+    """Return the version of sentencepiece and the parameters or the digest of the model.
+
+    Args:
+        config: settings of the model.
+        model: the content of ``tokenizer.file``, if there is one and it is known.
 
     Raises:
-        TokenizerError: sentencepiece is not installed.
+        TokenizerError: sentencepiece is not installed, or the file cannot be read.
     """
-    parameters = f"unigram {config.vocab_size}, coverage {config.character_coverage:g}"
-    version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, {parameters}"
+    version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, "
+    if config.file is not None:
+        return version + digest_of(read_tokenizer_file(config.file) if model is None else model)
+    version += f"unigram {config.vocab_size}, coverage {config.character_coverage:g}"
     return version + ", bytes" * config.byte_fallback

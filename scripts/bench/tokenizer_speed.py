@@ -1,6 +1,6 @@
 """Compare the speed of tokenizers on the same lines, in characters per second, after a warmup.
 
-    python scripts/bench/tokenizers.py FILE TRAIN [--names kkma okt ...] [--threads 1 2]
+    python scripts/bench/tokenizer_speed.py FILE TRAIN [--names kkma okt ...] [--threads 1 2]
 
 FILE and TRAIN are texts in UTF-8 with one sentence per line. Each tokenizer reads the first
 --warmup lines of TRAIN, and is then measured on FILE; sentencepiece is trained on all of TRAIN. The

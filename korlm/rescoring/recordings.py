@@ -1,0 +1,133 @@
+"""Rescoring with the context of a recording.
+
+The state of the models after the chosen hypothesis of an utterance is their state before the next
+utterance of the same recording, as if the recording were one text. Utterances of different
+recordings are scored together.
+
+Axes: R recordings.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from korlm.rescoring.features import Features, best
+from korlm.rescoring.lm_scorer import EncodedTexts, LMScorer
+from korlm.rescoring.nbest import NBest
+from korlm.rescoring.rescore import RescoredList, ScoreWeights, reorder
+from korlm.utils.errors import NbestError
+
+
+@dataclass(frozen=True)
+class RecordingNames:
+    """How the recording of an utterance, and the time when it begins, are found.
+
+    Attributes:
+        pattern: of whole names of utterances. The first group is the recording; the second one, if
+            there is one, the number by which its utterances are sorted.
+        field: key of the recording in JSON objects; None: it is in the name.
+    """
+
+    pattern: str
+    field: str | None = None
+
+    def find(self, nbest: NBest) -> tuple[str, float]:
+        """Return recording and begin of an utterance; all begin at 0 if the name has no time.
+
+        Raises:
+            NbestError: they cannot be found.
+        """
+        match = re.fullmatch(self.pattern, nbest.utt)
+        place = nbest.where or nbest.utt
+        if self.field is not None:
+            record = nbest.hyps[0].fields if nbest.fields is None else nbest.fields
+            if self.field not in record:
+                raise NbestError(
+                    f"{place}: utterance {nbest.utt} has no {self.field!r} (there is "
+                    f"{', '.join(record) or 'no JSON object'}); set recording_field=KEY"
+                )
+            recording = str(record[self.field])
+        elif match is None:
+            raise NbestError(
+                f"{place}: the name of utterance {nbest.utt} is not recording-begin-end; set "
+                "recording_pattern, or recording_field for JSON"
+            )
+        else:
+            recording = match[1]
+        begin = match[2] if match is not None and match.re.groups > 1 else "0"
+        try:
+            return recording, float(begin)
+        except (TypeError, ValueError):
+            raise NbestError(
+                f"{place}: {begin!r} in utterance {nbest.utt} is not a number; the second group of "
+                "recording_pattern must match the time when it begins"
+            ) from None
+
+
+def recordings_of(lists: Sequence[NBest], names: RecordingNames) -> list[list[int]]:
+    """Return the indices of the utterances of each recording, in time; equal times in file order.
+
+    Raises:
+        NbestError: see ``RecordingNames.find``.
+    """
+    recordings: dict[str, list[tuple[float, int]]] = {}
+    for index, nbest in enumerate(lists):
+        recording, begin = names.find(nbest)
+        recordings.setdefault(recording, []).append((begin, index))
+    return [[index for _, index in sorted(utterances)] for utterances in recordings.values()]
+
+
+def features_in_context(
+    lists: Sequence[NBest],
+    recordings: Sequence[Sequence[int]],
+    scorer: LMScorer,
+    weights: ScoreWeights,
+    batch_size: int = 1000,
+) -> Iterator[tuple[int, Features]]:
+    """Yield the index and the features of each list, in an order of its own.
+
+    Args:
+        lists: n-best lists.
+        recordings: see ``recordings_of``.
+        scorer: of the models.
+        weights: of the combined score, which decides on the hypothesis that is the context.
+        batch_size: hypotheses that are scored together, or one list if it has more.
+    """
+    encoded = list(scorer.encode([hyp.text for hyp in nbest.hyps] for nbest in lists))
+    longest_first = sorted(recordings, key=len, reverse=True)
+    size = max(1, batch_size // max(len(nbest.hyps) for nbest in lists))
+    for begin in range(0, len(longest_first), size):
+        part = longest_first[begin : begin + size]
+        states = scorer.initial_states(len(part))
+        for wave in itertools.zip_longest(*part):
+            indices = [index for index in wave if index is not None]  # the first recordings
+            texts = EncodedTexts.joined([encoded[index] for index in indices])
+            states = [tuple(tensor[: len(indices)] for tensor in state) for state in states]
+            scores = scorer.score_encoded(texts, states)
+            features = Features.of(
+                [lists[index] for index in indices], scores, weights.length_unit, weights.normalize
+            )
+            model_weights = weights.model_weights(len(features.log_probs))
+            chosen = best(features.totals(model_weights, weights.length_bonus), features.sizes)
+            states = scorer.advance(texts, chosen, states)
+            yield from zip(indices, features.split(), strict=True)
+
+
+def rescore_recordings(
+    lists: Sequence[NBest],
+    names: RecordingNames,
+    scorer: LMScorer,
+    weights: ScoreWeights,
+    batch_size: int = 1000,
+) -> list[RescoredList]:
+    """Return rescored lists in the given order; see ``korlm.rescoring.rescore.rescore``."""
+    recordings = recordings_of(lists, names)
+    features = dict(features_in_context(lists, recordings, scorer, weights, batch_size))
+    return [
+        rescored
+        for index, nbest in enumerate(lists)
+        for rescored in reorder([nbest], features[index], weights)
+    ]

@@ -1,0 +1,96 @@
+"""The model card of an export: its header, and its code, which runs without korlm."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from task_cases import TASKS, settings_of
+from tiny_runs import finish, make_settings, prepare_tiny
+
+import korlm
+from korlm.config import ExportFormat, SentencePieceConfig, TokenizerConfig
+from korlm.exporting.export_run import export_run, formats_of
+from korlm.exporting.model_card import trained_metrics
+
+WITHOUT = "import sys\nsys.modules['torch'] = sys.modules['korlm'] = None\n"
+
+
+def parts_of(folder: Path) -> tuple[dict[str, Any], str]:
+    """The header and the text of a card."""
+    _, header, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(header), text
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        TokenizerConfig(name="syllable"),
+        TokenizerConfig(name="eojeol"),
+        SentencePieceConfig(name="sentencepiece", vocab_size=60),
+    ],
+    ids=lambda config: config.name,
+)
+def test_the_code_needs_no_korlm(tmp_path: Path, tokenizer: TokenizerConfig) -> None:
+    torch.set_num_threads(1)
+    prepared = prepare_tiny(tmp_path, min_freq=1, tokenizer=tokenizer)
+    finish(make_settings(prepared, tokenizer=tokenizer), prepared, tmp_path / "run")
+    run: Any = korlm.load(tmp_path / "run")
+    export_run(run, tmp_path / "export", license_id="cc-by-4.0")
+    header, text = parts_of(tmp_path / "export")
+    assert header["language"] == "ko" and header["license"] == "cc-by-4.0"
+    assert tokenizer.name in header["tags"] and header["pipeline_tag"] == "text-generation"
+    (result,) = header["model-index"][0]["results"]
+    perplexity = run_metrics(run.folder)["valid"]["perplexity"]
+    named = {value["name"]: value["value"] for value in result["metrics"]}
+    assert named["valid perplexity"] == perplexity and "test bits_per_char" in named
+    assert f"{perplexity:.4g}" in text and "step.int8.onnx" in text
+    with_korlm, without = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "korlm.load" in with_korlm
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT + without],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "export",
+        check=True,
+    )
+    expected = -run.score(["나는 학교에 간다."], open_vocabulary=False)[0]
+    assert float(done.stdout.removesuffix(" nats\n")) == pytest.approx(expected, abs=2e-3)
+
+
+def run_metrics(folder: Path) -> dict[str, dict[str, Any]]:
+    found = trained_metrics(folder)
+    assert found
+    return found
+
+
+def test_the_card_of_an_export_of_an_export(tmp_path: Path) -> None:
+    prepared = prepare_tiny(tmp_path)
+    finish(make_settings(prepared), prepared, tmp_path / "run")
+    for source, target in (("run", "one"), ("one", "two")):
+        export_run(korlm.load(tmp_path / source), tmp_path / target, [ExportFormat.safetensors])
+    assert run_metrics(tmp_path / "two") == run_metrics(tmp_path / "run")
+    assert parts_of(tmp_path / "two") == parts_of(tmp_path / "one")
+
+
+def test_a_folder_without_metrics(tmp_path: Path) -> None:
+    for content in ("[]", "{", '{"valid": 3}'):
+        (tmp_path / "metrics.json").write_text(content)
+        assert trained_metrics(tmp_path) == {}
+
+
+def test_the_card_of_a_task(tmp_path: Path) -> None:
+    case = TASKS["classification"]
+    prepared = case.prepare(tmp_path / "data")
+    finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
+    run = korlm.load(tmp_path / "run")
+    export_run(run, tmp_path / "export", formats_of(run))
+    header, text = parts_of(tmp_path / "export")
+    assert header["pipeline_tag"] == "text-classification" and header["license"] == "unknown"
+    assert "run.predict(" in text and "onnxruntime" not in text
