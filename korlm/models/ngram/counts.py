@@ -174,6 +174,9 @@ class _Counter:
         for offset in range(0, len(shorter), self._columns.block_rows):
             # An n-gram is the prefix of as many as it occurs, or of fewer.
             counts = shorter.counts.read(offset, offset + self._columns.block_rows)
+            if k == 2 and offset <= EOS_ID < offset + len(counts):
+                counts = counts.copy()
+                counts[EOS_ID - offset] += 1  # the one before the first sentence
             ends = total + np.cumsum(counts, dtype=np.int64)
             total = int(ends[-1])
             while (i := int(np.searchsorted(ends, rows_before + limit, side="right"))) < len(ends):

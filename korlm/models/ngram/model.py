@@ -107,7 +107,11 @@ class NgramLM(LanguageModel):
         memory = self.config.memory_gb
         limit = None if memory is None else int(memory * 1e9)
         with (
-            output_errors(Path(tempfile.gettempdir()), "folder by the variable TMPDIR"),
+            output_errors(
+                Path(tempfile.gettempdir()),
+                "folder by the variable TMPDIR",
+                "repeat the command, or give another folder by the variable TMPDIR",
+            ),
             Columns(limit) as columns,
         ):
             levels = count_grams(ids, self.vocab_size, self.order, check, columns)

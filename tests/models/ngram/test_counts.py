@@ -63,7 +63,7 @@ def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
     return counts
 
 
-@pytest.mark.parametrize("rows", [None, 16, 100, 1000])
+@pytest.mark.parametrize("rows", [None, 16, 30, 100, 1000])
 @pytest.mark.parametrize("tail", [[], [4, 5]], ids=["whole", "cut"])
 def test_counts_equal_a_dictionary(tail: list[int], rows: int | None) -> None:
     """The last sentence may be incomplete, and the memory small."""
