@@ -80,11 +80,12 @@ def test_the_readmes_commands_run(
     write(tmp_path / "labels.tsv", ["text\tlabel", *labeled])
     pairs = (f"{'aeiou'[i % 5]}{i}\t{'아에이오우'[i % 5]}{i}" for i in range(80))
     write(tmp_path / "names.tsv", ["text\thangul", *pairs])
-    hypotheses = (
-        f"utt{i} -{n}.5 {t}" for i, t in enumerate(texts[3]) for n, t in ((1, t), (2, t[:-2]))
-    )
-    write(tmp_path / "nbest.txt", list(hypotheses))
-    write(tmp_path / "references.txt", [f"utt{i} {t}" for i, t in enumerate(texts[3])])
+    items = (f"{n // 2}\t{'ab'[n % 2]}\t{t}" for n, t in enumerate(texts[6]))
+    write(tmp_path / "items.tsv", ["item\tcondition\tsentence", *items])
+    utterances = [(f"call-{100 * i:06}-{100 * i + 90:06}", t) for i, t in enumerate(texts[3])]
+    hypotheses = [f"{name} -{n}.5 {t[: len(t) - n]}" for name, t in utterances for n in (1, 2)]
+    write(tmp_path / "nbest.txt", hypotheses)
+    write(tmp_path / "references.txt", [f"{name} {t}" for name, t in utterances])
     (tmp_path / "nsmc").mkdir()
     for name in ("ratings_train.txt", "ratings_test.txt"):
         rows = (f"{i}\t{t}\t1" for i, t in enumerate(texts[3] + texts[4]))
