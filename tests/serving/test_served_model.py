@@ -46,7 +46,7 @@ def test_surprisal_equals_the_scores_of_the_model(engine: ServedModel) -> None:
     first, second = result["lines"]
     assert [line["line"] for line in (first, second)] == [1, 3]
     assert [t["morph"] for t in first["tokens"]] == ["나", "는", "▁", "잔", "다", "."]
-    assert [t["eojeol"] for t in first["tokens"]] == [0, 0, 0, 1, 1, 1]
+    assert [t["eojeol"] for t in first["tokens"]] == [1, 1, 1, 2, 2, 2]
     assert [t["unknown"] for t in second["tokens"]][-1]
     run = run_of(engine)
     with run.reader() as reader:
