@@ -94,7 +94,7 @@ TASKS = {
     ),
     "spans_by_features": TaskCase(
         lambda folder: prepare_table(folder, as_json(NAMES), label_column="annotation"),
-        TaggingConfig("tagging", labels=TagLabels.spans, linear_buckets=1 << 16, kkma_dim=2),
+        TaggingConfig("tagging", labels=TagLabels.spans, linear_buckets=1 << 16),
         [text for text, _ in NAMES],
         lambda metrics: metrics["f1"] == 1.0,
     ),

@@ -207,6 +207,8 @@ class TaggingConfig(EncoderTaskConfig):
         super().__post_init__()
         if self.labels is TagLabels.spaces and self.units is TagUnits.eojeol:
             self._fail("units", "must be token for task.labels=spaces, which predicts eojeols")
+        if self.labels is TagLabels.spaces and self.kkma_dim:
+            self._fail("kkma_dim", "must be 0 for task.labels=spaces: Kkma reads text with spaces")
         if self.ngram_dim and not self.ngram_orders:
             self._fail("ngram_orders", "needs one number or more")
 
