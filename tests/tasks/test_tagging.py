@@ -209,7 +209,7 @@ def test_spans(scheme: Scheme, tmp_path: Path) -> None:
 
 def test_tags_of_kkma(tmp_path: Path) -> None:
     tagger = MorphemeTags(vocab_size=100)
-    texts = ["나는 갔다.", "", "  나"]
+    texts = ["나는 갔다.", "", "  나는 갔다."]
     tags = list(tagger.of(texts))
     assert [len(numbers) for numbers in tags] == [len(text) for text in texts]
     first, topic, blank, *_ = tags[0]
