@@ -135,7 +135,8 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
     """
     runs = load_language_models(settings)
     check_same_vocab(f"init={settings.init[0]}", runs[0][0].vocab, "the corpus", vocab)
-    encoder = model.encoder
+    # Language models that stay as they are, or else the encoder itself.
+    encoder = getattr(model, "language_models", None) or model.encoder
     if isinstance(encoder, PairedEncoder):
         encoders = [encoder.forward_encoder, encoder.backward_encoder]
     else:

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from korlm.config import TagLabels, TagUnits
+from korlm.config import TaggingConfig, TagLabels, TagUnits
 from korlm.dataset.batches import sentences_of
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.detokenizers.alignment import eojeol_spans, token_spans
+from korlm.tasks.morpheme_tags import MorphemeTags
 from korlm.text.hangul import is_letter, is_syllable
 from korlm.text.label_schemes import LabeledSpan
 from korlm.tokenizers.analysis import Span
@@ -102,7 +103,10 @@ def find_units(
 
 
 def lines_of(
-    table: pa.Table | pa.RecordBatch, ids: Sequence[Ids], kind: TagUnits
+    table: pa.Table | pa.RecordBatch,
+    ids: Sequence[Ids],
+    kind: TagUnits,
+    tagger: MorphemeTags | None = None,
 ) -> Iterator[TaggedLine | None]:
     """Yield the lines of tokenized text without labels; None for a blank line.
 
@@ -110,25 +114,37 @@ def lines_of(
         table: with the columns text, morphs, eojeol and status.
         ids: of each line that is not blank.
         kind: of the units.
+        tagger: adds the tags of morphemes to the ids.
     """
     columns = [table.column(name) for name in ("morphs", "eojeol")]
     lists = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns]
     texts = table.column("text").to_pylist()
     statuses = table.column("status").to_pylist()
     rest = iter(ids)
-    for text, tokens, eojeol, status in zip(texts, *map(list_rows, lists), statuses, strict=True):
+    tags = itertools.repeat([], len(texts)) if tagger is None else tagger.of(texts)
+    rows = zip(texts, *map(list_rows, lists), statuses, tags, strict=True)
+    for text, tokens, eojeol, status, numbers in rows:
         if status == "empty" or not tokens:
             if status != "empty":
                 next(rest)
             yield None
             continue
-        yield TaggedLine(text, next(rest), *find_units(text, tokens, eojeol, kind))
+        line_ids = next(rest)
+        if tagger is not None:
+            line_ids = tagger.add(line_ids, token_spans(text, tokens, eojeol), numbers)
+        yield TaggedLine(text, line_ids, *find_units(text, tokens, eojeol, kind))
 
 
 def read_lines(
-    prepared: Prepared, split: str, labels: TagLabels, kind: TagUnits
+    prepared: Prepared, split: str, config: TaggingConfig, tagger: MorphemeTags | None
 ) -> list[TaggedLine]:
     """Read the lines of a split that are not blank, with their labels.
+
+    Args:
+        prepared: the corpus.
+        split: its name.
+        config: of the task.
+        tagger: see ``lines_of``.
 
     Raises:
         PreparedError: the corpus has no labels, or is damaged.
@@ -145,11 +161,11 @@ def read_lines(
         for batch in read_columns(path, ["text", "morphs", "eojeol", "status"]):
             num_filled = sum(status != "empty" for status in batch.column("status").to_pylist())
             part = list(itertools.islice(rest, num_filled))
-            for line in lines_of(batch, part, kind):
+            for line in lines_of(batch, part, config.units, tagger):
                 number += 1
                 if line is not None:
                     location = f"{prepared.folder}: line {number} of {split}"
-                    lines.append(_with_labels(line, names[number - 1], labels, location))
+                    lines.append(_with_labels(line, names[number - 1], config.labels, location))
     return lines
 
 

@@ -21,6 +21,7 @@ from korlm.dataset.example_batches import pad, padded_batches
 from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.text_encoder import EncodedText
 from korlm.tasks.base import Predictor
+from korlm.tasks.morpheme_tags import MorphemeTags
 from korlm.tasks.tag_examples import SPACED, TaggedLine, lines_of, may_need_space, without_blanks
 from korlm.tasks.tagger import Tagger, compressed
 from korlm.text.label_schemes import LabeledSpan, parse_label, spans_of
@@ -76,15 +77,22 @@ class TagPredictor(Predictor):
 
     Args:
         config: of the task.
+        vocab_size: V.
         labels: of the model.
         model: on ``device``, in evaluation mode.
         device: of the model.
     """
 
     def __init__(
-        self, config: TaggingConfig, labels: Sequence[str], model: Tagger, device: torch.device
+        self,
+        config: TaggingConfig,
+        vocab_size: int,
+        labels: Sequence[str],
+        model: Tagger,
+        device: torch.device,
     ) -> None:
         self.config, self.labels = config, labels
+        self._tagger = MorphemeTags(vocab_size) if config.kkma_dim else None
         self._model, self._device = model, device
         part = [("begin", pa.int64()), ("end", pa.int64())]
         part += [("label", pa.string()), ("text", pa.string()), ("probability", pa.float64())]
@@ -93,7 +101,8 @@ class TagPredictor(Predictor):
     @torch.inference_mode()
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
         """See ``Predictor.predict``."""
-        parsed = list(lines_of(lines.table, _ids_of(lines), self.config.units))
+        ids = _ids_of(lines)
+        parsed = list(lines_of(lines.table, ids, self.config.units, self._tagger))
         used = [line for line in parsed if line is not None and line.units]
         parts: list[list[dict[str, Any]]] = [[] for _ in used]
         inputs = [line.ids for line in used], [line.is_unit for line in used]

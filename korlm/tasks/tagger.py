@@ -6,22 +6,22 @@ of an embedding.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from korlm.config import TaggingConfig, TagHead, TagLabels, TrainSettings
-from korlm.dataset.vocab import PAD_ID, Vocab
+from korlm.config import RecurrentConfig, TaggingConfig, TagHead, TagLabels, TrainSettings
+from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
 from korlm.modules.dropout import dropout_mask
 from korlm.modules.encoder import build_encoder
 from korlm.modules.trainable import Trainable
 from korlm.tasks.heads.crf import Allowed, LinearChainCRF
+from korlm.tasks.heads.linear_features import LinearFeatures, hash_ids
+from korlm.tasks.morpheme_tags import NUM_TAGS
 from korlm.text.label_schemes import Scheme, may_follow
-
-# Odd multiplier and prime below 2^31: a product of two residues fits into int64.
-_MULTIPLIER, _PRIME = 1_000_003, (1 << 31) - 1
 
 
 class NgramEmbedding(nn.Module):
@@ -53,7 +53,7 @@ class NgramEmbedding(nn.Module):
         padded = F.pad(ids, (order - 1, order - 1), value=PAD_ID)
         code = torch.full_like(padded[:, :size], order)
         for offset in range(order):
-            code = (code * _MULTIPLIER + padded[:, offset : offset + size]) % _PRIME
+            code = hash_ids(code, padded[:, offset : offset + size])
         return code % self.table.num_embeddings
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -89,21 +89,40 @@ class Tagger(Trainable):
         super().__init__()
         config = settings.task
         assert isinstance(config, TaggingConfig)
+        self._vocab_size = len(vocab)
         self.ngrams: NgramEmbedding | None = None
         if config.ngram_dim:
             self.ngrams = NgramEmbedding(
                 *(config.ngram_orders, config.ngram_dim, config.ngram_buckets),
                 dropout=config.ngram_dropout,
             )
+        self.tags = nn.Embedding(NUM_TAGS, config.kkma_dim) if config.kkma_dim else None
+        self.language_models: nn.Module | None = None
+        model, feature_dim = settings.model, config.kkma_dim
+        if self.ngrams is not None:
+            feature_dim += self.ngrams.output_dim
+        if config.encoder_dim:
+            frozen = build_encoder(model, len(vocab), vocab.tokens, pretrained=True)
+            self.language_models = frozen.requires_grad_(False)
+            assert isinstance(model, RecurrentConfig)
+            model = dataclasses.replace(
+                model, hidden_dim=config.encoder_dim, num_layers=1, tie_weights=False
+            )
+            feature_dim += frozen.output_dim
         self.encoder = build_encoder(
-            *(settings.model, len(vocab), vocab.tokens),
+            *(model, len(vocab), vocab.tokens),
             bidirectional=config.bidirectional,
-            pretrained=bool(settings.init),
-            feature_dim=self.ngrams.output_dim if self.ngrams else 0,
+            pretrained=bool(settings.init) and not config.encoder_dim,
+            feature_dim=feature_dim,
         )
         self.embedding = self.encoder.embedding
         self.bidirectional = config.bidirectional
         self.output = nn.Linear(self.encoder.output_dim, len(labels))
+        self.linear: LinearFeatures | None = None
+        if config.linear_buckets:
+            self.linear = LinearFeatures(
+                *(vocab.tokens, len(labels), config.linear_buckets, config.linear_dropout)
+            )
         self.crf: LinearChainCRF | None = None
         if config.head is TagHead.crf:
             allowed = allowed_labels(labels, config.scheme)
@@ -127,8 +146,11 @@ class Tagger(Trainable):
         Returns:
             float32 (B, U, L), and int64 (B,) on the CPU, the units of each row.
         """
-        features = None if self.ngrams is None else self.ngrams(inputs)
-        encoded = self.encoder(inputs, lengths=lengths, features=features, needs_state=False)
+        ids, tags = inputs, None
+        if self.tags is not None:
+            ids, tags = inputs % self._vocab_size, inputs // self._vocab_size
+        features = self._features(ids, tags, lengths)
+        encoded = self.encoder(ids, lengths=lengths, features=features, needs_state=False)
         last = compressed(torch.arange(inputs.shape[1], device=inputs.device), is_unit)  # (B, U)
         hidden = encoded.output
         if self.bidirectional:
@@ -137,7 +159,26 @@ class Tagger(Trainable):
             hidden = torch.cat([_at(forward, last), _at(backward, first)], -1)
         else:
             hidden = _at(hidden, last)
-        return self.output(hidden).float(), is_unit.sum(1).cpu()
+        scores = self.output(hidden).float()
+        if self.linear is not None:
+            scores = scores + _at(self.linear(ids, tags).float(), last)
+        return scores, is_unit.sum(1).cpu()
+
+    def _features(self, ids: Tensor, tags: Tensor | None, lengths: Tensor | None) -> Tensor | None:
+        """Return what the encoder reads beside the embeddings of tokens, (B, T, F)."""
+        features = []
+        if self.ngrams is not None:
+            features.append(self.ngrams(ids))
+        if self.tags is not None:
+            features.append(self.tags(tags))
+        if self.language_models is not None:
+            self.language_models.eval()  # no dropout
+            # A language model begins each line after the <eos> of the line before.
+            padded = F.pad(ids, (1, 0), value=EOS_ID)
+            longer = None if lengths is None else lengths + 1
+            states = self.language_models(padded, lengths=longer, needs_state=False)
+            features.append(states.raw_output[:, 1:])
+        return torch.cat(features, -1) if features else None
 
     def nll(self, scores: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
         """Return the negative log-likelihood in nats, summed over the batch.

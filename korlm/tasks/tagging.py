@@ -31,6 +31,7 @@ from korlm.tasks.metrics.tagging import (
     spacing_counts,
     span_counts,
 )
+from korlm.tasks.morpheme_tags import MorphemeTags
 from korlm.tasks.tag_examples import (
     JOINED,
     SPACED,
@@ -118,10 +119,8 @@ class TaggingTask(ExampleTask[Tagger]):
             ]
             self._is_hangul = torch.tensor(hangul, device=self.device)
         else:
-            lines = {
-                split: read_lines(prepared, split, config.labels, config.units)
-                for split in prepared.stats
-            }
+            tagger = MorphemeTags(len(prepared.vocab)) if config.kkma_dim else None
+            lines = {split: read_lines(prepared, split, config, tagger) for split in prepared.stats}
             train = lines.get("train", [])
             self.labels = self.labels or _labels_in(train, config)
             known = {text for line in train for text in line.unit_texts} if train else None
@@ -145,7 +144,7 @@ class TaggingTask(ExampleTask[Tagger]):
         assert isinstance(config, TaggingConfig)
         if config.labels is TagLabels.spaces:
             return SpacePredictor(_space_id(run.vocab), model, device)
-        return TagPredictor(config, run.labels, model, device)
+        return TagPredictor(config, len(run.vocab), run.labels, model, device)
 
     def _spaced(self, split: str, space_id: int) -> _Split:
         examples = _Split()

@@ -83,8 +83,8 @@ def layer_depths(model: nn.Module) -> dict[int, int]:
     """Return the depth of each parameter, by its ``id``; see ``split_by_depth``."""
     layers = {
         name: int(match[1])
-        for name, _ in model.named_parameters()
-        if (match := re.search(r"(?:^|[._])layers\.(\d+)\.", name))
+        for name, parameter in model.named_parameters()
+        if (match := re.search(r"(?:^|[._])layers\.(\d+)\.", name)) and parameter.requires_grad
     }
     num_layers = max(layers.values(), default=-1) + 1
     depths = {}

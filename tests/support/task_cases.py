@@ -92,6 +92,12 @@ TASKS = {
         [text for text, _ in NAMES],
         lambda metrics: metrics["f1"] == 1.0,
     ),
+    "spans_by_features": TaskCase(
+        lambda folder: prepare_table(folder, as_json(NAMES), label_column="annotation"),
+        TaggingConfig("tagging", labels=TagLabels.spans, linear_buckets=1 << 16),
+        [text for text, _ in NAMES],
+        lambda metrics: metrics["f1"] == 1.0,
+    ),
     "spaces": TaskCase(
         lambda folder: prepare_table(folder, REVIEWS),
         TaggingConfig(name="tagging", labels=TagLabels.spaces, head=TagHead.softmax),

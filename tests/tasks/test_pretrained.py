@@ -112,6 +112,37 @@ def test_both_directions_have_the_weights_of_the_language_models(
     assert comparable(resume(prepared, tmp_path / "run").fit()) == comparable(splits)
 
 
+def test_an_encoder_reads_the_states_of_language_models(
+    models: tuple[str, str], tmp_path: Path
+) -> None:
+    case = TASKS["spans"]
+    task = dataclasses.replace(case.config, encoder_dim=6)
+    settings = settings_of(case, case.prepare(tmp_path / "data"), 2, init=list(models), task=task)
+    settings, encoding = with_shapes_of(settings, [])
+    files = {split: [str(tmp_path / f"data/{split}.tsv")] for split in ("train", "valid", "test")}
+    corpus = CorpusConfig(name="tiny", label_column="annotation", **files)
+    parts = (settings.tokenizer, settings.vocab, tmp_path)
+    prepared = prepare(corpus, *parts, encoding=encoding)
+    session = start_run(settings, prepared, tmp_path / "run")
+    splits = session.fit()
+    model = session.model
+    assert model.encoder.output_dim == 2 * 6
+    forward = load_run(Path(models[0])).model.state_dict()
+    ours = model.language_models.forward_encoder.state_dict()
+    for name in ("embedding.weight", "layers.1.weight_hh"):  # as before training
+        source = f"encoder.{name}" if name.startswith("layers") else name
+        torch.testing.assert_close(ours[name], forward[source], rtol=0, atol=0)
+    assert comparable(resume(prepared, tmp_path / "run").fit()) == comparable(splits)
+    run = load_task_run(tmp_path / "run")  # the language models are not needed any more
+    together = run.predict(case.texts)
+    alone = [run.predict(text)[0] for text in case.texts]
+    assert [[part["label"] for part in row["labels"]] for row in together] == [
+        [part["label"] for part in row["labels"]] for row in alone
+    ]
+    with pytest.raises(ConfigError, match=r"task.encoder_dim=6: .* init=\[FORWARD,BACKWARD\]"):
+        dataclasses.replace(settings, init=settings.init[:1])
+
+
 def test_one_language_model(models: tuple[str, str], tmp_path: Path) -> None:
     one_way = ClassificationConfig(name="classification", bidirectional=False)
     settings, prepared = classifier(tmp_path / "data", [models[0]], task=one_way)

@@ -31,6 +31,7 @@ from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import PAD_ID
 from korlm.prediction.task_run import TaskRun, load_task_run
+from korlm.tasks.morpheme_tags import MorphemeTags
 from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
 from korlm.tasks.tagger import NgramEmbedding, Tagger
 from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
@@ -206,6 +207,29 @@ def test_spans(scheme: Scheme, tmp_path: Path) -> None:
     assert "홍" in session.task.samples(session.model)["samples"]
 
 
+def test_tags_of_kkma(tmp_path: Path) -> None:
+    tagger = MorphemeTags(vocab_size=100)
+    texts = ["나는 갔다.", "", "  나는 갔다."]
+    tags = list(tagger.of(texts))
+    assert [len(numbers) for numbers in tags] == [len(text) for text in texts]
+    first, topic, blank, *_ = tags[0]
+    assert first == tags[2][2] > 0 and topic not in (0, first) and blank == tags[2][0] == 0
+    parts = [Span(0, 1), Span(1, 2), Span(2, 2), Span(3, 6)]
+    ids = tagger.add(np.array([7, 8, 9, 5, 3]), parts, tags[0])
+    assert (ids % 100).tolist() == [7, 8, 9, 5, 3]
+    assert (ids // 100).tolist() == [first, topic, 0, tags[0][3], 0]
+
+    prepared = spans(tmp_path)
+    features = {"kkma_dim": 4, "linear_buckets": 1 << 12}
+    run = learn(prepared, TagLabels.spans, tmp_path / "run", **features)
+    texts = ["홍길동이 서울로", "", "없다"]
+    together = run.predict(texts)
+    assert [[part["label"] for part in row["labels"]] for row in together] == [["PS", "LC"], [], []]
+    assert run.predict(texts[::-1])[::-1] == together
+    with pytest.raises(ConfigError, match=r"task.kkma_dim: must be 0"):
+        TaggingConfig("tagging", labels=TagLabels.spaces, kkma_dim=4)
+
+
 def test_spaces(tmp_path: Path) -> None:
     run = learn(spaces(tmp_path), TagLabels.spaces, tmp_path / "run", head=TagHead.softmax)
     texts = ["나는집에간다.", "너는 참잘 잔다 .", "", "나", "abcd  efg\t", "나는ABCD나는간다 "]
@@ -223,7 +247,9 @@ def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", TagHead)
-@pytest.mark.parametrize("options", [{}, {"ngram_dim": 4}, {"bidirectional": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"ngram_dim": 4}, {"linear_buckets": 99}, {"bidirectional": False}], ids=str
+)
 def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) -> None:
     prepared = tags(tmp_path)
     task = {"head": head, "units": TagUnits.eojeol, **options}
@@ -232,6 +258,8 @@ def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) ->
     assert isinstance(model, Tagger)
     if model.ngrams is not None:  # they are 0
         torch.nn.init.normal_(model.ngrams.table.weight)
+    if model.linear is not None:
+        torch.nn.init.normal_(model.linear.table.weight)
     sequences = [np.array([4, 5, 6, 7, 3]), np.array([8, 3]), np.array([4, 9, 3])]
     units = [[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0]]
     inputs, lengths = pad(sequences)

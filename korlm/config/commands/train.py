@@ -88,6 +88,11 @@ class TrainSettings(CorpusSettings):
         is_one_way = isinstance(self.task, EncoderTaskConfig) and not self.task.bidirectional
         if len(self.init) == 2 and is_one_way:
             self._fail("init", "a backward language model needs task.bidirectional=true")
+        if getattr(self.task, "encoder_dim", 0) and len(self.init) != 2:
+            raise ConfigError(
+                f"task.encoder_dim={self.task.encoder_dim}: reads the states of two language "  # type: ignore[attr-defined]
+                "models; give init=[FORWARD,BACKWARD]"
+            )
         if self.corpus.reverse and self.task.name != LANGUAGE_MODELING:
             raise ConfigError(
                 "corpus.reverse=true: is for task=language_modeling; a bidirectional encoder reads "

@@ -175,10 +175,40 @@ class TaggingConfig(EncoderTaskConfig):
         0.3, "Probability of dropping an n-gram, in training.", min=0, below=1
     )
 
+    linear_buckets: int = setting(
+        0,
+        "Rows of weights of linear features, which add to the scores of labels as in a CRF without "
+        "a neural network: tokens, pairs and triples of tokens around a token, kinds of "
+        "characters, beginning and rest of its eojeol, tags; a hash assigns each feature to one. "
+        "0: none.",
+        min=0,
+        max=1 << 24,
+    )
+    linear_dropout: float = setting(
+        0.3, "Probability of leaving out a linear feature, in training.", min=0, below=1
+    )
+    kkma_dim: int = setting(
+        0,
+        "Size of the embeddings of the part-of-speech tags of Kkma's morphemes, features of their "
+        "characters with any tokenizer; 0: none.",
+        min=0,
+        max=65_536,
+    )
+    encoder_dim: int = setting(
+        0,
+        "Units per direction of an encoder that reads the states of the language models of init, "
+        "whose weights stay as they are (Akbik et al. 2018); 0: the encoder itself starts from "
+        "them.",
+        min=0,
+        max=65_536,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.labels is TagLabels.spaces and self.units is TagUnits.eojeol:
             self._fail("units", "must be token for task.labels=spaces, which predicts eojeols")
+        if self.labels is TagLabels.spaces and self.kkma_dim:
+            self._fail("kkma_dim", "must be 0 for task.labels=spaces: Kkma reads text with spaces")
         if self.ngram_dim and not self.ngram_orders:
             self._fail("ngram_orders", "needs one number or more")
 
@@ -190,6 +220,8 @@ class TaggingConfig(EncoderTaskConfig):
         if not self.ngram_dim:
             for key in ("ngram_orders", "ngram_buckets", "ngram_dropout"):
                 ignored[key] = "it applies to task.ngram_dim greater than 0"
+        if not self.linear_buckets:
+            ignored["linear_dropout"] = "it applies to task.linear_buckets greater than 0"
         return ignored
 
 

@@ -35,7 +35,9 @@ def config(
 
 def test_kkma_version_starts_no_java() -> None:
     assert tokenizer_version(config()) == kkma_version(config())
-    versions = {kkma_version(config(engine, 1, limit)) for engine in KkmaEngine for limit in (False, True)}
+    versions = {
+        kkma_version(config(engine, 1, limit)) for engine in KkmaEngine for limit in (False, True)
+    }
     assert len(versions) == 4 and all(version.startswith("konlpy 0.") for version in versions)
     # A clock limits the lines of KoNLPy's own engine only.
     for slower, same in (
