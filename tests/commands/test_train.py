@@ -118,7 +118,7 @@ def test_end_to_end_with_kkma(korlm: Command, tmp_path: Path) -> None:
     table = pq.read_table(prepared / "tokens" / "train-00000.parquet").to_pydict()
     assert set(table) == {"doc_id", "line", "text", "morphs", "tags", "eojeol", "status"}
     assert any("ETD" in tags for tags in table["tags"])
-    ended = korlm("generate", f"run={run}", "prompt=법", "max_tokens=20")
+    ended = korlm("generate", f"run={run}", "prompt=법", "max_tokens=20", "seed=1")
     assert ended.code == 0, ended.err
     assert ended.out.startswith("법") and re.search("[가-힣]{2}", ended.out)
     (tmp_path / "text.txt").write_text("이 법은 공포한 날부터 시행한다.\n", "utf-8")

@@ -463,6 +463,7 @@ def test_a_finished_run_has_nothing_to_do(make_trainer: Make) -> None:
 SIGNALS = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_requests_a_stop(number: int) -> None:
     with StopSignal() as stop:

@@ -11,6 +11,7 @@ from korlm.utils.signals import preserve_sigint_handler, signals_as_keyboard_int
 POLITE = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", POLITE)
 def test_the_first_one_counts(number: int) -> None:
     before = [signal.getsignal(polite) for polite in POLITE]
