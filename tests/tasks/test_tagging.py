@@ -226,7 +226,7 @@ def test_tags_of_kkma(tmp_path: Path) -> None:
     together = run.predict(texts)
     assert [[part["label"] for part in row["labels"]] for row in together] == [["PS", "LC"], [], []]
     assert run.predict(texts[::-1])[::-1] == together
-    with pytest.raises(ConfigError, match=r"task.kkma_dim: must be 0"):
+    with pytest.raises(ConfigError, match=r"task.kkma_dim=4: must be 0"):
         TaggingConfig("tagging", labels=TagLabels.spaces, kkma_dim=4)
 
 
