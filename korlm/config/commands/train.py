@@ -91,7 +91,7 @@ class TrainSettings(CorpusSettings):
         if getattr(self.task, "encoder_dim", 0) and len(self.init) != 2:
             raise ConfigError(
                 f"task.encoder_dim={self.task.encoder_dim}: reads the states of two language "  # type: ignore[attr-defined]
-                "models; give init=[FORWARD,BACKWARD]"
+                "models; give 'init=[FORWARD,BACKWARD]'"
             )
         if self.corpus.reverse and self.task.name != LANGUAGE_MODELING:
             raise ConfigError(
