@@ -67,7 +67,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class PieceStart:
-    """What precedes a piece in its file.
+    """Counts of all that precedes a piece in its file.
 
     Attributes:
         lines: number of lines before the piece.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from korlm.corpus.pieces import Piece, PieceStart, check_unchanged, digest_of
 from korlm.corpus.reader import read_source, splits_of_lines
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockDivider, BlockSplit, BlockState
-from korlm.text.unicode import BLANKS
+from korlm.text.unicode import is_blank
 from korlm.utils.errors import CorpusError
 
 MAX_DOCUMENTS = 100  # more documents of a piece are not counted: only few ones are an error
@@ -100,16 +101,16 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         joined = "\n".join(block.texts)
         num_chars, num_lines = num_chars + len(joined) + 1, num_lines + len(block.texts)
         characters = [] if joined.isascii() else INVISIBLE.findall(joined)
-        has_text_in = has_text if characters else _is_filled
+        is_empty = _has_no_text if characters else is_blank
         is_hashed = block.are_documents and source.split is None
-        if not is_hashed and block.split not in splits and any(map(has_text_in, block.texts)):
+        if not is_hashed and block.split not in splits and not all(map(is_empty, block.texts)):
             splits.add(block.split)
         is_new, last_document = block.document != last_document, block.document
         num_records += len(block.texts) if block.are_documents else is_new if is_text else 1
         if config.document_column:
             last_document_lines = block.first - 1 + len(block.texts)
         if source.split is None:
-            filled = list(filter(has_text_in, block.texts))
+            filled = list(itertools.filterfalse(is_empty, block.texts))
             undivided_chars += sum(map(len, filled)) + len(filled)
             undivided_lines += len(filled)
             if is_hashed and len(hashed) < num_hashed:
@@ -156,9 +157,9 @@ def _with_split(config: CorpusConfig, source: Source) -> Source:
     return source
 
 
-def _is_filled(text: str) -> bool:
-    """Return what ``has_text`` returns, for a line without invisible characters."""
-    return bool(text.strip(BLANKS))
+def _has_no_text(text: str) -> bool:
+    """Return what ``is_blank`` returns, for a line that may have invisible characters."""
+    return not has_text(text)
 
 
 def starts_of(

@@ -14,7 +14,7 @@ from korlm.corpus.normalization import has_text
 
 @dataclass(frozen=True)
 class BlockSplit:
-    """How to divide a text that has too few documents: one block of consecutive lines per split.
+    """Division of a text with too few documents: one block of consecutive lines per split.
 
     Each split gets about its share of the characters, and at least one line with text. Blank lines
     are not counted.

@@ -153,7 +153,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class _Folders:
-    """Where a corpus is prepared.
+    """Paths of a corpus that is being prepared.
 
     Attributes:
         root: folder of all prepared corpora.
@@ -176,12 +176,12 @@ class _Folders:
 
     @property
     def partial(self) -> Path:
-        """Where the files of the pieces are made until the corpus is complete."""
+        """Folder of the pieces' files until the corpus is complete."""
         return self.root / f".{self.stem}-{self.tokens_fingerprint}.partial"
 
     @property
     def lock(self) -> Path:
-        """Held by the process that makes the tokens."""
+        """Lock file, held by the process that makes the tokens."""
         return self.partial.with_suffix(".lock")
 
     @property

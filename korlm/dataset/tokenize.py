@@ -1,4 +1,4 @@
-"""Tokenizes a piece of a corpus: reads its lines, runs the tokenizer, writes its files.
+"""Tokenize a piece of a corpus: read its lines, run the tokenizer, write its files.
 
 The files of a piece depend on its text and the settings alone. A piece is made only once: after an
 interruption, finished pieces are kept and the others are started again; lines that a slow tokenizer

@@ -30,7 +30,7 @@ from korlm.dataset.batches import sentences_of
 from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.metrics import exp
-from korlm.evaluation.token_scores import Floats, score_tokens
+from korlm.evaluation.token_scores import Floats, Ints, score_tokens
 from korlm.exporting.model_card import CARD, model_card, trained_metrics
 from korlm.models.neural import NeuralLM
 from korlm.prediction.task_run import TaskRun
@@ -284,7 +284,7 @@ def _perplexity(run: TrainedRun, step: verify.Step, ids: Ids, name: str) -> floa
     return verify.perplexity(step, _parallel(run, ids, rows), name)
 
 
-def _nats_of(run: TrainedRun, model: NeuralLM, hypotheses: Sequence[verify.Ints]) -> Floats:
+def _nats_of(run: TrainedRun, model: NeuralLM, hypotheses: Sequence[Ints]) -> Floats:
     """Return -ln p of each hypothesis with its end by PyTorch."""
     ids = np.concatenate([np.append(one, EOS_ID) for one in hypotheses])
     lengths = np.array([len(one) + 1 for one in hypotheses])

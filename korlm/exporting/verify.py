@@ -19,13 +19,12 @@ import torch
 from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import EOS_ID, PAD_ID
 from korlm.evaluation.metrics import exp
+from korlm.evaluation.token_scores import Floats, Ints
 from korlm.exporting.onnx_graph import Array
 from korlm.models.base import LanguageModel
 from korlm.utils.progress import ProgressBar
 
 State = list[Array]
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 MAX_HYPOTHESES = 16  # that ``hypothesis_nats`` scores side by side
 WARM_UP_STEPS, TIMED_STEPS, MAX_SECONDS = 10, 200, 3.0  # of ``milliseconds``

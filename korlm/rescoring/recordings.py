@@ -23,7 +23,7 @@ from korlm.utils.errors import NbestError
 
 @dataclass(frozen=True)
 class RecordingNames:
-    """How the recording of an utterance, and the time when it begins, are found.
+    """Rule that finds the recording of an utterance, and the time at which it begins.
 
     Attributes:
         pattern: of whole names of utterances. The first group is the recording; the second one, if

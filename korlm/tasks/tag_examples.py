@@ -79,10 +79,19 @@ class TaggedLine:
 
 
 def find_units(
-    text: str, tokens: Sequence[str], eojeol: Sequence[int], kind: TagUnits
+    text: str, spans: Sequence[Span], eojeol: Sequence[int], kind: TagUnits
 ) -> tuple[npt.NDArray[np.bool_], list[Span]]:
-    """Return a mask of the last token of each unit, with <eos> (T,), and the units' characters."""
-    spans = token_spans(text, tokens, eojeol)
+    """Find the units of a line.
+
+    Args:
+        text: the line.
+        spans: characters of each token, (T - 1,).
+        eojeol: index of the eojeol of each token.
+        kind: of the units.
+
+    Returns:
+        A mask of the last token of each unit, with <eos> (T,), and the characters of each unit.
+    """
     last = [index for index, (begin, end) in enumerate(spans) if end > begin]
     if kind is TagUnits.eojeol:
         after = [*(eojeol[index] for index in last[1:]), -1]
@@ -97,7 +106,7 @@ def find_units(
         last, units = ends, written
     else:
         units = [spans[index] for index in last]
-    mask = np.zeros(len(tokens) + 1, dtype=bool)
+    mask = np.zeros(len(spans) + 1, dtype=bool)
     mask[last] = True
     return mask, units
 
@@ -129,10 +138,10 @@ def lines_of(
                 next(rest)
             yield None
             continue
-        line_ids = next(rest)
+        line_ids, spans = next(rest), token_spans(text, tokens, eojeol)
         if tagger is not None:
-            line_ids = tagger.add(line_ids, token_spans(text, tokens, eojeol), numbers)
-        yield TaggedLine(text, line_ids, *find_units(text, tokens, eojeol, kind))
+            line_ids = tagger.add(line_ids, spans, numbers)
+        yield TaggedLine(text, line_ids, *find_units(text, spans, eojeol, kind))
 
 
 def read_lines(

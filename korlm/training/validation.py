@@ -28,7 +28,7 @@ DIVERGENCE_HINT = (
 
 @dataclass
 class SharedParts:
-    """What the trainer, the validator and the session of a run work with.
+    """Objects that the trainer, the validator and the session of a run share.
 
     Attributes:
         model: that is trained.

@@ -30,6 +30,7 @@ from korlm.dataset.example_batches import pad
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import PAD_ID
+from korlm.detokenizers.alignment import token_spans
 from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.tasks.morpheme_tags import MorphemeTags
 from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
@@ -325,12 +326,15 @@ def test_errors(tmp_path: Path) -> None:
 
 def test_units() -> None:
     text, tokens = "갔다 .", ["가", "았", "다", "."]
-    mask, units = find_units(text, tokens, [0, 0, 0, 1], TagUnits.token)
+    eojeol = [0, 0, 0, 1]
+    spans = token_spans(text, tokens, eojeol)
+    mask, units = find_units(text, spans, eojeol, TagUnits.token)
     assert mask.tolist() == [True, True, True, True, False]
     assert units == [(0, 1), (0, 1), (1, 2), (3, 4)]
-    mask, units = find_units(text, tokens, [0, 0, 0, 1], TagUnits.eojeol)
+    mask, units = find_units(text, spans, eojeol, TagUnits.eojeol)
     assert mask.tolist() == [False, False, True, True, False] and units == [(0, 2), (3, 4)]
-    mask, units = find_units(text, ["갔", "다", "▁", "."], [0, 0, 0, 1], TagUnits.eojeol)
+    spans = token_spans(text, ["갔", "다", "▁", "."], eojeol)
+    mask, units = find_units(text, spans, eojeol, TagUnits.eojeol)
     assert mask.tolist() == [False, True, False, True, False] and units == [(0, 2), (3, 4)]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from korlm.config.commands.prepare import CorpusSettings
 from korlm.config.groups.data import BatchesConfig
 from korlm.config.groups.model import ModelConfig, NgramConfig, RecurrentConfig
-from korlm.config.groups.task import EncoderTaskConfig, TaskConfig
+from korlm.config.groups.task import EncoderTaskConfig, TaggingConfig, TaskConfig
 from korlm.config.groups.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
 from korlm.config.objective import LANGUAGE_MODELING, check_objective
 from korlm.config.registry import register
@@ -88,9 +88,9 @@ class TrainSettings(CorpusSettings):
         is_one_way = isinstance(self.task, EncoderTaskConfig) and not self.task.bidirectional
         if len(self.init) == 2 and is_one_way:
             self._fail("init", "a backward language model needs task.bidirectional=true")
-        if getattr(self.task, "encoder_dim", 0) and len(self.init) != 2:
+        if isinstance(self.task, TaggingConfig) and self.task.encoder_dim and len(self.init) != 2:
             raise ConfigError(
-                f"task.encoder_dim={self.task.encoder_dim}: reads the states of two language "  # type: ignore[attr-defined]
+                f"task.encoder_dim={self.task.encoder_dim}: reads the states of two language "
                 "models; give 'init=[FORWARD,BACKWARD]'"
             )
         if self.corpus.reverse and self.task.name != LANGUAGE_MODELING:

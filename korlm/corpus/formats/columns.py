@@ -42,32 +42,25 @@ def read_columns(
         CorpusError: the file is damaged or of another format, lacks a column, or a text is missing.
     """
     columns = [name for _, name in config.columns]
-    try:
-        with (
-            url_errors(path, CorpusError),
-            open_file(path) as file,
-            _opened(file, file_format) as table,
-        ):
-            for key, name in config.columns:
-                if name not in table.names:
-                    raise CorpusError(
-                        f"{path}: has no column {name!r}, only {', '.join(table.names)}; give "
-                        f"corpus.{key}=NAME"
-                    )
-            rows = _rows(table.batches(list(dict.fromkeys(columns)), part), columns)
-            for number, row in enumerate(rows, table.rows_before(part.begin) + 1):
-                if isinstance(row[0], str):
-                    yield to_record(config, [*map(_cell, row)])
-                elif config.skip_without_text:
-                    notes.add("rows without text that are left out", f"{path}, row {number}")
-                else:
-                    raise CorpusError(
-                        f"{path}: row {number} has {row[0]!r:.40} under {config.text_column!r}, "
-                        "not a string; correct it, or leave out such rows with "
-                        "corpus.skip_without_text=true"
-                    )
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, file_format, error) from error
+    with _open_table(path, file_format) as table:
+        for key, name in config.columns:
+            if name not in table.names:
+                raise CorpusError(
+                    f"{path}: has no column {name!r}, only {', '.join(table.names)}; give "
+                    f"corpus.{key}=NAME"
+                )
+        rows = _rows(table.batches(list(dict.fromkeys(columns)), part), columns)
+        for number, row in enumerate(rows, table.rows_before(part.begin) + 1):
+            if isinstance(row[0], str):
+                yield to_record(config, [*map(_cell, row)])
+            elif config.skip_without_text:
+                notes.add("rows without text that are left out", f"{path}, row {number}")
+            else:
+                raise CorpusError(
+                    f"{path}: row {number} has {row[0]!r:.40} under {config.text_column!r}, "
+                    "not a string; correct it, or leave out such rows with "
+                    "corpus.skip_without_text=true"
+                )
 
 
 def _rows(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[tuple[Any, ...]]:
@@ -81,16 +74,9 @@ def read_names(path: Path, config: TextConfig, file_format: CorpusFormat) -> lis
     Raises:
         CorpusError: the file is damaged or of another format.
     """
-    try:
-        with (
-            url_errors(path, CorpusError),
-            open_file(path) as file,
-            _opened(file, file_format) as table,
-        ):
-            plain = [name for name in table.names if not pa.types.is_nested(table.type_of(name))]
-            return [name for name in plain if name != config.text_column]
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, file_format, error) from error
+    with _open_table(path, file_format) as table:
+        plain = [name for name in table.names if not pa.types.is_nested(table.type_of(name))]
+        return [name for name in plain if name != config.text_column]
 
 
 def row_groups(path: Path) -> list[tuple[int, int]]:
@@ -99,16 +85,8 @@ def row_groups(path: Path) -> list[tuple[int, int]]:
     Raises:
         CorpusError: the file is damaged or of another format.
     """
-    try:
-        with (
-            url_errors(path, CorpusError),
-            open_file(path) as file,
-            pq.ParquetFile(file) as parquet,
-        ):
-            groups = [parquet.metadata.row_group(n) for n in range(parquet.num_row_groups)]
-            return [(_first_byte(group), group.total_byte_size) for group in groups]
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, CorpusFormat.parquet, error) from error
+    with _open_table(path, CorpusFormat.parquet) as table:
+        return table.row_groups()
 
 
 def _first_byte(group: Any) -> int:
@@ -116,11 +94,6 @@ def _first_byte(group: Any) -> int:
     offsets = [(chunk.dictionary_page_offset, chunk.data_page_offset) for chunk in chunks]
     first: int = min(offset for pair in offsets for offset in pair if offset is not None)
     return first
-
-
-def _unreadable(path: Path, file_format: CorpusFormat, error: Exception) -> CorpusError:
-    reason = " ".join(str(error).split())[:200]
-    return CorpusError(f"{path}: not {_NAMES[file_format]} file that can be read ({reason})")
 
 
 class _Table:
@@ -134,6 +107,12 @@ class _Table:
     def type_of(self, name: str) -> pa.DataType:
         """Return the type of a column."""
         return self._schema.field(name).type
+
+    def row_groups(self) -> list[tuple[int, int]]:
+        """Return what ``row_groups`` returns, for a Parquet file."""
+        metadata = self._reader.metadata
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        return [(_first_byte(group), group.total_byte_size) for group in groups]
 
     def rows_before(self, group: int) -> int:
         """Return the number of rows before a row group; 0 for an Arrow file."""
@@ -155,7 +134,28 @@ class _Table:
 
 
 @contextmanager
-def _opened(file: IO[bytes], file_format: CorpusFormat) -> Iterator[_Table]:
+def _open_table(path: Path, file_format: CorpusFormat) -> Iterator[_Table]:
+    """Open a Parquet or Arrow file.
+
+    Raises:
+        CorpusError: the file cannot be read, or an error of Arrow occurred within the block.
+    """
+    try:
+        with (
+            url_errors(path, CorpusError),
+            open_file(path) as file,
+            _read_schema(file, file_format) as table,
+        ):
+            yield table
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CorpusError(
+            f"{path}: not {_NAMES[file_format]} file that can be read ({reason})"
+        ) from error
+
+
+@contextmanager
+def _read_schema(file: IO[bytes], file_format: CorpusFormat) -> Iterator[_Table]:
     if file_format is CorpusFormat.parquet:
         with pq.ParquetFile(file) as parquet:
             yield _Table(parquet)

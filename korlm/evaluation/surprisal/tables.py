@@ -148,10 +148,13 @@ def _token_columns(lines: EncodedText, rows: Ints) -> dict[str, Any]:
     eojeol = _flat(lines.table, "eojeol").take(indices)
     num_units, units = _units(lines)
     starts = np.cumsum(num_units) - num_units
+    unit_indices = pc.add(pa.array(starts[rows]), eojeol.cast(pa.int64()))
     return {
         "indices": indices,
+        "num_units": num_units,
+        "unit_indices": unit_indices,
         "eojeol": pc.add(eojeol, 1),
-        "eojeol_text": units.take(pc.add(pa.array(starts[rows]), eojeol.cast(pa.int64()))),
+        "eojeol_text": units.take(unit_indices),
         "morph": _flat(lines.table, "morphs").take(indices).fill_null(EOS),
         "tag": _flat(lines.table, "tags").take(indices),
         "is_end": pa.array(lines.ids == EOS_ID),
@@ -193,11 +196,8 @@ def _eojeol_columns(
     has_tag = pc.greater(pc.fill_null(pc.binary_length(tokens["tag"]), 0), 0)
     parts = pc.if_else(has_tag, tagged, tokens["morph"])
     offsets = pa.array(np.append(starts, len(rows)), pa.int32())
-    first = {name: tokens[name].take(pa.array(starts)) for name in ("eojeol", "eojeol_text")}
-    is_end = tokens["is_end"].take(pa.array(starts))
-    num_units, _ = _units(lines)
-    unit_starts = pa.array((np.cumsum(num_units) - num_units)[rows[starts]])
-    unit_indices = pc.add(unit_starts, pc.subtract(first["eojeol"], 1).cast(pa.int64()))
+    names = ("eojeol", "eojeol_text", "unit_indices", "is_end")
+    first = {name: tokens[name].take(pa.array(starts)) for name in names}
     surprisal = _sums(batch.surprisal, starts)
     syllables = pc.count_substring_regex(first["eojeol_text"], _SYLLABLES)
     known = None if counts.eojeols is None else counts.of_eojeols(first["eojeol_text"])
@@ -209,8 +209,8 @@ def _eojeol_columns(
         "surprisal": surprisal,
         "entropy": None if batch.entropy is None else batch.entropy[starts],
         "open_surprisal": _sums(batch.open_surprisal, starts),
-        **_span_columns(_eojeol_spans(lines, num_units), unit_indices),
-        **_predictors(_changes(rows[starts]), is_end, surprisal, syllables, known),
+        **_span_columns(_eojeol_spans(lines, tokens["num_units"]), first["unit_indices"]),
+        **_predictors(_changes(rows[starts]), first["is_end"], surprisal, syllables, known),
     }
     return columns, rows[starts]
 

@@ -175,7 +175,7 @@ class TokenizerPool:
 
     def _wait(self, config: WorkerConfig, batch: Batch, num_resets: int) -> None:
         """Exchange messages, or let another thread do so, until a batch is done."""
-        has_woken = False  # whether the other thread was told about this thread's jobs
+        has_woken = False  # whether the other thread has been notified of this thread's jobs
         while not batch.is_done:
             with self._turn:
                 if self._num_resets != num_resets:

@@ -30,7 +30,7 @@ class Batch:
     """The results of a batch of lines so far; they may come from several jobs.
 
     Attributes:
-        is_abandoned: True if nobody waits for the results.
+        is_abandoned: True if the results are no longer needed.
     """
 
     def __init__(self, num_lines: int) -> None:
