@@ -139,7 +139,7 @@ def test_an_encoder_reads_the_states_of_language_models(
     assert [[part["label"] for part in row["labels"]] for row in together] == [
         [part["label"] for part in row["labels"]] for row in alone
     ]
-    with pytest.raises(ConfigError, match=r"task.encoder_dim=6: .* init=\[FORWARD,BACKWARD\]"):
+    with pytest.raises(ConfigError, match=r"task.encoder_dim=6: .* 'init=\[FORWARD,BACKWARD\]'"):
         dataclasses.replace(settings, init=settings.init[:1])
 
 
