@@ -18,7 +18,6 @@ from typing import Any
 from korlm.config import VocabConfig
 from korlm.config.objective import SPLITS
 from korlm.dataset.executors.base import Executor
-from korlm.dataset.fingerprint import hash_bytes
 from korlm.dataset.numericalize import EncodedShard, encode_shard
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import write_report
@@ -39,6 +38,7 @@ from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import fsync_file
+from korlm.utils.io.checksums import short_hash
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.stores import copy_file, local_copy, remove_tree
 
@@ -82,7 +82,7 @@ def assemble(
         for name in TOKENIZER_MODEL_FILES:
             if (model := folder / name).exists():
                 link(model, building / name)
-                manifest["learned"] = hash_bytes(model.read_bytes())
+                manifest["learned"] = short_hash(model.read_bytes())
         write_report(folder / "reports", building / "report.tsv")
         counts = _count_tokens(folder, records, encoded_folder / "merged", executor)
         totals = {split: _total(records, split) for split in SPLITS}
