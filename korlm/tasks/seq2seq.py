@@ -102,7 +102,7 @@ class Seq2Seq(Trainable):
 
     def inference_copy(self) -> Seq2Seq:
         """Return the model, or with subwords a copy whose embeddings are plain."""
-        if self.embedding.spelling is SubwordMode.none:
+        if self.embedding.subword_mode is SubwordMode.none:
             return self
         model = copy.deepcopy(self).requires_grad_(False).eval()
         weight = model.embedding.output_weight()

@@ -99,12 +99,8 @@ class AttentionDecoder(nn.Module):
         return cast(list[RecurrentLayer], list(self.layers))
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
-        """Return the matrices of all layers, each with its number of gates."""
-        weights = [
-            (weight, len(weight) // layer.hidden_dim)
-            for layer in self._layers()
-            for weight in (layer.weight_ih, layer.weight_hh)
-        ]
+        """See ``Trainable.muon_weights``."""
+        weights = [pair for layer in self._layers() for pair in layer.muon_weights()]
         return [*weights, (self.combine.weight, 1)]
 
     def start(self, encoded: EncoderOutput, lengths: Tensor | None) -> tuple[Memory, State]:

@@ -191,14 +191,14 @@ def test_interrupted_work_continues(
 def test_a_file_that_changes_is_named(
     make: Make, corpus: CorpusConfig, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = preparation._make_pieces
+    real = preparation.starts_of
 
     def change(*arguments: Any) -> Any:
         with open(corpus.files[0], "ab") as file:
             file.write("너\n".encode())
         return real(*arguments)
 
-    monkeypatch.setattr(preparation, "_make_pieces", change)
+    monkeypatch.setattr(preparation, "starts_of", change)
     with pytest.raises(CorpusError, match=r"text.txt: has changed while it was read; run the"):
         make("two", address)
 

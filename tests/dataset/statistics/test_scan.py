@@ -45,12 +45,12 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     assert scan.longest == [
         LongLine(len(line), len(line.split()), "train.txt", number) for number, line in by_length
     ]
-    assert (scan.num_known, scan.num_known_morphs) == (0, 0)
+    assert (scan.num_in_train, scan.num_morphs_in_train) == (0, 0)
 
     leaked = [line for line in valid if line and line in set(train)]
     actual = scan_split(tokens, "valid", np.unique(scan.hashes))
-    assert actual.num_known == len(leaked) > 10
-    assert actual.num_known_morphs == sum(len(line.split()) for line in leaked)
+    assert actual.num_in_train == len(leaked) > 10
+    assert actual.num_morphs_in_train == sum(len(line.split()) for line in leaked)
 
     indices = [len(filled) - 1, 0, 333, 0]
     expected = [("train.txt", *filled[index]) for index in indices]
