@@ -61,9 +61,9 @@ def export_run(
         formats: formats to write.
         ids: (N,), a text to measure perplexity on; None: no perplexity, and ONNX is verified on
             random ids.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
         recognizer_tokens: ``tokens.txt`` of the recognizer, for sherpa; None: ids of the run.
-        license_id: of the model, for the model card.
+        license_id: license of the model, for the model card.
 
     Returns:
         The content of export.json: ``num_tokens`` of the text, ``metrics`` of the run by split, and

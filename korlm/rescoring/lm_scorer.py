@@ -73,8 +73,8 @@ class EncodedTexts:
     Attributes:
         texts: the distinct texts of each context, with single spaces and NFC.
         indices: (M,), distinct text of each text.
-        tokens: of the distinct texts, for each group of models with the same vocabulary.
-        contexts: of each distinct text, from 0 on.
+        tokens: tokens of the distinct texts, for each group of models with the same vocabulary.
+        contexts: index of the context of each distinct text.
     """
 
     texts: list[str]
@@ -101,9 +101,9 @@ class LMScorer:
     Args:
         runs: K runs. Those with the same vocabulary share one tokenizer.
         linear: mix the probabilities of each token; all runs must have the same vocabulary.
-        mixture_weights: of the linear mixture, summing to 1; empty: equal weights.
+        mixture_weights: weights of the linear mixture, summing to 1; empty: equal weights.
         open_vocabulary: add the cost of spelling tokens that their ids do not restore.
-        device: that computes.
+        device: device to compute on.
         reader: ``runs[0].reader()`` of the caller, who closes it; None: a new one.
     """
 
@@ -180,7 +180,7 @@ class LMScorer:
 
         Args:
             encoded: the texts.
-            states: of each model, with a row for each context of the texts; None: the initial
+            states: state of each model, with a row for each context of the texts; None: the initial
                 states, and one context.
 
         Raises:

@@ -22,7 +22,7 @@ class Hypothesis:
 
     Attributes:
         text: as in the file.
-        score: of the recognizer.
+        score: score of the recognizer.
         name: key in the file, of the hypothesis or its utterance.
         fields: the JSON object of the hypothesis, if the file is JSON.
     """

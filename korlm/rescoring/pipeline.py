@@ -30,7 +30,7 @@ class HypothesisBatch:
 
     Attributes:
         lists: U lists with M hypotheses.
-        features: of all hypotheses.
+        features: features of all hypotheses.
         errors: (M,) for each error rate; empty without references.
         lengths: (U,), of the references, for each error rate.
     """
@@ -56,11 +56,11 @@ def rescore_lists(
 
     Args:
         lists: input.
-        scorer: of the models.
+        scorer: scorer of the models.
         write: writes lists (``open_writer``).
-        weights: of the combined score; initial ones if they are tuned.
+        weights: weights of the combined score; initial ones if they are tuned.
         references: utterance -> reference text; empty: errors are not counted.
-        num_hyps: in all lists, for the progress bar.
+        num_hyps: number of hypotheses in all lists, for the progress bar.
         tune_metric: tune the weights for the lowest error rate first, which keeps all lists in
             memory; None: do not tune.
         batch_size: hypotheses per batch.

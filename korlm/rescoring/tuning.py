@@ -32,7 +32,7 @@ class Tuned:
     Attributes:
         weights: (K,), 0 or more.
         length_bonus: per unit of length.
-        num_errors: of the best hypotheses under these weights.
+        num_errors: number of errors of the best hypotheses under these weights.
     """
 
     weights: Floats
@@ -44,7 +44,7 @@ def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float)
     """Search for the weights with the fewest errors.
 
     Args:
-        features: of all lists.
+        features: features of all lists.
         errors: (M,), of each hypothesis.
         weights: (K,), initial weights; the result is never worse.
         length_bonus: initial bonus.

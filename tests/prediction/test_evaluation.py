@@ -75,8 +75,9 @@ def test_equal_runs_do_not_differ(runs: tuple[Prepared, dict[str, TaskRun]]) -> 
 def test_only_valid(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
     prepared, by_name = runs
     by_fingerprint = {prepared.fingerprint: prepared}
-    one = {"long": by_name["long"]}
-    assert list(evaluate_task_runs(one, by_fingerprint, BOOTSTRAP, ["valid"])) == ["valid"]
+    assert list(
+        evaluate_task_runs({"long": by_name["long"]}, by_fingerprint, BOOTSTRAP, ["valid"])
+    ) == ["valid"]
 
 
 def test_any_text_of_the_same_format(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:

@@ -43,7 +43,7 @@ class Summary:
         status: tokenizer status -> number of lines.
         num_tokens: <eos> included.
         num_unk: number of unknown tokens.
-        surprisal: of all tokens, in bits.
+        surprisal: sum over all tokens, in bits.
     """
 
     status: Counter[str] = field(default_factory=Counter)
@@ -105,11 +105,11 @@ def score_files(
     Args:
         inputs: the files, and how to read each.
         kept: their columns that the tables keep.
-        encoder: of the run.
-        scorer: with the run's model.
-        counts: in train.
+        encoder: the run's text encoder.
+        scorer: scorer of the run's model.
+        counts: counts of the training text.
         writers: tables to write, with the unit of their rows.
-        plot: of the first sentences.
+        plot: plot of the first sentences; None: none.
 
     Raises:
         CorpusError: the text cannot be read.
