@@ -30,9 +30,9 @@ def lists_of(seed: int = 3) -> list[NBest]:
     random = np.random.default_rng(seed)
     lines = itertools.cycle(korean_lines(90, seed))
     lists = []
-    for recording, length in (("a", 4), ("b_1", 1), ("c-x", 6)):
+    for recording, length in (("a", 3), ("b_1", 1), ("c-x", 4)):
         for number in range(length):
-            texts = [next(lines) for _ in range(int(random.integers(1, 5)))]
+            texts = [next(lines) for _ in range(int(random.integers(1, 4)))]
             texts += ["", texts[0] + " 뷁"][: number % 3]
             scores = random.normal(scale=2, size=len(texts)).tolist()
             hyps = [Hypothesis(*pair) for pair in zip(texts, scores, strict=True)]
