@@ -84,7 +84,7 @@ class DaskExecutor(Executor):
         MissingPackageError: a package of the cluster is not installed.
     """
 
-    is_here = False
+    is_local = False
 
     def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
         assert config.cluster is not None
