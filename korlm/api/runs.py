@@ -48,7 +48,7 @@ from korlm.utils.errors import ConfigError, CorpusError, NbestError
 from korlm.utils.torch_backend import tf32
 
 # Settings of korlm.evaluate that a method of a run does not take.
-_OF_THE_COMMAND = {
+_COMMAND_ONLY = {
     **dict.fromkeys(("device", "threads"), "the model computes where it is; use run.to(device)"),
     **dict.fromkeys(("output", "plot"), "no files are written"),
     "run": "it is this run",
@@ -458,8 +458,8 @@ def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSe
     Raises:
         ConfigError: see ``compose``, or one belongs to the command.
     """
-    for key in settings.keys() & _OF_THE_COMMAND.keys():
-        raise ConfigError(f"{key}: does not apply to run.evaluate: {_OF_THE_COMMAND[key]}")
+    for key in settings.keys() & _COMMAND_ONLY.keys():
+        raise ConfigError(f"{key}: does not apply to run.evaluate: {_COMMAND_ONLY[key]}")
     parsed: EvaluateSettings = compose("evaluate", {"run": run.folder, **settings}).settings
     return parsed
 

@@ -142,7 +142,6 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[TrainedRun]) -> list[Evaluat
     for run in runs:
         by_tokenizer.setdefault(_tokenizer_key(run), {})[run.fingerprint] = run
     texts: dict[str, EvaluationText] = {}
-    notes = Notes()
     for group in by_tokenizer.values():
         notes = Notes()  # every tokenizer reads the same files and gets the same notes
         texts |= _tokenize(read_corpus(corpus, sources, notes), group)

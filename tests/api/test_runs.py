@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import threading
 import weakref
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Command
-from task_cases import TASKS, settings_of
+from task_cases import TASKS
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
@@ -168,8 +169,6 @@ def test_rescoring(folders: dict[str, Path], lstm: LanguageModelRun) -> None:
 
 
 def test_evaluation_equals_the_training(run: LanguageModelRun, folders: dict[str, Path]) -> None:
-    import json
-
     stored = json.loads((run.folder / "metrics.json").read_text("utf-8"))
     result = run.evaluate(bootstrap={"samples": 100})
     assert list(result) == ["valid", "test"]
@@ -281,16 +280,16 @@ def test_a_closed_run_starts_again_and_a_forgotten_one_is_closed(folders: dict[s
     assert resources() is None
 
 
-def test_a_task(tmp_path: Path) -> None:
-    case = TASKS[next(name for name in TASKS if not isinstance(TASKS[name].config, TaggingConfig))]
-    prepared = case.prepare(tmp_path / "data")
-    finished = finish(settings_of(case, prepared, 2), prepared, tmp_path / "run")
-    with korlm.load(tmp_path / "run") as run:
+def test_a_task(tiny_task_run: Callable[[str], TaskModelRun]) -> None:
+    name = next(name for name in TASKS if not isinstance(TASKS[name].config, TaggingConfig))
+    texts = TASKS[name].texts
+    with korlm.load(tiny_task_run(name).folder) as run:
         assert isinstance(run, TaskModelRun)
         run.warm_up()
-        rows = run.predict(case.texts)
+        rows = run.predict(texts)
         with ThreadPoolExecutor(3) as pool:
-            assert list(pool.map(run.predict, [case.texts] * 3)) == [rows] * 3
-        result = run.evaluate(bootstrap={"samples": 100})
-        for key in result["valid"]["intervals"]:
-            assert result["valid"][key] == pytest.approx(finished.splits["valid"][key], nan_ok=True)
+            assert list(pool.map(run.predict, [texts] * 3)) == [rows] * 3
+        stored = json.loads((run.folder / "metrics.json").read_text("utf-8"))["valid"]
+        result = run.evaluate(bootstrap={"samples": 100})["valid"]
+        for key in result["intervals"]:
+            assert result[key] == pytest.approx(stored[key], nan_ok=True)

@@ -66,18 +66,17 @@ class Summary:
         )
 
 
-def find_kept(
+def resolve_kept_columns(
     config: ScoredTextConfig, sources: Sequence[Source]
 ) -> tuple[list[tuple[Source, TextConfig]], dict[str, str]]:
-    """Find the other columns of some files.
+    """Return each file with its own settings, and the columns that the tables keep.
 
     Args:
-        config: how to read the files.
+        config: how to read the files; ``all`` columns are those of each file.
         sources: the files.
 
     Returns:
-        Each file with its own settings; and the columns that the tables keep, as
-        ``kept_columns`` returns them.
+        The files with the names of their columns in the settings; the result of ``kept_columns``.
 
     Raises:
         CorpusError: the beginning of a file cannot be read.
