@@ -42,7 +42,7 @@ def test_text(tmp_path: Path) -> None:
     expected = [("a", [("나는 간다", -1.5), ("나는  잔다", -2.0)]), ("b", [("", -3.0)])]
     lists = open_lists(path)
     assert plain(list(lists)) == expected
-    assert lists.size() == ({"a", "b"}, 3)
+    assert lists.sizes == {"a": 2, "b": 1}
     costs = open_lists(path, ReadOptions(sign=-1))
     assert plain(list(costs))[0][1][0] == ("나는 간다", 1.5)
 
