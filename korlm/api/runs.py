@@ -48,7 +48,7 @@ from korlm.utils.errors import ConfigError, CorpusError, NbestError
 from korlm.utils.torch_backend import tf32
 
 # Settings of korlm.evaluate that a method of a run does not take.
-_OF_THE_COMMAND = {
+_COMMAND_ONLY = {
     **dict.fromkeys(("device", "threads"), "the model computes where it is; use run.to(device)"),
     **dict.fromkeys(("output", "plot"), "no files are written"),
     "run": "it is this run",
@@ -59,7 +59,7 @@ class _Resources:
     """Tokenizer and generator of a run, started at the first use and shared by all threads.
 
     Attributes:
-        lock: of the run; its methods work one at a time.
+        lock: lock of the run, whose methods work one at a time.
     """
 
     def __init__(self, run: RunParts) -> None:
@@ -190,7 +190,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
 
         Args:
             texts: one line each, together one document; a str is a single line.
-            unit: of the rows: morph, eojeol or sentence.
+            unit: unit of the rows: morph, eojeol or sentence.
             context: what a token is predicted from: line, document or carried.
             entropy: also compute the entropy of each prediction, which sentences do not have.
 
@@ -256,7 +256,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             max_tokens: longest text, without its prompt.
             sentences: sentences after which the text ends.
             beams: beam size of a beam search, whose best text is returned; None: sample.
-            length_penalty: of the beam search.
+            length_penalty: length penalty of the beam search.
 
         Returns:
             The text with its prompt, a sentence on each line.
@@ -312,12 +312,12 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             length_bonus: added for each token.
             mix: other language models to mix with: linearly if all have the same tokens, else
                 log-linearly.
-            mixture_weights: of this run and the others, summing to 1; empty: equal weights.
+            mixture_weights: weights of this run and the others, summing to 1; empty: equal weights.
             open_vocabulary: see ``score``.
             context: what a hypothesis is predicted from: utterance, or recording: also the chosen
                 hypotheses of the utterances before it in its recording.
-            recording_pattern: of the names of utterances, by default recording-begin-end; see
-                ``python -m korlm.rescore --help``.
+            recording_pattern: pattern of the names of utterances, by default
+                recording-begin-end; see ``python -m korlm.rescore --help``.
 
         Raises:
             ConfigError: a text has probability 0, or a setting is wrong.
@@ -458,8 +458,8 @@ def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSe
     Raises:
         ConfigError: see ``compose``, or one belongs to the command.
     """
-    for key in settings.keys() & _OF_THE_COMMAND.keys():
-        raise ConfigError(f"{key}: does not apply to run.evaluate: {_OF_THE_COMMAND[key]}")
+    for key in settings.keys() & _COMMAND_ONLY.keys():
+        raise ConfigError(f"{key}: does not apply to run.evaluate: {_COMMAND_ONLY[key]}")
     parsed: EvaluateSettings = compose("evaluate", {"run": run.folder, **settings}).settings
     return parsed
 

@@ -202,7 +202,7 @@ def load_resumed(command: TrainSettings, given: Sequence[str]) -> tuple[TrainSet
 
     Args:
         command: settings of this command.
-        given: its overrides.
+        given: overrides of this command.
 
     Raises:
         ConfigError: an override may not change in a resumed run.
@@ -246,7 +246,7 @@ def _open_or_prepare(
         settings: settings of the run.
         overrides: the overrides of the command line.
         resumed: the checkpoint of a resumed run.
-        encoding: of the language models that the run starts from; None: of the text.
+        encoding: encoding of the language models that the run starts from; None: that of the text.
 
     Raises:
         ConfigError: settings of the corpus beside ``prepared=DIR``.

@@ -64,17 +64,16 @@ def export_run(
         formats: formats to write.
         ids: (N,), a text to measure perplexity on; None: no perplexity, and ONNX is verified on
             random ids.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
         recognizer_tokens: ``tokens.txt`` of the recognizer, for sherpa; None: ids of the run.
-        license_id: of the model, for the model card.
+        license_id: license of the model, for the model card.
 
     Returns:
         The content of export.json: ``num_tokens`` of the text, ``metrics`` of the run by split, and
-        ``models``, which has for
-        ``PyTorch`` and each ONNX file the keys ``size_mb`` (10^6 bytes) and, of those that advance
-        by a token, ``step_ms`` (of a step with one row); for the ONNX files also ``max_abs_diff``
-        (to PyTorch, of log-probabilities, in an offline file of their mean over a hypothesis) and
-        ``perplexity``, unless the ids are a recognizer's.
+        ``models``, which has for ``PyTorch`` and each ONNX file ``size_mb`` (10^6 bytes) and, of
+        those that advance by a token, ``step_ms`` (of a step with one row); for the ONNX files also
+        ``max_abs_diff`` (to PyTorch, of log-probabilities, in an offline file of their mean over a
+        hypothesis) and ``perplexity``, unless the ids are a recognizer's.
 
     Raises:
         ExportError: the model has no such export, or the exported model predicts differently.

@@ -96,14 +96,14 @@ def trained_metrics(folder: Path) -> dict[str, dict[str, Any]]:
     for name, key in (("metrics.json", None), ("export.json", "metrics")):
         try:
             content = read_json(folder / name)
-            found = content if key is None else content[key]
+            metrics = content if key is None else content[key]
             return {
                 split: {
                     str(name): value
                     for name, value in row.items()
                     if isinstance(value, (int, float)) and not isinstance(value, bool)
                 }
-                for split, row in found.items()
+                for split, row in metrics.items()
             }
         except (OSError, ValueError, LookupError, AttributeError):
             continue
@@ -121,8 +121,8 @@ def model_card(
 
     Args:
         run: the exported run.
-        license_id: of the model, as the Hub names it.
-        metrics: of the run.
+        license_id: license of the model, as the Hub names it.
+        metrics: metrics of the run.
         files: names of the exported files.
         table: measurements of the exported models.
     """
@@ -212,8 +212,8 @@ def _data(run: TrainedRun | TaskRun, metrics: Metrics) -> str:
 
 
 def _quality(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in row.items() if not key.startswith(_NOT_QUALITY)}
-    return dict(list(found.items())[:MAX_ROWS])
+    quality = [item for item in row.items() if not item[0].startswith(_NOT_QUALITY)]
+    return dict(quality[:MAX_ROWS])
 
 
 def _figures(metrics: Metrics) -> str:

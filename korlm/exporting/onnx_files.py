@@ -50,7 +50,7 @@ class OnnxExport:
         has_int8: also write quantized models.
         ids: (N,), a text to measure perplexity on; None: no perplexity, and models are verified on
             random ids.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
         models: name of a file -> its measurements, which the methods add.
     """
 

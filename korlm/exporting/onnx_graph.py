@@ -34,7 +34,7 @@ class Graph:
     is stored once.
 
     Args:
-        prefix: of generated names, which a graph and the bodies of its loops must not share.
+        prefix: prefix of generated names; a graph and the bodies of its loops must not share it.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -55,8 +55,8 @@ class Graph:
         Args:
             op: operator.
             inputs: names; "" omits an optional input.
-            name: of the output; None: a generated name.
-            attributes: of the operator.
+            name: name of the output; None: a generated name.
+            attributes: attributes of the operator.
         """
         return self.add_many(op, *inputs, names=[name or self._new_name(op)], **attributes)[0]
 
@@ -136,9 +136,9 @@ class Graph:
         """Return the content of the .onnx file, checked by onnx.
 
         Args:
-            inputs: of the graph.
-            outputs: of the graph; their names are outputs of nodes.
-            metadata: to store in the file.
+            inputs: inputs of the graph.
+            outputs: outputs of the graph, named as outputs of nodes.
+            metadata: metadata of the file.
 
         Raises:
             ExportError: the weights are too large for one file.

@@ -65,7 +65,7 @@ def onnx_step(path: Path, begin: dict[str, Array], threads: int | None = 1) -> S
     Args:
         path: the .onnx file.
         begin: the initial state by name, each tensor (1, ...).
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
     """
     session = open_session(path, threads)
 
@@ -83,7 +83,7 @@ def streaming_step(path: Path, threads: int | None = 1) -> Step:
 
     Args:
         path: the .onnx file.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
     """
     session = open_session(path, threads)
     metadata = session.get_modelmeta().custom_metadata_map
@@ -118,7 +118,7 @@ def hypothesis_nats(path: Path, hypotheses: Sequence[Ints], threads: int | None 
     Args:
         path: the .onnx file.
         hypotheses: ids of each, without start and end.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
     """
     session, nats = open_session(path, threads), [np.zeros(0)]
     order = np.argsort([-len(ids) for ids in hypotheses], kind="stable")

@@ -249,7 +249,7 @@ class EojeolSearch:
 
     Args:
         model: language model for inference.
-        lexicon: its vocabulary.
+        lexicon: vocabulary of the model.
         context: encoded text before the eojeol.
     """
 
@@ -320,7 +320,7 @@ class EojeolSearch:
         Args:
             frontier: heap of the search.
             node: expanded node.
-            rank: of the child in ``top_ids``.
+            rank: index of the child in ``top_ids``.
         """
         top_ids = self._top_ids(node)
         if rank < len(top_ids):

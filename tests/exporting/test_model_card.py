@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from task_cases import TASKS, settings_of
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
 from korlm.config import ExportFormat, SentencePieceConfig, TokenizerConfig
 from korlm.exporting.export_run import export_run, formats_of
 from korlm.exporting.model_card import trained_metrics
+from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
 
 WITHOUT = "import sys\nsys.modules['torch'] = sys.modules['korlm'] = None\n"
@@ -84,11 +84,8 @@ def test_a_folder_without_metrics(tmp_path: Path) -> None:
         assert trained_metrics(tmp_path) == {}
 
 
-def test_the_card_of_a_task(tmp_path: Path) -> None:
-    case = TASKS["classification"]
-    prepared = case.prepare(tmp_path / "data")
-    finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
-    run = korlm.load(tmp_path / "run")
+def test_the_card_of_a_task(tiny_task_run: Callable[[str], TaskRun], tmp_path: Path) -> None:
+    run = tiny_task_run("classification")
     export_run(run, tmp_path / "export", formats_of(run))
     header, text = parts_of(tmp_path / "export")
     assert header["pipeline_tag"] == "text-classification" and header["license"] == "unknown"
