@@ -18,7 +18,6 @@ from typing import Any
 from korlm.config import VocabConfig
 from korlm.config.objective import SPLITS
 from korlm.dataset.executors.base import Executor
-from korlm.dataset.fingerprint import hash_bytes
 from korlm.dataset.numericalize import EncodedShard, encode_shard
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import write_report
@@ -39,6 +38,7 @@ from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import fsync_file
+from korlm.utils.io.checksums import short_hash
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.stores import copy_file, local_copy, remove_tree
 
@@ -80,7 +80,7 @@ def assemble(
         for name in TOKENIZER_MODEL_FILES:
             if (model := tokens.folder / name).exists():
                 link(model, building / name)
-                manifest["learned"] = hash_bytes(model.read_bytes())
+                manifest["learned"] = short_hash(model.read_bytes())
         write_report(tokens.folder / "reports", building / "report.tsv")
         counts = _count_tokens(tokens, encoded_folder / "merged", executor)
         vocab = Vocab(counts, config) if given_vocab is None else given_vocab.recounted(counts)

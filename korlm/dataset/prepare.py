@@ -31,7 +31,6 @@ from korlm.dataset.executors.base import Executor
 from korlm.dataset.executors.open_executor import open_executor
 from korlm.dataset.fingerprint import (
     FORMAT,
-    hash_bytes,
     hash_json,
     prepared_fingerprint,
     text_settings,
@@ -58,6 +57,7 @@ from korlm.dataset.vocab import Vocab, read_given_vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.errors import CorpusError, OutputError, PreparedError, output_errors
 from korlm.utils.io import checksums
+from korlm.utils.io.checksums import short_hash
 from korlm.utils.io.locks import held
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.urls import is_url, to_path, url_errors
@@ -297,7 +297,7 @@ class _Preparation:
             for piece, start, scan in zip(self.pieces, starts, scans, strict=True)
         ]
         if (model := train_model(settings, texts)) is not None:
-            token_key = self.token_key | {"tokenizer_model": hash_bytes(model)}
+            token_key = self.token_key | {"tokenizer_model": short_hash(model)}
             settings = dataclasses.replace(settings, token_key=token_key)
         records = self._find_pieces(settings, texts)
         missing = [text for text in texts if text.piece.number not in records]

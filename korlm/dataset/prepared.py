@@ -12,7 +12,7 @@ import pyarrow as pa
 from korlm.config import VocabConfig
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import check_settings, read_json
-from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
+from korlm.dataset.fingerprint import FORMAT, prepared_fingerprint
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards, map_shard
 from korlm.dataset.storage.shards import LABEL, non_blank_mask, read_columns, shard_paths
@@ -21,6 +21,7 @@ from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays
+from korlm.utils.io.checksums import short_hash
 
 BLOCK = 1 << 24  # ids that are checked at once
 
@@ -221,6 +222,6 @@ def _read_tokenizer_model(folder: Path, digest: str | None) -> bytes | None:
         model = path.read_bytes()
     except OSError as error:
         raise PreparedError(f"{path}: {error.strerror}; {mend_prepared(folder)}") from error
-    if hash_bytes(model) != digest:
+    if short_hash(model) != digest:
         raise PreparedError(f"{path}: damaged, or of other text; {mend_prepared(folder)}")
     return model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from korlm.config import TokenizerConfig, UnicodeForm
 from korlm.corpus.lines import LineBlock
@@ -95,6 +97,19 @@ class EncodedText:
             np.where(non_blank, num_chars, 0),
             unicode,
         )
+
+    def status_counts(self) -> Counter[str]:
+        """Return the number of lines of each tokenizer status."""
+        counts = pc.value_counts(self.table.column("status")).to_pylist()
+        return Counter({count["values"]: count["counts"] for count in counts})
+
+    def with_blank_lines(
+        self,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return ids, spelling_nats and lengths with an <eos> for each blank line as well."""
+        starts = (np.cumsum(self.lengths) - self.lengths)[self.lengths == 0]
+        ids = np.insert(self.ids, starts, EOS_ID)
+        return ids, np.insert(self.spelling_nats, starts, 0.0), np.maximum(self.lengths, 1)
 
     def lines(self) -> list[npt.NDArray[np.int64]]:
         """Return the ids of each line, its <eos> included; none for a blank line."""
