@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -30,6 +31,14 @@ def parts_of(folder: Path) -> tuple[dict[str, Any], str]:
     return yaml.safe_load(header), text
 
 
+def run_without_korlm(folder: Path, text: str) -> str:
+    """Return what the second Python block of a card prints, run where korlm is not installed."""
+    with_korlm, without = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "korlm.load" in with_korlm
+    command = [sys.executable, "-c", WITHOUT + without]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=True).stdout
+
+
 @pytest.mark.parametrize(
     "tokenizer",
     [
@@ -53,17 +62,9 @@ def test_the_code_needs_no_korlm(tmp_path: Path, tokenizer: TokenizerConfig) -> 
     named = {value["name"]: value["value"] for value in result["metrics"]}
     assert named["valid perplexity"] == perplexity and "test bits_per_char" in named
     assert f"{perplexity:.4g}" in text and "step.int8.onnx" in text
-    with_korlm, without = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert "korlm.load" in with_korlm
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT + without],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path / "export",
-        check=True,
-    )
+    printed = run_without_korlm(tmp_path / "export", text)
     expected = -run.score(["나는 학교에 간다."], open_vocabulary=False)[0]
-    assert float(done.stdout.removesuffix(" nats\n")) == pytest.approx(expected, abs=2e-3)
+    assert float(printed.removesuffix(" nats\n")) == pytest.approx(expected, abs=2e-3)
 
 
 def test_the_card_of_an_export_of_an_export(
@@ -91,4 +92,9 @@ def test_the_card_of_a_task(tmp_path: Path) -> None:
     export_run(run, tmp_path / "export", formats_of(run))
     header, text = parts_of(tmp_path / "export")
     assert header["pipeline_tag"] == "text-classification" and header["license"] == "unknown"
-    assert "run.predict(" in text and "onnxruntime" not in text
+    assert "run.predict(" in text
+    (expected,) = run.predict(["나는 학교에 간다."])
+    printed = ast.literal_eval(run_without_korlm(tmp_path / "export", text))
+    assert printed == pytest.approx(
+        {label: expected[f"p_{label}"] for label in run.labels}, abs=1e-5
+    )
