@@ -1,4 +1,4 @@
-"""MLflow: what a run leaves in its store, read back by MLflow itself; skipped where it is missing."""
+"""MLflow: what a run leaves in its store, read back by MLflow; skipped where it is missing."""
 
 from __future__ import annotations
 
