@@ -251,6 +251,7 @@ class TrainingSession(SharedParts):
         self._save_last()
 
     def _save_last(self) -> None:
+        self.tracker.flush()
         self.checkpoints.save_last(None if self.trainer is None else self.trainer.state)
 
     def _finish(self) -> Splits:

@@ -55,6 +55,9 @@ class Tracker:
     def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
         """Log the scalars of a validation by tag, and make everything visible."""
 
+    def flush(self) -> None:
+        """Write everything that was logged; a checkpoint must not be newer than its points."""
+
     def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
         """Log texts in Markdown by tag."""
 
@@ -106,6 +109,10 @@ class TrackerList(Tracker):
     def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
         """See ``Tracker``."""
         self._forward(lambda tracker: tracker.log_validation(step, scalars))
+
+    def flush(self) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.flush())
 
     def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
         """See ``Tracker``."""

@@ -98,12 +98,18 @@ class MLflowTracker(Tracker):
         now = int(time.time() * 1000)
         self._pending += [Metric(tag, float(value), now, step) for tag, value in scalars.items()]
         if len(self._pending) >= _MAX_PENDING:
-            self._flush()
+            self.flush()
 
     def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
         """See ``Tracker``."""
         self.log_scalars(step, scalars)
-        self._flush()
+        self.flush()
+
+    def flush(self) -> None:
+        """See ``Tracker``."""
+        if self._pending:
+            self._client.log_batch(self._run_id, metrics=self._pending)
+            self._pending = []
 
     def log_result(self, step: int, settings: Mapping[str, Any], splits: Splits) -> None:
         """Log the final metrics as ``final/SPLIT/KEY``."""
@@ -113,11 +119,6 @@ class MLflowTracker(Tracker):
     def close(self, status: RunStatus = RunStatus.finished) -> None:
         """See ``Tracker``."""
         if self._client is not None:
-            self._flush()
+            self.flush()
             self._client.set_terminated(self._run_id, status=_STATUS[status])
             self._client = None
-
-    def _flush(self) -> None:
-        if self._pending:
-            self._client.log_batch(self._run_id, metrics=self._pending)
-            self._pending = []

@@ -55,7 +55,12 @@ class TensorBoardLogger(Tracker):
     def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
         """Log the scalars of a validation by tag, and write everything to disk."""
         self.log_scalars(step, scalars)
-        self._writer.flush()
+        self.flush()
+
+    def flush(self) -> None:
+        """Wait until the thread of the writer has written everything."""
+        if "_writer" in vars(self):
+            self._writer.flush()
 
     def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
         """Log texts in Markdown by tag."""
