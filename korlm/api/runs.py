@@ -38,13 +38,14 @@ from korlm.generation.completion import MAX_EXPANSIONS, Completions
 from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.prediction.task_run import TaskRun, load
+from korlm.reporting.tensorboard_events import Curve, read_events
 from korlm.rescoring.lm_scorer import LMScorer, same_vocab
 from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.rescoring.recordings import RecordingNames, rescore_recordings
 from korlm.rescoring.rescore import Rescored, RescoredList, ScoreWeights, rescore
 from korlm.runs.device import available_device
 from korlm.runs.trained_run import RunParts, TrainedRun
-from korlm.utils.errors import ConfigError, CorpusError, NbestError
+from korlm.utils.errors import CheckpointError, ConfigError, CorpusError, NbestError
 from korlm.utils.torch_backend import tf32
 
 # Settings of korlm.evaluate that a method of a run does not take.
@@ -357,6 +358,16 @@ class LanguageModelRun(_OpenRun, TrainedRun):
                 rescored = rescore_recordings(lists, names, scorer, weights)
             return {part.utt: hyps for part, hyps in rescored}
 
+    def curves(self) -> dict[str, Curve]:
+        """Return the training curves: tag of TensorBoard -> (step, value) of each point.
+
+            steps, perplexities = zip(*run.curves()["perplexity/valid"])
+
+        Raises:
+            CheckpointError: the run was recorded without TensorBoard, or its files were removed.
+        """
+        return _curves(self.folder)
+
     def evaluate(self, modes: bool = False, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the run on valid and test, or on another text.
 
@@ -432,6 +443,16 @@ class TaskModelRun(_OpenRun, TaskRun):
         with self._resources.lock:
             return super().predict(texts, reader or self._resources.reader())
 
+    def curves(self) -> dict[str, Curve]:
+        """Return the training curves: tag of TensorBoard -> (step, value) of each point.
+
+            steps, perplexities = zip(*run.curves()["perplexity/valid"])
+
+        Raises:
+            CheckpointError: the run was recorded without TensorBoard, or its files were removed.
+        """
+        return _curves(self.folder)
+
     def evaluate(self, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the task on valid and test, or on another text with labels.
 
@@ -450,6 +471,13 @@ class TaskModelRun(_OpenRun, TaskRun):
         with self._resources.lock:
             results = evaluate_tasks(parsed, {"run": self})
         return {split: rows["run"] for split, rows in results.items()}
+
+
+def _curves(folder: Path) -> dict[str, Curve]:
+    recorded = read_events(folder / "tensorboard")
+    if recorded.problem:
+        raise CheckpointError(f"{folder}: {recorded.problem}")
+    return recorded.curves
 
 
 def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSettings:
