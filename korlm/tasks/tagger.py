@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from korlm.config import RecurrentConfig, TaggingConfig, TagHead, TagLabels, TrainSettings
+from korlm.config import RecurrentConfig, TaggingConfig, TagHead, TagLabels, TagUnits, TrainSettings
 from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
 from korlm.modules.dropout import dropout_mask
 from korlm.modules.encoder import build_encoder
 from korlm.modules.trainable import Trainable
 from korlm.tasks.heads.crf import Allowed, LinearChainCRF
 from korlm.tasks.heads.linear_features import LinearFeatures, hash_ids
-from korlm.tasks.morpheme_tags import NUM_TAGS
+from korlm.tasks.morpheme_tags import NUM_TAGS, TAG
 from korlm.text.label_schemes import Scheme, may_follow
 
 
@@ -89,7 +89,6 @@ class Tagger(Trainable):
         super().__init__()
         config = settings.task
         assert isinstance(config, TaggingConfig)
-        self._vocab_size = len(vocab)
         self.ngrams: NgramEmbedding | None = None
         if config.ngram_dim:
             self.ngrams = NgramEmbedding(
@@ -121,7 +120,9 @@ class Tagger(Trainable):
         self.linear: LinearFeatures | None = None
         if config.linear_buckets:
             self.linear = LinearFeatures(
-                *(vocab.tokens, len(labels), config.linear_buckets, config.linear_dropout)
+                *(vocab.tokens, len(labels), config.linear_buckets, config.linear_dropout),
+                rank=config.linear_rank,
+                eojeols=config.units is TagUnits.eojeol,
             )
         self.crf: LinearChainCRF | None = None
         if config.head is TagHead.crf:
@@ -139,19 +140,19 @@ class Tagger(Trainable):
         """Return the scores of the labels of all units.
 
         Args:
-            inputs: int64 (B, T).
+            inputs: int64 (B, T), or (B, T, 1 + NUM_FEATURES) with task.kkma_dim.
             lengths: int64 (B,) on the CPU, tokens of each row; None: T.
             is_unit: bool (B, T), True at the last token of each unit; each row has one or more.
 
         Returns:
             float32 (B, U, L), and int64 (B,) on the CPU, the units of each row.
         """
-        ids, tags = inputs, None
+        ids, morphemes = inputs, None
         if self.tags is not None:
-            ids, tags = inputs % self._vocab_size, inputs // self._vocab_size
-        features = self._features(ids, tags, lengths)
+            ids, morphemes = inputs[..., 0], inputs[..., 1:]
+        features = self._features(ids, morphemes, lengths)
         encoded = self.encoder(ids, lengths=lengths, features=features, needs_state=False)
-        last = compressed(torch.arange(inputs.shape[1], device=inputs.device), is_unit)  # (B, U)
+        last = compressed(torch.arange(ids.shape[1], device=ids.device), is_unit)  # (B, U)
         hidden = encoded.output
         if self.bidirectional:
             first = torch.cat([torch.zeros_like(last[:, :1]), last[:, :-1] + 1], 1)
@@ -161,16 +162,18 @@ class Tagger(Trainable):
             hidden = _at(hidden, last)
         scores = self.output(hidden).float()
         if self.linear is not None:
-            scores = scores + _at(self.linear(ids, tags).float(), last)
+            scores = scores + self.linear(ids, last, is_unit.sum(1), morphemes).float()
         return scores, is_unit.sum(1).cpu()
 
-    def _features(self, ids: Tensor, tags: Tensor | None, lengths: Tensor | None) -> Tensor | None:
+    def _features(
+        self, ids: Tensor, morphemes: Tensor | None, lengths: Tensor | None
+    ) -> Tensor | None:
         """Return what the encoder reads beside the embeddings of tokens, (B, T, F)."""
         features = []
         if self.ngrams is not None:
             features.append(self.ngrams(ids))
-        if self.tags is not None:
-            features.append(self.tags(tags))
+        if self.tags is not None and morphemes is not None:
+            features.append(self.tags(morphemes[..., TAG]))
         if self.language_models is not None:
             self.language_models.eval()  # no dropout
             # A language model begins each line after the <eos> of the line before.

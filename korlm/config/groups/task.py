@@ -179,7 +179,7 @@ class TaggingConfig(EncoderTaskConfig):
         0,
         "Rows of weights of linear features, which add to the scores of labels as in a CRF without "
         "a neural network: tokens, pairs and triples of tokens around a token, kinds of "
-        "characters, beginning and rest of its eojeol, tags; a hash assigns each feature to one. "
+        "characters, parts of its eojeol and of its neighbors, tags; a hash assigns each feature to one. "
         "0: none.",
         min=0,
         max=1 << 24,
@@ -187,10 +187,17 @@ class TaggingConfig(EncoderTaskConfig):
     linear_dropout: float = setting(
         0.3, "Probability of leaving out a linear feature, in training.", min=0, below=1
     )
+    linear_rank: int = setting(
+        0,
+        "Weights of a linear feature; a matrix turns their sum into scores of the labels, for "
+        "hundreds of labels. 0: one for each label.",
+        min=0,
+        max=65_536,
+    )
     kkma_dim: int = setting(
         0,
         "Size of the embeddings of the part-of-speech tags of Kkma's morphemes, features of their "
-        "characters with any tokenizer; 0: none.",
+        "characters with any tokenizer; linear features include Kkma's morphemes, too. 0: none.",
         min=0,
         max=65_536,
     )
@@ -221,7 +228,8 @@ class TaggingConfig(EncoderTaskConfig):
             for key in ("ngram_orders", "ngram_buckets", "ngram_dropout"):
                 ignored[key] = "it applies to task.ngram_dim greater than 0"
         if not self.linear_buckets:
-            ignored["linear_dropout"] = "it applies to task.linear_buckets greater than 0"
+            for key in ("linear_dropout", "linear_rank"):
+                ignored[key] = "it applies to task.linear_buckets greater than 0"
         return ignored
 
 

@@ -1,6 +1,6 @@
 """Linear features of tagging, as linear-chain CRFs have them (Lafferty, McCallum and Pereira 2001).
 
-Axes: B batch, T tokens, K features of a token, L labels.
+Axes: B batch, T tokens, U units (tokens or eojeols), K features of a unit, L labels, R rank.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from korlm.dataset.vocab import PAD_ID, SPECIALS, UNK
 from korlm.modules.dropout import dropout_mask
+from korlm.tasks.morpheme_tags import CHAIN, FIRST, LAST, TAG
 from korlm.text.hangul import is_syllable
 from korlm.tokenizers.base import SPACE_SYMBOL
 
@@ -29,6 +30,14 @@ KINDS = (*((k,) for k in range(-2, 3)), (-1, 0, 1))  # of kinds of characters
 TAGS = (*((k,) for k in range(-2, 3)), (-1, 0), (0, 1))  # of part-of-speech tags
 WORD = 8  # tokens of an eojeol before a token, and from it on, at most
 
+# The same for eojeols, in eojeols.
+NEIGHBORS = ((-1,), (0,), (1,))
+WORDS = (*((k,) for k in (-2, -1, 1, 2)), (-1, 0), (0, 1))
+AFFIXES = (1, 2, 3, 4)  # tokens of prefixes and suffixes
+ENDINGS = (*NEIGHBORS, (-1, 0), (0, 1))  # of suffixes and prefixes
+MORPHEMES = (*((k,) for k in range(-2, 3)), (-1, 0), (0, 1))
+CHAINS = (*MORPHEMES, (-1, 0, 1))  # of tags
+
 
 def hash_ids(code: Tensor, ids: Tensor) -> Tensor:
     """Return the hash of sequences that are one id longer, int64 of any shape."""
@@ -36,61 +45,117 @@ def hash_ids(code: Tensor, ids: Tensor) -> Tensor:
 
 
 class LinearFeatures(nn.Module):
-    """A weight for each label and each feature of a token; a token's score is their sum.
+    """A weight for each label and each feature of a unit; the score of a label is their sum.
 
     Features are tokens, pairs and triples of tokens, kinds of characters, parts of the eojeol, and
-    part-of-speech tags, within three tokens. A hash assigns each to a row of weights. They start at
-    0, so a feature that training has not seen has no effect, unless it shares a row.
+    part-of-speech tags, within three tokens of the last one of the unit. Eojeols also have the
+    words, prefixes, suffixes and Kkma's morphemes of the eojeols within two. A hash assigns each
+    to a row of weights. They start at 0, so a feature that training has not seen has no effect,
+    unless it shares a row.
 
     Args:
         tokens: the vocabulary.
         num_labels: L.
         num_buckets: rows of weights.
         dropout: probability of leaving out a feature, in training.
+        rank: R, weights of a row, whose sum a matrix turns into scores; 0: one for each label.
+        eojeols: whether units are eojeols.
     """
 
     kinds: Tensor
 
     def __init__(
-        self, tokens: Sequence[str], num_labels: int, num_buckets: int, dropout: float
+        self,
+        tokens: Sequence[str],
+        num_labels: int,
+        num_buckets: int,
+        dropout: float,
+        rank: int = 0,
+        eojeols: bool = False,
     ) -> None:
         super().__init__()
-        self.dropout = dropout
-        self.table = nn.Embedding(num_buckets, num_labels)
+        self.dropout, self.eojeols = dropout, eojeols
+        self.table = nn.Embedding(num_buckets, rank or num_labels)
         nn.init.zeros_(self.table.weight)
+        self.output = nn.Linear(rank, num_labels, bias=False) if rank else None
         kinds = torch.tensor([_kind(token) for token in tokens])
         self.register_buffer("kinds", kinds, persistent=False)
 
-    def codes(self, ids: Tensor, tags: Tensor | None) -> Tensor:
-        """Return the rows of weights of the features, int64 (B, T, K).
+    def codes(
+        self, ids: Tensor, last: Tensor, counts: Tensor, morphemes: Tensor | None
+    ) -> Tensor:
+        """Return the rows of weights of the features, int64 (B, U, K).
 
         Args:
             ids: int64 (B, T), ``PAD_ID`` after the end of a row.
-            tags: int64 (B, T), or None.
+            last: int64 (B, U), index of the last token of each unit.
+            counts: int64 (B,), units of each row.
+            morphemes: int64 (B, T, NUM_FEATURES), or None.
         """
         kinds = self.kinds[ids]
+        tags = None if morphemes is None else morphemes[..., TAG]
         parts = [(ids, TOKENS), (kinds, KINDS)] + ([] if tags is None else [(tags, TAGS)])
-        features: list[Tensor] = []
-        for values, templates in parts:
-            for distances in templates:
-                code = torch.full_like(ids, len(features))
-                for distance in distances:
-                    code = hash_ids(code, shifted(values, distance))
-                features.append(code)
+        features = _templates(parts, 0)
         blank = kinds == 0
         before = _word_code(ids, blank, [-k for k in range(1, WORD + 1)], len(features))
         after = _word_code(ids, blank, list(range(WORD)), len(features) + 1)
         features += [before, after, hash_ids(before, after)]
         if tags is not None:
             features.append(hash_ids(hash_ids(torch.full_like(ids, len(features)), ids), tags))
-        return torch.stack(features, -1) % self.table.num_embeddings
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+        codes = torch.stack(features, -1)[rows, last]
+        if self.eojeols:
+            is_unit = torch.arange(last.shape[1], device=ids.device) < counts[:, None]
+            ends = torch.where(is_unit, last, 0)
+            first = torch.cat([torch.zeros_like(last[:, :1]), ends[:, :-1] + 1], 1)
+            first = first + blank[rows, first].long()  # that before the eojeol
 
-    def forward(self, ids: Tensor, tags: Tensor | None = None) -> Tensor:
-        """Return the scores of the labels, (B, T, L); arguments as in ``codes``."""
-        weights: Tensor = self.table(self.codes(ids, tags))  # (B, T, K, L)
+            def of_units(values: Tensor, at: Tensor) -> Tensor:
+                return torch.where(is_unit, values[rows, at], PAD_ID)
+
+            def affix(size: int, at: Tensor, step: int) -> Tensor:
+                return of_units(_word_code(ids, blank, range(0, step * size, step), 0), at)
+
+            parts = [(affix(2 * WORD, last, -1), WORDS)]
+            for size in AFFIXES:
+                parts += [(affix(size, last, -1), ENDINGS), (affix(size, first, 1), NEIGHBORS)]
+            if morphemes is not None:
+                chain, first_one, last_one = (
+                    of_units(morphemes[..., index], last) for index in (CHAIN, FIRST, LAST)
+                )
+                parts += [(chain, CHAINS), (last_one, MORPHEMES), (first_one, NEIGHBORS)]
+                parts.append((hash_ids(last_one, shifted(first_one, 1)), ((0,),)))
+            codes = torch.cat([codes, torch.stack(_templates(parts, len(features)), -1)], -1)
+        return codes % self.table.num_embeddings
+
+    def forward(
+        self, ids: Tensor, last: Tensor, counts: Tensor, morphemes: Tensor | None = None
+    ) -> Tensor:
+        """Return the scores of the labels, (B, U, L); arguments as in ``codes``."""
+        weights = self.table(self.codes(ids, last, counts, morphemes))  # (B, U, K, R or L)
         if self.training and self.dropout:
             weights = weights * dropout_mask(weights, self.dropout, *weights.shape[:3], 1)
-        return weights.sum(2)
+        total: Tensor = weights.sum(2)
+        return total if self.output is None else self.output(total)
+
+
+def _templates(
+    parts: Sequence[tuple[Tensor, Sequence[tuple[int, ...]]]], number: int
+) -> list[Tensor]:
+    """Return hashes of values at distances, (B, T) each.
+
+    Args:
+        parts: values (B, T), and the distances of each feature.
+        number: of the first feature.
+    """
+    features: list[Tensor] = []
+    for values, templates in parts:
+        for distances in templates:
+            code = torch.full_like(values, number + len(features))
+            for distance in distances:
+                code = hash_ids(code, shifted(values, distance))
+            features.append(code)
+    return features
 
 
 def _word_code(ids: Tensor, blank: Tensor, distances: Sequence[int], code: int) -> Tensor:
