@@ -108,7 +108,8 @@ class LinearFeatures(nn.Module):
             is_unit = torch.arange(last.shape[1], device=ids.device) < counts[:, None]
             ends = torch.where(is_unit, last, 0)
             first = torch.cat([torch.zeros_like(last[:, :1]), ends[:, :-1] + 1], 1)
-            first = first + blank[rows, first].long()  # that before the eojeol
+            # A blank before the eojeol is none of its tokens.
+            first = (first + blank[rows, first].long()).clamp(max=ids.shape[1] - 1)
 
             def of_units(values: Tensor, at: Tensor) -> Tensor:
                 return torch.where(is_unit, values[rows, at], PAD_ID)
