@@ -252,7 +252,12 @@ def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", TagHead)
 @pytest.mark.parametrize(
-    "options", [{}, {"ngram_dim": 4}, {"linear_buckets": 99}, {"bidirectional": False}], ids=str
+    "options",
+    [
+        *({}, {"ngram_dim": 4}, {"bidirectional": False}),
+        *({"linear_buckets": 99}, {"linear_buckets": 99, "linear_rank": 3}),
+    ],
+    ids=str,
 )
 def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) -> None:
     prepared = tags(tmp_path)

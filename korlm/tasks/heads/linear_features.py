@@ -81,9 +81,7 @@ class LinearFeatures(nn.Module):
         kinds = torch.tensor([_kind(token) for token in tokens])
         self.register_buffer("kinds", kinds, persistent=False)
 
-    def codes(
-        self, ids: Tensor, last: Tensor, counts: Tensor, morphemes: Tensor | None
-    ) -> Tensor:
+    def codes(self, ids: Tensor, last: Tensor, counts: Tensor, morphemes: Tensor | None) -> Tensor:
         """Return the rows of weights of the features, int64 (B, U, K).
 
         Args:
