@@ -178,9 +178,9 @@ class TaggingConfig(EncoderTaskConfig):
     linear_buckets: int = setting(
         0,
         "Rows of weights of linear features, which add to the scores of labels as in a CRF without "
-        "a neural network: tokens, pairs and triples of tokens around a token, kinds of "
-        "characters, parts of its eojeol and of its neighbors, tags; a hash assigns each feature to one. "
-        "0: none.",
+        "a neural network: tokens, pairs and triples of tokens around a unit, kinds of characters, "
+        "parts of its eojeol, tags, for task.units=eojeol also parts of the eojeols around it; a "
+        "hash assigns each feature to one. 0: none.",
         min=0,
         max=1 << 24,
     )
