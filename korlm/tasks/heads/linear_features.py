@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from korlm.dataset.vocab import PAD_ID, SPECIALS, UNK
 from korlm.modules.dropout import dropout_mask
-from korlm.tasks.morpheme_tags import CHAIN, FIRST, LAST, TAG
+from korlm.tasks.morpheme_tags import TAG
 from korlm.text.hangul import is_syllable
 from korlm.tokenizers.base import SPACE_SYMBOL
 
@@ -30,14 +30,6 @@ KINDS = (*((k,) for k in range(-2, 3)), (-1, 0, 1))  # of kinds of characters
 TAGS = (*((k,) for k in range(-2, 3)), (-1, 0), (0, 1))  # of part-of-speech tags
 WORD = 8  # tokens of an eojeol before a token, and from it on, at most
 
-# The same for eojeols, in eojeols.
-NEIGHBORS = ((-1,), (0,), (1,))
-WORDS = (*((k,) for k in (-2, -1, 1, 2)), (-1, 0), (0, 1))
-AFFIXES = (1, 2, 3, 4)  # tokens of prefixes and suffixes
-ENDINGS = (*NEIGHBORS, (-1, 0), (0, 1))  # of suffixes and prefixes
-MORPHEMES = (*((k,) for k in range(-2, 3)), (-1, 0), (0, 1))
-CHAINS = (*MORPHEMES, (-1, 0, 1))  # of tags
-
 
 def hash_ids(code: Tensor, ids: Tensor) -> Tensor:
     """Return the hash of sequences that are one id longer, int64 of any shape."""
@@ -48,10 +40,9 @@ class LinearFeatures(nn.Module):
     """A weight for each label and each feature of a unit; the score of a label is their sum.
 
     Features are tokens, pairs and triples of tokens, kinds of characters, parts of the eojeol, and
-    part-of-speech tags, within three tokens of the last one of the unit. Eojeols also have the
-    words, prefixes, suffixes and Kkma's morphemes of the eojeols within two. A hash assigns each
-    to a row of weights. They start at 0, so a feature that training has not seen has no effect,
-    unless it shares a row.
+    part-of-speech tags, within three tokens of the last one of the unit. A hash assigns each to a
+    row of weights. They start at 0, so a feature that training has not seen has no effect, unless
+    it shares a row.
 
     Args:
         tokens: the vocabulary.
@@ -59,7 +50,6 @@ class LinearFeatures(nn.Module):
         num_buckets: rows of weights.
         dropout: probability of leaving out a feature, in training.
         rank: R, weights of a row, whose sum a matrix turns into scores; 0: one for each label.
-        eojeols: whether units are eojeols.
     """
 
     kinds: Tensor
@@ -71,10 +61,9 @@ class LinearFeatures(nn.Module):
         num_buckets: int,
         dropout: float,
         rank: int = 0,
-        eojeols: bool = False,
     ) -> None:
         super().__init__()
-        self.dropout, self.eojeols = dropout, eojeols
+        self.dropout = dropout
         self.table = nn.Embedding(num_buckets, rank or num_labels)
         nn.init.zeros_(self.table.weight)
         self.output = nn.Linear(rank, num_labels, bias=False) if rank else None
@@ -101,31 +90,7 @@ class LinearFeatures(nn.Module):
         if tags is not None:
             features.append(hash_ids(hash_ids(torch.full_like(ids, len(features)), ids), tags))
         rows = torch.arange(len(ids), device=ids.device)[:, None]
-        codes = torch.stack(features, -1)[rows, last]
-        if self.eojeols:
-            is_unit = torch.arange(last.shape[1], device=ids.device) < counts[:, None]
-            ends = torch.where(is_unit, last, 0)
-            first = torch.cat([torch.zeros_like(last[:, :1]), ends[:, :-1] + 1], 1)
-            # A blank before the eojeol is none of its tokens.
-            first = (first + blank[rows, first].long()).clamp(max=ids.shape[1] - 1)
-
-            def of_units(values: Tensor, at: Tensor) -> Tensor:
-                return torch.where(is_unit, values[rows, at], PAD_ID)
-
-            def affix(size: int, at: Tensor, step: int) -> Tensor:
-                return of_units(_word_code(ids, blank, range(0, step * size, step), 0), at)
-
-            parts = [(affix(2 * WORD, last, -1), WORDS)]
-            for size in AFFIXES:
-                parts += [(affix(size, last, -1), ENDINGS), (affix(size, first, 1), NEIGHBORS)]
-            if morphemes is not None:
-                chain, first_one, last_one = (
-                    of_units(morphemes[..., index], last) for index in (CHAIN, FIRST, LAST)
-                )
-                parts += [(chain, CHAINS), (last_one, MORPHEMES), (first_one, NEIGHBORS)]
-                parts.append((hash_ids(last_one, shifted(first_one, 1)), ((0,),)))
-            codes = torch.cat([codes, torch.stack(_templates(parts, len(features)), -1)], -1)
-        return codes % self.table.num_embeddings
+        return torch.stack(features, -1)[rows, last] % self.table.num_embeddings
 
     def forward(
         self, ids: Tensor, last: Tensor, counts: Tensor, morphemes: Tensor | None = None
