@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from korlm.config import RecurrentConfig, TaggingConfig, TagHead, TagLabels, TagUnits, TrainSettings
+from korlm.config import RecurrentConfig, TaggingConfig, TagHead, TagLabels, TrainSettings
 from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
 from korlm.modules.dropout import dropout_mask
 from korlm.modules.encoder import build_encoder
 from korlm.modules.trainable import Trainable
 from korlm.tasks.heads.crf import Allowed, LinearChainCRF
 from korlm.tasks.heads.linear_features import LinearFeatures, hash_ids
-from korlm.tasks.morpheme_tags import NUM_TAGS, TAG
+from korlm.tasks.morpheme_tags import NUM_TAGS
 from korlm.text.label_schemes import Scheme, may_follow
 
 
@@ -122,7 +122,6 @@ class Tagger(Trainable):
             self.linear = LinearFeatures(
                 *(vocab.tokens, len(labels), config.linear_buckets, config.linear_dropout),
                 rank=config.linear_rank,
-                eojeols=config.units is TagUnits.eojeol,
             )
         self.crf: LinearChainCRF | None = None
         if config.head is TagHead.crf:
@@ -140,17 +139,17 @@ class Tagger(Trainable):
         """Return the scores of the labels of all units.
 
         Args:
-            inputs: int64 (B, T), or (B, T, 1 + NUM_FEATURES) with task.kkma_dim.
+            inputs: int64 (B, T), or (B, T, 2), id and tag, with task.kkma_dim.
             lengths: int64 (B,) on the CPU, tokens of each row; None: T.
             is_unit: bool (B, T), True at the last token of each unit; each row has one or more.
 
         Returns:
             float32 (B, U, L), and int64 (B,) on the CPU, the units of each row.
         """
-        ids, morphemes = inputs, None
+        ids, tags = inputs, None
         if self.tags is not None:
-            ids, morphemes = inputs[..., 0], inputs[..., 1:]
-        features = self._features(ids, morphemes, lengths)
+            ids, tags = inputs.unbind(-1)
+        features = self._features(ids, tags, lengths)
         encoded = self.encoder(ids, lengths=lengths, features=features, needs_state=False)
         last = compressed(torch.arange(ids.shape[1], device=ids.device), is_unit)  # (B, U)
         hidden = encoded.output
@@ -162,18 +161,16 @@ class Tagger(Trainable):
             hidden = _at(hidden, last)
         scores = self.output(hidden).float()
         if self.linear is not None:
-            scores = scores + self.linear(ids, last, is_unit.sum(1), morphemes).float()
+            scores = scores + self.linear(ids, last, tags).float()
         return scores, is_unit.sum(1).cpu()
 
-    def _features(
-        self, ids: Tensor, morphemes: Tensor | None, lengths: Tensor | None
-    ) -> Tensor | None:
+    def _features(self, ids: Tensor, tags: Tensor | None, lengths: Tensor | None) -> Tensor | None:
         """Return what the encoder reads beside the embeddings of tokens, (B, T, F)."""
         features = []
         if self.ngrams is not None:
             features.append(self.ngrams(ids))
-        if self.tags is not None and morphemes is not None:
-            features.append(self.tags(morphemes[..., TAG]))
+        if self.tags is not None:
+            features.append(self.tags(tags))
         if self.language_models is not None:
             self.language_models.eval()  # no dropout
             # A language model begins each line after the <eos> of the line before.

@@ -32,7 +32,7 @@ from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import PAD_ID
 from korlm.detokenizers.alignment import token_spans
 from korlm.prediction.task_run import TaskRun, load_task_run
-from korlm.tasks.morpheme_tags import CHAIN, FIRST, LAST, NUM_FEATURES, TAG, MorphemeTags, of_tokens
+from korlm.tasks.morpheme_tags import MorphemeTags, tags_of_tokens
 from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
 from korlm.tasks.tagger import NgramEmbedding, Tagger
 from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
@@ -210,18 +210,12 @@ def test_spans(scheme: Scheme, tmp_path: Path) -> None:
 
 def test_tags_of_kkma(tmp_path: Path) -> None:
     texts = ["나는 갔다.", "", "  나는 갔다."]
-    features = list(MorphemeTags().of(texts))
-    assert [row.shape for row in features] == [(len(text), NUM_FEATURES) for text in texts]
-    assert np.array_equal(features[2][2:], features[0]) and not features[2][:2].any()
-    first, topic, blank, *_ = features[0][:, TAG].tolist()
-    assert first and topic not in (0, first) and not blank
-    word, _, _, verb, *rest = features[0].tolist()
-    assert word[CHAIN] == features[0][1, CHAIN] and word[CHAIN] != verb[CHAIN]
-    assert all(row[CHAIN:] == verb[CHAIN:] for row in rest)  # with its period
-    assert len({word[FIRST], word[LAST], verb[FIRST], verb[LAST]}) == 4
+    tags = list(MorphemeTags().of(texts))
+    assert [len(numbers) for numbers in tags] == [len(text) for text in texts]
+    first, topic, blank, verb, *_ = tags[0]
+    assert first == tags[2][2] > 0 and topic not in (0, first) and blank == tags[2][0] == 0
     parts = [Span(0, 1), Span(1, 2), Span(2, 2), Span(3, 6)]
-    of_parts = of_tokens(features[0], parts)
-    assert of_parts[:, TAG].tolist() == [first, topic, 0, verb[TAG], 0]
+    assert tags_of_tokens(tags[0], parts).tolist() == [first, topic, 0, verb, 0]
 
     prepared = spans(tmp_path)
     features = {"kkma_dim": 4, "linear_buckets": 1 << 12}

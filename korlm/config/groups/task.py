@@ -179,8 +179,7 @@ class TaggingConfig(EncoderTaskConfig):
         0,
         "Rows of weights of linear features, which add to the scores of labels as in a CRF without "
         "a neural network: tokens, pairs and triples of tokens around a unit, kinds of characters, "
-        "parts of its eojeol, tags, for task.units=eojeol also parts of the eojeols around it; a "
-        "hash assigns each feature to one. 0: none.",
+        "beginning and rest of its eojeol, tags; a hash assigns each feature to one. 0: none.",
         min=0,
         max=1 << 24,
     )
@@ -197,7 +196,7 @@ class TaggingConfig(EncoderTaskConfig):
     kkma_dim: int = setting(
         0,
         "Size of the embeddings of the part-of-speech tags of Kkma's morphemes, features of their "
-        "characters with any tokenizer; linear features include Kkma's morphemes, too. 0: none.",
+        "characters with any tokenizer; 0: none.",
         min=0,
         max=65_536,
     )

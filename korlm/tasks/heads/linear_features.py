@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from korlm.dataset.vocab import PAD_ID, SPECIALS, UNK
 from korlm.modules.dropout import dropout_mask
-from korlm.tasks.morpheme_tags import TAG
 from korlm.text.hangul import is_syllable
 from korlm.tokenizers.base import SPACE_SYMBOL
 
@@ -70,19 +69,23 @@ class LinearFeatures(nn.Module):
         kinds = torch.tensor([_kind(token) for token in tokens])
         self.register_buffer("kinds", kinds, persistent=False)
 
-    def codes(self, ids: Tensor, last: Tensor, counts: Tensor, morphemes: Tensor | None) -> Tensor:
+    def codes(self, ids: Tensor, last: Tensor, tags: Tensor | None) -> Tensor:
         """Return the rows of weights of the features, int64 (B, U, K).
 
         Args:
             ids: int64 (B, T), ``PAD_ID`` after the end of a row.
             last: int64 (B, U), index of the last token of each unit.
-            counts: int64 (B,), units of each row.
-            morphemes: int64 (B, T, NUM_FEATURES), or None.
+            tags: int64 (B, T), or None.
         """
         kinds = self.kinds[ids]
-        tags = None if morphemes is None else morphemes[..., TAG]
         parts = [(ids, TOKENS), (kinds, KINDS)] + ([] if tags is None else [(tags, TAGS)])
-        features = _templates(parts, 0)
+        features: list[Tensor] = []
+        for values, templates in parts:
+            for distances in templates:
+                code = torch.full_like(ids, len(features))
+                for distance in distances:
+                    code = hash_ids(code, shifted(values, distance))
+                features.append(code)
         blank = kinds == 0
         before = _word_code(ids, blank, [-k for k in range(1, WORD + 1)], len(features))
         after = _word_code(ids, blank, list(range(WORD)), len(features) + 1)
@@ -92,34 +95,13 @@ class LinearFeatures(nn.Module):
         rows = torch.arange(len(ids), device=ids.device)[:, None]
         return torch.stack(features, -1)[rows, last] % self.table.num_embeddings
 
-    def forward(
-        self, ids: Tensor, last: Tensor, counts: Tensor, morphemes: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, ids: Tensor, last: Tensor, tags: Tensor | None = None) -> Tensor:
         """Return the scores of the labels, (B, U, L); arguments as in ``codes``."""
-        weights = self.table(self.codes(ids, last, counts, morphemes))  # (B, U, K, R or L)
+        weights = self.table(self.codes(ids, last, tags))  # (B, U, K, R or L)
         if self.training and self.dropout:
             weights = weights * dropout_mask(weights, self.dropout, *weights.shape[:3], 1)
         total: Tensor = weights.sum(2)
         return total if self.output is None else self.output(total)
-
-
-def _templates(
-    parts: Sequence[tuple[Tensor, Sequence[tuple[int, ...]]]], number: int
-) -> list[Tensor]:
-    """Return hashes of values at distances, (B, T) each.
-
-    Args:
-        parts: values (B, T), and the distances of each feature.
-        number: of the first feature.
-    """
-    features: list[Tensor] = []
-    for values, templates in parts:
-        for distances in templates:
-            code = torch.full_like(values, number + len(features))
-            for distance in distances:
-                code = hash_ids(code, shifted(values, distance))
-            features.append(code)
-    return features
 
 
 def _word_code(ids: Tensor, blank: Tensor, distances: Sequence[int], code: int) -> Tensor:
