@@ -57,10 +57,10 @@ def main(settings: RescoreSettings) -> None:
         open_writer(
             *(settings.output, list_format, settings.one_best, options.sign),
             unit=settings.length_unit,
-        ) as output,
+        ) as write,
     ):
         rescore_lists(
-            *(lists, scorer, output, weights, references, num_hyps),
+            *(lists, scorer, write, weights, references, num_hyps),
             tune_metric=settings.tune_metric if settings.tune is not None else None,
             batch_size=settings.batch_size,
             recordings=names,

@@ -121,6 +121,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
     return TinyCorpus(*paths)
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Return a function that loads a run of ``TINY_RUNS``; its first call trains it.
+
+    Tests share the runs and must not change them.
+    """
+    from tiny_runs import train_tiny_run
+
+    folder = tmp_path_factory.mktemp("tiny_runs")
+    return functools.cache(lambda name: train_tiny_run(folder, name))
+
+
 def reseal(path: Path, **changes: Any) -> None:
     """Change values of manifest.json or config.json, and renew the checksums of all files.
 

@@ -14,7 +14,6 @@ from korlm.dataset.prepared import open_prepared
 from korlm.dataset.statistics.tokenization_report import summary
 from korlm.evaluation.evaluate import (
     EvaluationInputs,
-    EvaluationModes,
     EvaluationResult,
     Metrics,
     check_same_text,
@@ -23,7 +22,7 @@ from korlm.evaluation.evaluate import (
     evaluate_run,
     split_inputs,
 )
-from korlm.evaluation.modes import RESERVED_NAMES
+from korlm.evaluation.modes import RESERVED_NAMES, EvaluationModes
 from korlm.evaluation.texts import read_texts
 from korlm.prediction.evaluation import evaluate_task_runs, prepare_text
 from korlm.prediction.task_run import TaskRun

@@ -1,4 +1,4 @@
-"""Trained runs with the methods that Python code uses; ``korlm.load`` returns them."""
+"""Define trained runs with the methods that Python code uses; ``korlm.load`` returns them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +68,12 @@ class _Resources:
         self._reader: TextEncoder | None = None
         self._generator: Generator | None = None
 
+    @contextmanager
+    def in_use(self) -> Iterator[Self]:
+        """Hold the lock of the run, and compute in full precision."""
+        with self.lock, tf32(False):
+            yield self
+
     def reader(self) -> TextEncoder:
         """Return the tokenizer with the vocabulary of the run."""
         if self._reader is None:
@@ -91,15 +97,29 @@ class _Resources:
             self._reader = self._generator = None
 
 
-@contextmanager
-def _in_use(resources: _Resources) -> Iterator[_Resources]:
-    """Hold the lock of a run, and compute in full precision."""
-    with resources.lock, tf32(False):
-        yield resources
+class _OpenRun:
+    """A context manager that stops the tokenizer of a run."""
+
+    _resources: _Resources
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the tokenizer; another text starts it again."""
+        self._resources.close()
+
+
+def _fields_of(run: RunParts, kind: type[RunParts]) -> dict[str, Any]:
+    """Return the fields of a class of runs, without what subclasses add."""
+    return {field.name: getattr(run, field.name) for field in dataclasses.fields(kind)}
 
 
 @dataclass(frozen=True)
-class LanguageModelRun(TrainedRun):
+class LanguageModelRun(_OpenRun, TrainedRun):
     """The best language model of a run; a context manager, which stops its tokenizer.
 
         run = korlm.load("outputs/runs/DIR")
@@ -112,8 +132,7 @@ class LanguageModelRun(TrainedRun):
     """
 
     def __post_init__(self) -> None:
-        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainedRun)}
-        plain = TrainedRun(**parts)
+        plain = TrainedRun(**_fields_of(self, TrainedRun))
         # The copy for inference is made once for both.
         object.__setattr__(self, "_plain", plain)
         object.__setattr__(self, "_resources", _Resources(plain))
@@ -121,16 +140,6 @@ class LanguageModelRun(TrainedRun):
 
     _plain: TrainedRun = dataclasses.field(init=False, repr=False, compare=False)
     _resources: _Resources = dataclasses.field(init=False, repr=False, compare=False)
-
-    def __enter__(self) -> LanguageModelRun:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the tokenizer; another text starts it again."""
-        self._resources.close()
 
     def inference_model(self, device: torch.device | None = None) -> Any:
         """See ``TrainedRun.inference_model``."""
@@ -167,7 +176,7 @@ class LanguageModelRun(TrainedRun):
             CorpusError: a text is not a str or has a lone surrogate.
             TokenizerError: the tokenizer of the run does not start.
         """
-        with _in_use(self._resources) as resources:
+        with self._resources.in_use() as resources:
             return log_probs(self._plain, texts, open_vocabulary, resources.reader())
 
     def surprisal(
@@ -194,7 +203,7 @@ class LanguageModelRun(TrainedRun):
             CorpusError: a text is not a str or has a lone surrogate.
             TokenizerError: the tokenizer of the run does not start.
         """
-        with _in_use(self._resources) as resources:
+        with self._resources.in_use() as resources:
             return surprisal_table(self._plain, texts, unit, context, entropy, resources.reader())
 
     def complete(
@@ -216,7 +225,7 @@ class LanguageModelRun(TrainedRun):
             run="", num_completions=num_completions, max_expansions=max_expansions
         )  # checks the bounds
         checked_texts([text])
-        with _in_use(self._resources) as resources:
+        with self._resources.in_use() as resources:
             return resources.generator().complete(text, num_completions, max_expansions)
 
     def generate(
@@ -271,7 +280,7 @@ class LanguageModelRun(TrainedRun):
         )  # checks the bounds
         checked_texts([prompt])
         stopping = StoppingCriteria(max_tokens, sentences)
-        with _in_use(self._resources) as resources:
+        with self._resources.in_use() as resources:
             generator = resources.generator()
             if beams is not None:
                 text, _ = generator.beam_search(prompt, beams, stopping, length_penalty)[0]
@@ -336,7 +345,7 @@ class LanguageModelRun(TrainedRun):
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
         weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
         with (
-            _in_use(self._resources) as resources,
+            self._resources.in_use() as resources,
             LMScorer(
                 *(runs, linear, mixture_weights, open_vocabulary, device_of(self.model)),
                 reader=resources.reader(),
@@ -399,28 +408,18 @@ def _hypotheses(utt: str, hyps: Sequence[tuple[str, float]]) -> list[Hypothesis]
 
 
 @dataclass(frozen=True)
-class TaskModelRun(TaskRun):
+class TaskModelRun(_OpenRun, TaskRun):
     """The best model of a run of another task; a context manager, which stops its tokenizer.
 
     Tokenizer and threads: see ``LanguageModelRun``.
     """
 
     def __post_init__(self) -> None:
-        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(TaskRun)}
-        object.__setattr__(self, "_resources", _Resources(TaskRun(**parts)))
+        plain = TaskRun(**_fields_of(self, TaskRun))
+        object.__setattr__(self, "_resources", _Resources(plain))
         weakref.finalize(self, self._resources.close)
 
     _resources: _Resources = dataclasses.field(init=False, repr=False, compare=False)
-
-    def __enter__(self) -> TaskModelRun:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the tokenizer; another text starts it again."""
-        self._resources.close()
 
     def warm_up(self) -> None:
         """Start the tokenizer and compute once, so that the next call does not wait for either."""
@@ -474,7 +473,5 @@ def load_any(folder: str | Path) -> LanguageModelRun | TaskModelRun:
     """
     run = load(path_of(folder, "run"))
     if isinstance(run, TaskRun):
-        fields = dataclasses.fields(TaskRun)
-        return TaskModelRun(**{field.name: getattr(run, field.name) for field in fields})
-    fields = dataclasses.fields(TrainedRun)
-    return LanguageModelRun(**{field.name: getattr(run, field.name) for field in fields})
+        return TaskModelRun(**_fields_of(run, TaskRun))
+    return LanguageModelRun(**_fields_of(run, TrainedRun))

@@ -1,4 +1,4 @@
-"""Training of a run: for ``python -m korlm.train``, and ``korlm.train`` in Python."""
+"""Train a run, for ``python -m korlm.train`` and for ``korlm.train`` in Python."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from korlm.dataset.prepare import TextEncoding
     from korlm.dataset.prepared import Prepared
     from korlm.training.validation import ValidationCallback
-    from korlm.utils.distributed import ProcessGroup
 
     Checkpoint = dict[str, object]
     Splits = dict[str, dict[str, float]]  # metrics by split
@@ -143,8 +142,8 @@ def train_in(
 
     Args:
         folder: the run directory.
-        settings: of the run.
-        overrides: that were typed, for checks.
+        settings: settings of the run.
+        overrides: the overrides of the command line, for checks.
         resumed: the checkpoint, from ``load_resumed``.
         callback: called after each validation.
 
@@ -180,7 +179,10 @@ def train_in(
     if env.is_main_process:
         group.publish(str(folder), str(prepared.folder.resolve()))
     else:  # only rank 0 prepares the corpus and has a run directory
-        folder, prepared = _wait_for_main_process(group)
+        from korlm.dataset.prepared import open_prepared
+
+        folder, prepared_folder = map(Path, group.wait_for())
+        prepared = open_prepared(prepared_folder)
 
     from korlm.training.session import build_session
 
@@ -189,14 +191,6 @@ def train_in(
     with group, callback as called, memory:
         callbacks = () if called is None else (called,)
         return build_session(settings, prepared, folder, resumed, group, callbacks).fit()
-
-
-def _wait_for_main_process(group: ProcessGroup) -> tuple[Path, Prepared]:
-    """Return the run directory and the prepared corpus of rank 0."""
-    from korlm.dataset.prepared import open_prepared
-
-    run_dir, folder = group.wait_for()
-    return Path(run_dir), open_prepared(Path(folder))
 
 
 def load_resumed(command: TrainSettings, given: Sequence[str]) -> tuple[TrainSettings, Checkpoint]:
@@ -249,8 +243,8 @@ def _open_or_prepare(
     """Return the prepared corpus of the settings, or of a resumed run; prepare it if missing.
 
     Args:
-        settings: of the run.
-        overrides: as typed.
+        settings: settings of the run.
+        overrides: the overrides of the command line.
         resumed: the checkpoint of a resumed run.
         encoding: of the language models that the run starts from; None: of the text.
 

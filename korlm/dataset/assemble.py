@@ -1,4 +1,4 @@
-"""Makes a prepared corpus of tokenized pieces: vocabulary, spelling model, ids, manifest.
+"""Make a prepared corpus of tokenized pieces: vocabulary, spelling model, ids, manifest.
 
 The work on whole pieces is done by the executor; this process reads neither text nor shards.
 """
@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 from korlm.config import VocabConfig
 from korlm.config.objective import SPLITS
 from korlm.dataset.executors.base import Executor
-from korlm.dataset.fingerprint import hash_bytes
 from korlm.dataset.numericalize import EncodedShard, encode_shard
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import write_report
@@ -28,28 +27,28 @@ from korlm.dataset.storage.piece_files import (
     TOKEN_COUNTS,
     EarlierPiece,
     PieceRecord,
+    TokenizedPieces,
     link,
     link_files,
     piece_path,
 )
-from korlm.dataset.storage.shards import ShardCounts
 from korlm.dataset.storage.token_counts import merge_token_counts, read_token_counts
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import fsync_file
+from korlm.utils.io.checksums import short_hash
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.stores import copy_file, local_copy, remove_tree
 
 ENCODER_FILES = ("vocab.tsv", "spelling.npz")
-MERGED_FILES = 8  # counts of tokens that are added up at once
+MERGED_FILES = 8  # files of token counts that are added up at once
 
 
 def assemble(
     target: Path,
-    folder: Path,
-    records: list[PieceRecord],
+    tokens: TokenizedPieces,
     config: VocabConfig,
     manifest: dict[str, Any],
     executor: Executor,
@@ -60,10 +59,9 @@ def assemble(
 
     Args:
         target: the folder to make.
-        folder: of the files of the pieces, which are linked, not copied, where possible. Those in
-            another folder than that of ``target`` (``prepare.folder``) stay there; the ids are
-            made there and fetched.
-        records: of all pieces.
+        tokens: the pieces. Their files are linked, not copied, where possible. Those in another
+            folder than that of ``target`` (``prepare.folder``) stay there; the ids are made there
+            and fetched.
         config: settings of the vocabulary.
         manifest: values of ``manifest.json`` that do not depend on the tokens; the others are
             added.
@@ -72,59 +70,52 @@ def assemble(
         reverse: whether to reverse the tokens of each line.
     """
     building = target.with_name(f".{target.name}.building")
-    stays = folder.parent != target.parent
-    encoded_folder = folder / f"encoded-{target.name[-12:]}" if stays else building
+    is_remote = tokens.folder.parent != target.parent
+    encoded_folder = tokens.folder / f"encoded-{target.name[-12:]}" if is_remote else building
     shutil.rmtree(building, ignore_errors=True)
     try:
         (building / "tokens").mkdir(parents=True)
-        for number, record in enumerate([] if stays else records):
-            link_files(EarlierPiece(folder, number, record), building, number)
+        for number, record in enumerate([] if is_remote else tokens.records):
+            link_files(EarlierPiece(tokens.folder, number, record), building, number)
         for name in TOKENIZER_MODEL_FILES:
-            if (model := folder / name).exists():
+            if (model := tokens.folder / name).exists():
                 link(model, building / name)
-                manifest["learned"] = hash_bytes(model.read_bytes())
-        write_report(folder / "reports", building / "report.tsv")
-        counts = _count_tokens(folder, records, encoded_folder / "merged", executor)
-        totals = {split: _total(records, split) for split in SPLITS}
+                manifest["learned"] = short_hash(model.read_bytes())
+        write_report(tokens.folder / "reports", building / "report.tsv")
+        counts = _count_tokens(tokens, encoded_folder / "merged", executor)
         vocab = Vocab(counts, config) if given_vocab is None else given_vocab.recounted(counts)
-        vocab.counts[EOS_ID] = totals["train"].num_sentences
+        vocab.counts[EOS_ID] = tokens.counts("train").num_sentences
         vocab.save(building / "vocab.tsv")
         spelling = CharNgramModel.train(sorted(counts))
         write_arrays(building / "spelling.npz", spelling.arrays())
-        if stays:
+        if is_remote:
             _copy(ENCODER_FILES, building, encoded_folder)
         settings = EncodeSettings(
-            folder, encoded_folder, config.lowercase, config.normalize_numbers, reverse
+            tokens.folder, encoded_folder, config.lowercase, config.normalize_numbers, reverse
         )
-        encoder = (vocab, spelling) if executor.is_here else None
-        encoded = _encode_pieces(settings, records, encoder, executor)
+        # Remote executors read the encoder from its files.
+        encoder = (vocab, spelling) if executor.is_local else None
+        encode = functools.partial(encode_piece, settings, encoder=encoder)
+        results = executor.run_all(encode, list(enumerate(tokens.records)))
+        by_number = {number: shards for (number, _), shards in results}
+        encoded = [by_number[number] for number in range(len(tokens.records))]
         ids = {
             _name(IDS.format(split=split), number): shard.crc32
             for number, shards in enumerate(encoded)
             for split, shard in shards.items()
         }
-        if stays:
+        if is_remote:
             _copy(ids, encoded_folder, building)
-            manifest["remote"] = str(folder)
-        manifest |= {
-            "vocab_size": len(vocab),
-            "splits": {
-                split: _figures(total, [shards[split] for shards in encoded if split in shards])
-                for split, total in totals.items()
-                if total.num_lines
-            },
-            "status": _total(records).status,
-            "num_dropped": _total(records).num_dropped,
-            "pieces": [record.to_json() for record in records],
-        }
-        tokens = {
+            manifest["remote"] = str(tokens.folder)
+        manifest |= {"vocab_size": len(vocab), **_manifest_values(tokens, encoded)}
+        token_files = {
             _name(name, number): crc32
-            for number, record in enumerate(records)
+            for number, record in enumerate(tokens.records)
             for name, crc32 in record.files.items()
         }
-        _write_manifest(building, manifest, tokens | ids)
+        _write_manifest(building, manifest, token_files | ids)
         os.replace(building, target)
-        if stays:
+        if is_remote:
             remove_tree(encoded_folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -136,17 +127,35 @@ def _copy(names: Iterable[str], source: Path, target: Path) -> None:
             copy_file(source / name, path)
 
 
-def _encode_pieces(
-    settings: EncodeSettings,
-    records: list[PieceRecord],
-    encoder: tuple[Vocab, CharNgramModel] | None,
-    executor: Executor,
-) -> list[dict[str, EncodedShard]]:
-    """Write the ids of all pieces; return the sums of each: split -> sums."""
-    function = functools.partial(encode_piece, settings, encoder=encoder)
-    results = executor.run_all(function, list(enumerate(records)))
-    by_number = {number: shards for (number, _), shards in results}
-    return [by_number[number] for number in range(len(records))]
+def _manifest_values(
+    tokens: TokenizedPieces, encoded: Sequence[dict[str, EncodedShard]]
+) -> dict[str, Any]:
+    """Return the values of manifest.json that count tokens and lines.
+
+    Args:
+        tokens: the pieces.
+        encoded: sums of each split, of each piece.
+    """
+    splits = {}
+    for split in SPLITS:
+        counts = tokens.counts(split)
+        if counts.num_lines:
+            shards = [shards[split] for shards in encoded if split in shards]
+            splits[split] = {
+                "num_tokens": counts.num_tokens,
+                "num_unk": sum(shard.num_unk for shard in shards),
+                "num_eojeol": counts.num_eojeol,
+                "num_chars": counts.num_chars,
+                "num_lines": counts.num_lines,
+                "spelling_nats": sum(shard.spelling_nats for shard in shards),
+            }
+    total = tokens.counts()
+    return {
+        "splits": splits,
+        "status": total.status,
+        "num_dropped": total.num_dropped,
+        "pieces": [record.to_json() for record in tokens.records],
+    }
 
 
 def _write_manifest(building: Path, manifest: dict[str, Any], known: dict[str, str]) -> None:
@@ -170,33 +179,19 @@ def _name(name: str, number: int) -> str:
     return piece_path(Path(), name, number).as_posix()
 
 
-def _total(records: list[PieceRecord], split: str | None = None) -> ShardCounts:
-    """Return the counts of all pieces: those of a split, or of all."""
-    total = ShardCounts()
-    for record in records:
-        for name, counts in record.splits.items():
-            if split in (name, None):
-                total.add(counts)
-    return total
+def _count_tokens(tokens: TokenizedPieces, merged: Path, executor: Executor) -> Counter[str]:
+    """Return the counts of the tokens of train, summed over all pieces.
 
-
-def _figures(total: ShardCounts, shards: list[EncodedShard]) -> dict[str, Any]:
-    return {
-        "num_tokens": total.num_tokens,
-        "num_unk": sum(shard.num_unk for shard in shards),
-        "num_eojeol": total.num_eojeol,
-        "num_chars": total.num_chars,
-        "num_lines": total.num_lines,
-        "spelling_nats": sum(shard.spelling_nats for shard in shards),
-    }
-
-
-def _count_tokens(
-    folder: Path, records: list[PieceRecord], merged: Path, executor: Executor
-) -> Counter[str]:
-    """Add up the counts of the tokens of train in the form of a tree."""
-    numbers = [number for number, record in enumerate(records) if TOKEN_COUNTS in record.files]
-    paths = [piece_path(folder, TOKEN_COUNTS, number) for number in numbers]
+    Args:
+        tokens: the pieces.
+        merged: folder of intermediate files, each with the counts of up to 8 files; removed.
+        executor: adds up files.
+    """
+    paths = [
+        piece_path(tokens.folder, TOKEN_COUNTS, number)
+        for number, record in enumerate(tokens.records)
+        if TOKEN_COUNTS in record.files
+    ]
     level = 0
     while len(paths) > 1:
         begins = range(0, len(paths), MERGED_FILES)

@@ -34,8 +34,10 @@ from korlm.utils.errors import CorpusError
 
 Bool = npt.NDArray[np.bool_]
 
-MAX_DEVICE_BYTES = 1 << 28  # of a split's ids on the GPU, four bytes per token
-BUCKET_BATCHES = 100  # whose sentences are sorted together, as torchtext's BucketIterator does
+MAX_DEVICE_BYTES = 1 << 28  # bound of the size of a split's ids on the GPU, 4 bytes per token
+BUCKET_BATCHES = (
+    100  # batches whose sentences are sorted together, as in torchtext's BucketIterator
+)
 
 
 @dataclass(frozen=True)
@@ -64,24 +66,24 @@ class Batch:
 
         Rows are interleaved, so that each process gets long and short ones.
         """
-        lengths = None if self.lengths is None else self.lengths[rank::world_size]
-        rows = None if self.rows is None else self.rows[rank::world_size]
-        inputs, targets = self.inputs[rank::world_size], self.targets[rank::world_size]
-        return Batch(inputs, targets, lengths, self.num_tokens, rows)
+        return self._select(slice(rank, None, world_size))
 
     def parts(self, max_tokens: int) -> Iterator[Batch]:
-        """Yield consecutive rows of at most so many padded tokens; num_tokens does not change.
+        """Yield consecutive rows, at most ``max_tokens`` tokens at a time, padding included.
 
-        Rows without an index (``rows``) are not separated, because they may have a state.
+        num_tokens does not change. A batch without ``rows`` has one part, because its rows may have
+        a state.
         """
         size = max(1, len(self.inputs))
         if self.rows is not None:
             size = rows_within(max_tokens, self.inputs.shape[1])
         for begin in range(0, len(self.inputs), size):
-            part = slice(begin, begin + size)
-            lengths = None if self.lengths is None else self.lengths[part]
-            rows = None if self.rows is None else self.rows[part]
-            yield Batch(self.inputs[part], self.targets[part], lengths, self.num_tokens, rows)
+            yield self._select(slice(begin, begin + size))
+
+    def _select(self, part: slice) -> Batch:
+        lengths = None if self.lengths is None else self.lengths[part]
+        rows = None if self.rows is None else self.rows[part]
+        return Batch(self.inputs[part], self.targets[part], lengths, self.num_tokens, rows)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; lengths stay on the CPU, where packing needs them."""
@@ -127,10 +129,10 @@ class _HostIds:
         """Gather the inputs and targets of a batch, int64 (B, T), <pad> after the end of a row.
 
         Args:
-            starts: (B,) index of the first target of each row.
-            lengths: (B,) of the rows.
+            starts: (B,) index of the first target of each row in the ids.
+            lengths: (B,) number of targets of each row.
             starts_sequence: (B,) True for rows whose first input is ``start_id``.
-            window: the T steps of all rows.
+            window: the T steps of the rows to return.
             start_id: <bos> or <eos>.
         """
         is_token = np.arange(window.start, window.stop) < lengths[:, None]
@@ -223,7 +225,7 @@ class StreamBatches:
 
 
 def rows_within(max_tokens: int, length: int) -> int:
-    """Return how many rows of a length have at most so many tokens; one or more."""
+    """Return how many rows of a length have at most ``max_tokens`` tokens; at least 1."""
     return max(1, max_tokens // max(length, 1))
 
 
@@ -233,15 +235,15 @@ def bucket_by_length(
     """Return the indices of the sequences of each batch, in decreasing length within a batch.
 
     Args:
-        lengths: (N,) of the sequences.
-        size: sequences of a batch.
+        lengths: (N,), lengths of the sequences.
+        size: number of sequences of a batch.
         seed: None: sorted by length, the same in each epoch. Otherwise each epoch shuffles the
             sequences, sorts them by length within buckets of ``BUCKET_BATCHES`` batches, and
             shuffles the batches.
         epoch: number of the epoch.
-        ties: (N,), a second length, for sequences of the same length; None: equal.
+        ties: (N,), second sort key of sequences of the same length, also decreasing; None: none.
     """
-    keys = (-lengths,) if ties is None else (-ties, -lengths)  # the last one is the first
+    keys = (-lengths,) if ties is None else (-ties, -lengths)  # lexsort's primary key is the last
     if seed is None:
         order = np.lexsort(keys)
         return [order[i : i + size] for i in range(0, len(order), size)]

@@ -1,4 +1,4 @@
-"""Batches of examples: a sequence of token ids, and what a task wants to know about it."""
+"""Batches of examples: padded sequences of token ids, with the targets of a task."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from korlm.dataset.vocab import PAD_ID
 # Indices of examples, int64 (B,) -> their targets (B, ...), and the number of targets.
 TargetsOf = Callable[[Tensor], tuple[Tensor, int]]
 
-PREDICTION_BATCH = 64  # sequences at most
-PREDICTION_TOKENS = 16_384  # at most, with padding
+PREDICTION_BATCH = 64  # maximum number of sequences
+PREDICTION_TOKENS = 16_384  # maximum number of tokens, padding included
 
 
 class ExampleBatches:
@@ -27,7 +27,7 @@ class ExampleBatches:
     Args:
         sequences: the N examples, each an array of token ids.
         targets: see ``TargetsOf``.
-        batch_size: examples of a batch.
+        batch_size: number of examples of a batch.
         shuffle_seed: see ``bucket_by_length``.
         ties: see ``bucket_by_length``.
 
@@ -53,7 +53,8 @@ class ExampleBatches:
         self._lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         self._seed, self._ties = shuffle_seed, ties
         self.batch_size = batch_size
-        parts = torch.split(torch.arange(len(sequences)), batch_size)  # all at once: much padding
+        # In parts, because the targets of all examples at once would be mostly padding.
+        parts = torch.split(torch.arange(len(sequences)), batch_size)
         self.num_tokens = sum(targets(rows)[1] for rows in parts)
 
     def __len__(self) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import hashlib
 import json
 from typing import Any
 
 from korlm.config import CorpusConfig, Encoding, TokenizerConfig, VocabConfig
 from korlm.corpus.pieces import Piece
 from korlm.tokenizers.registry import tokenizer_version
+from korlm.utils.io.checksums import short_hash
 
 FORMAT = 4  # of the folder; part of the fingerprint
 
@@ -26,14 +26,9 @@ def to_json_values(config: Any) -> dict[str, Any]:
     return values
 
 
-def hash_bytes(data: bytes) -> str:
-    """Return 12 hexadecimal digits (BLAKE2b)."""
-    return hashlib.blake2b(data, digest_size=6).hexdigest()
-
-
 def hash_json(value: Any) -> str:
     """Return the hash of a JSON value; the order of keys does not matter."""
-    return hash_bytes(json.dumps(value, sort_keys=True, ensure_ascii=True).encode())
+    return short_hash(json.dumps(value, sort_keys=True, ensure_ascii=True).encode())
 
 
 def prepared_fingerprint(
@@ -87,7 +82,7 @@ def token_settings(
         "shares": [corpus.valid_fraction, corpus.test_fraction],
     }
     if tokenizer_model is not None:
-        settings["tokenizer_model"] = hash_bytes(tokenizer_model)
+        settings["tokenizer_model"] = short_hash(tokenizer_model)
     return settings
 
 

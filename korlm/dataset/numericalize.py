@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage.shards import read_columns, read_counts
+from korlm.dataset.storage.shards import non_blank_mask, read_columns, read_counts
 from korlm.dataset.storage.token_counts import to_list
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab, id_dtype
 from korlm.utils.io.new_files import NewFile
@@ -118,12 +118,6 @@ def line_lengths(morphs: pa.ListArray, status: pa.StringArray) -> npt.NDArray[np
     lengths = pc.list_value_length(morphs).to_numpy(zero_copy_only=False).astype(np.int64) + 1
     lengths_with_eos: npt.NDArray[np.int64] = lengths[non_blank_mask(status)]
     return lengths_with_eos
-
-
-def non_blank_mask(status: pa.StringArray) -> npt.NDArray[np.bool_]:
-    """Return a mask of the non-blank lines, (lines,); blank ones have the status ``empty``."""
-    mask: npt.NDArray[np.bool_] = pc.not_equal(status, "empty").to_numpy(zero_copy_only=False)
-    return mask
 
 
 def insert_eos(

@@ -1,4 +1,4 @@
-"""Makes a prepared corpus, or finds one that fits the settings (see README.md in this folder).
+"""Find or make the prepared corpus of some settings (see README.md in this folder).
 
 A folder is complete or absent: it is built under a temporary name and renamed. Corpora that differ
 only in the vocabulary share their token files, and so do the pieces of a corpus that has grown. Of
@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +31,6 @@ from korlm.dataset.executors.base import Executor
 from korlm.dataset.executors.open_executor import open_executor
 from korlm.dataset.fingerprint import (
     FORMAT,
-    hash_bytes,
     hash_json,
     prepared_fingerprint,
     text_settings,
@@ -40,7 +39,13 @@ from korlm.dataset.fingerprint import (
 )
 from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.dataset.statistics.tokenization_report import summary
-from korlm.dataset.storage.piece_files import EarlierPiece, PieceRecord, link_piece, read_record
+from korlm.dataset.storage.piece_files import (
+    EarlierPiece,
+    PieceRecord,
+    TokenizedPieces,
+    link_piece,
+    read_record,
+)
 from korlm.dataset.tokenize import (
     PieceText,
     TokenizeSettings,
@@ -52,6 +57,7 @@ from korlm.dataset.vocab import Vocab, read_given_vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.errors import CorpusError, OutputError, PreparedError, output_errors
 from korlm.utils.io import checksums
+from korlm.utils.io.checksums import short_hash
 from korlm.utils.io.locks import held
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.urls import is_url, to_path, url_errors
@@ -107,252 +113,230 @@ def prepare(
     if cluster.cluster is not None:  # workers have other working directories
         root = root.absolute()
         sources = [dataclasses.replace(s, path=_absolute(s.path)) for s in sources]
-    store = _absolute(to_path(cluster.folder, OutputError)) if cluster.folder else root
-    pieces = plan_pieces(corpus, sources, round(cluster.piece_mb * 1e6))
-    token_key = token_settings(corpus, tokenizer, tokenizer_model)
-    stem = f"{corpus.name}-{tokenizer.name}"
-    with contextlib.ExitStack() as stack:
-        seems_prepared = _seems_prepared(root, stem, token_key, pieces)
-        # A cluster may take minutes to start, which a corpus that is prepared does not need.
-        executor = (
-            Executor()
-            if seems_prepared
-            else stack.enter_context(open_executor(cluster, tokenizer, outputs / "cluster"))
-        )
-        scans = None
-        if seems_prepared or any(_earlier(root, stem)):
-            hashes = executor.run_all(functools.partial(_digest, corpus), pieces)
-            digests = _in_order(pieces, hashes)
-        else:  # the scan, which is needed anyway, hashes the text as well
-            scans = _scan(corpus, pieces, executor)
-            digests = [scan.digest for scan in scans]
-        text_key = text_settings(token_key, pieces, digests)
-        manifest = _manifest(corpus, tokenizer, vocab, text_key, given_vocab)
-        tokens_fingerprint, fingerprint = manifest["tokens_fingerprint"], manifest["fingerprint"]
-        folders = _Folders(root, store, stem, tokens_fingerprint, fingerprint)
-        target = folders.target
-        if target.exists():
-            _remove_stale(folders.partial, folders.lock)
-            if cluster.folder:
-                logger.info("%s exists: prepare.folder has no effect", target)
-            return open_prepared(target, fingerprint)
-        if seems_prepared:
-            executor = stack.enter_context(open_executor(cluster, tokenizer, outputs / "cluster"))
-        with output_errors(root), _removed_if_empty(root), _exclusive(folders.lock):
-            if not target.exists():
-                settings = TokenizeSettings(corpus, tokenizer, None, folders.tokens, token_key)
-                made = _find_tokens(folders) or _make_tokens(
-                    *(folders, settings, tokenizer_model, pieces, digests, scans, executor),
-                    *(outputs / "cache", progress),
-                )
-                assemble(target, *made, vocab, manifest, executor, given_vocab, corpus.reverse)
-                _log_statuses(target, manifest)
-                shutil.rmtree(folders.partial, ignore_errors=True)
-    return open_prepared(target, fingerprint)
+    preparation = _Preparation(
+        corpus=corpus,
+        tokenizer=tokenizer,
+        vocab=vocab,
+        cluster=cluster,
+        given_vocab=given_vocab,
+        tokenizer_model=tokenizer_model,
+        outputs=outputs,
+        progress=progress,
+        root=root,
+        store=_absolute(to_path(cluster.folder, OutputError)) if cluster.folder else root,
+        stem=f"{corpus.name}-{tokenizer.name}",
+        pieces=plan_pieces(corpus, sources, round(cluster.piece_mb * 1e6)),
+        token_key=token_settings(corpus, tokenizer, tokenizer_model),
+    )
+    return preparation.run()
 
 
 @dataclass(frozen=True)
-class _Folders:
-    """Paths of a corpus that is being prepared.
+class _Preparation:
+    """Finds or makes the prepared corpus of some settings; for the settings see ``prepare``.
 
     Attributes:
+        given_vocab: used instead of a vocabulary of the text.
+        tokenizer_model: of a trained run; None: train the tokenizer if it is to be trained.
         root: folder of all prepared corpora.
         store: folder or URL of the files of the pieces; ``root`` unless it is ``prepare.folder``.
         stem: names of corpus and tokenizer, with which the names of folders begin.
-        tokens_fingerprint: of the text and all settings but those of the vocabulary.
-        fingerprint: of the text and all settings.
+        pieces: of the corpus.
+        token_key: the settings that decide the tokens of a piece.
     """
 
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+    vocab: VocabConfig
+    cluster: ClusterConfig
+    given_vocab: Vocab | None
+    tokenizer_model: bytes | None
+    outputs: Path
+    progress: bool
     root: Path
     store: Path
     stem: str
-    tokens_fingerprint: str
-    fingerprint: str
+    pieces: list[Piece]
+    token_key: dict[str, Any]
 
-    @property
-    def target(self) -> Path:
-        """The prepared corpus."""
-        return self.root / f"{self.stem}-{self.fingerprint}"
+    def run(self) -> Prepared:
+        """Return the prepared corpus; make it if it does not exist."""
+        with contextlib.ExitStack() as stack:
+            seems_prepared = self._seems_prepared()
+            # A cluster may take minutes to start, which a corpus that is prepared does not need.
+            executor = Executor() if seems_prepared else stack.enter_context(self._open_executor())
+            scans = None
+            if seems_prepared or any(self._earlier_corpora()):
+                digests = self._run_all(executor, functools.partial(_digest, self.corpus))
+            else:  # the scan, which is needed anyway, hashes the text as well
+                scans = self._scan(executor)
+                digests = [scan.digest for scan in scans]
+            manifest = self._manifest(text_settings(self.token_key, self.pieces, digests))
+            target = self.root / f"{self.stem}-{manifest['fingerprint']}"
+            name = f"{self.stem}-{manifest['tokens_fingerprint']}"
+            # Folder of the pieces' files until the corpus is complete, and lock of its maker.
+            partial, lock = self.root / f".{name}.partial", self.root / f".{name}.lock"
+            if target.exists():
+                _remove_stale(partial, lock)
+                if self.cluster.folder:
+                    logger.info("%s exists: prepare.folder has no effect", target)
+                return open_prepared(target, manifest["fingerprint"])
+            if seems_prepared:
+                executor = stack.enter_context(self._open_executor())
+            with output_errors(self.root), _removed_if_empty(self.root), _exclusive(lock):
+                if not target.exists():
+                    tokens = self._find_tokens(manifest["tokens_fingerprint"])
+                    if tokens is None:
+                        # In ``prepare.folder`` the files of the pieces stay.
+                        folder = partial if self.store == self.root else self.store / name
+                        tokens = self._make_tokens(folder, digests, scans, executor)
+                    options = (self.given_vocab, self.corpus.reverse)
+                    assemble(target, tokens, self.vocab, manifest, executor, *options)
+                    _log_statuses(target, manifest)
+                    shutil.rmtree(partial, ignore_errors=True)
+        return open_prepared(target, manifest["fingerprint"])
 
-    @property
-    def partial(self) -> Path:
-        """Folder of the pieces' files until the corpus is complete."""
-        return self.root / f".{self.stem}-{self.tokens_fingerprint}.partial"
+    def _open_executor(self) -> contextlib.AbstractContextManager[Executor]:
+        return open_executor(self.cluster, self.tokenizer, self.outputs / "cluster")
 
-    @property
-    def lock(self) -> Path:
-        """Lock file, held by the process that makes the tokens."""
-        return self.partial.with_suffix(".lock")
+    def _run_all(self, executor: Executor, function: Callable[[Piece], Result]) -> list[Result]:
+        """Return the results of a function of all pieces, in their order."""
+        results = executor.run_all(function, self.pieces)
+        by_number = {piece.number: result for piece, result in results}
+        return [by_number[piece.number] for piece in self.pieces]
 
-    @property
-    def tokens(self) -> Path:
-        """The files of the pieces; in ``prepare.folder`` they stay."""
-        if self.store == self.root:
-            return self.partial
-        return self.store / f"{self.stem}-{self.tokens_fingerprint}"
+    def _scan(self, executor: Executor) -> list[PieceScan]:
+        """Read all pieces once.
 
+        Raises:
+            CorpusError: the text cannot be read.
+        """
+        kept_columns(self.corpus)  # raises if names are taken
+        scans = self._run_all(executor, functools.partial(scan_piece, self.corpus))
+        check_scans(self.corpus, self.pieces, scans)
+        return scans
 
-def _manifest(
-    corpus: CorpusConfig,
-    tokenizer: TokenizerConfig,
-    vocab: VocabConfig,
-    text_key: dict[str, Any],
-    given_vocab: Vocab | None,
-) -> dict[str, Any]:
-    """Return the values of manifest.json that do not depend on the tokens."""
-    configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
-    tokens_fingerprint = hash_json(text_key)
-    digest = None if given_vocab is None else hash_json(given_vocab.tokens)
-    return {
-        "format": FORMAT,
-        "fingerprint": prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse),
-        "tokens_fingerprint": tokens_fingerprint,
-        "text": text_key,
-        "settings": {name: to_json_values(config) for name, config in configs.items()},
-        **({} if digest is None else {"given_vocab": digest}),
-    }
+    def _manifest(self, text_key: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of manifest.json that do not depend on the tokens."""
+        configs = {"corpus": self.corpus, "tokenizer": self.tokenizer, "vocab": self.vocab}
+        tokens_fingerprint = hash_json(text_key)
+        digest = None if self.given_vocab is None else hash_json(self.given_vocab.tokens)
+        return {
+            "format": FORMAT,
+            "fingerprint": prepared_fingerprint(
+                tokens_fingerprint, self.vocab, digest, self.corpus.reverse
+            ),
+            "tokens_fingerprint": tokens_fingerprint,
+            "text": text_key,
+            "settings": {name: to_json_values(config) for name, config in configs.items()},
+            **({} if digest is None else {"given_vocab": digest}),
+        }
 
+    def _seems_prepared(self) -> bool:
+        """Return whether the tokens of the same files exist; their bytes may have changed."""
+        expected = text_settings(self.token_key, self.pieces, [""] * len(self.pieces))
+        for _, manifest in self._earlier_corpora():
+            text = dict(manifest["text"])
+            text["files"] = [[*file[:-1], ""] for file in text["files"]]
+            if text == expected:
+                return True
+        return False
 
-def _make_tokens(
-    folders: _Folders,
-    settings: TokenizeSettings,
-    tokenizer_model: bytes | None,
-    pieces: list[Piece],
-    digests: list[str],
-    scans: list[PieceScan] | None,
-    executor: Executor,
-    cache: Path,
-    progress: bool,
-) -> tuple[Path, list[PieceRecord]]:
-    """Tokenize the text; return the folder of the pieces and their records.
+    def _earlier_corpora(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield the folder of the pieces and the manifest of other prepared corpora of this name.
 
-    Args:
-        folders: of the corpus.
-        settings: of all pieces, without ``blocks``.
-        tokenizer_model: of a trained run; None: train the tokenizer if it is to be trained.
-        pieces: of the corpus.
-        digests: hashes of their bytes.
-        scans: of the pieces, if they have been scanned.
-        executor: reads and tokenizes the pieces.
-        cache: folder of the line cache.
-        progress: whether to show a progress bar.
-    """
-    if folders.store != folders.root:
-        _check_store(folders.store)
-    if tokenizer_model is not None:
-        write_tokenizer_model(settings.folder, settings.tokenizer, tokenizer_model)
-    scans = scans or _scan(settings.corpus, pieces, executor)
-    texts, settings = _settle(settings, pieces, digests, scans)
-    earlier = _earlier_pieces(folders)
-    return settings.folder, _make_pieces(settings, texts, earlier, executor, cache, progress)
+        Corpora whose pieces are gone, as ``prepare.folder`` was moved or deleted, are left out.
+        """
+        for path in sorted(self.root.glob(f"{self.stem}-*/manifest.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                manifest = read_json(path)
+                checksums.check_seal(manifest)
+                if manifest["format"] == FORMAT and (store := _store_of(path.parent, manifest)):
+                    yield store, manifest
+
+    def _find_tokens(self, tokens_fingerprint: str) -> TokenizedPieces | None:
+        """Return the pieces of a prepared corpus that differs only in its vocabulary, if any."""
+        for store, manifest in self._earlier_corpora():
+            if manifest.get("tokens_fingerprint") == tokens_fingerprint:
+                records = [PieceRecord.from_json(values) for values in manifest["pieces"]]
+                return TokenizedPieces(store, records)
+        return None
+
+    def _make_tokens(
+        self,
+        folder: Path,
+        digests: list[str],
+        scans: list[PieceScan] | None,
+        executor: Executor,
+    ) -> TokenizedPieces:
+        """Tokenize the pieces that neither an interrupted run nor an earlier corpus has.
+
+        Args:
+            folder: folder of the files of the pieces.
+            digests: hashes of the bytes of the pieces.
+            scans: of the pieces; None: not scanned yet.
+            executor: reads and tokenizes the pieces.
+
+        Raises:
+            CorpusError: the text has changed, or cannot fill the splits.
+            TokenizerError: the tokenizer cannot be trained.
+        """
+        if self.store != self.root:
+            _check_store(self.store)
+        if self.tokenizer_model is not None:
+            write_tokenizer_model(folder, self.tokenizer, self.tokenizer_model)
+        scans = scans or self._scan(executor)
+        _, blocks = validate_corpus(self.corpus, self.pieces, scans)
+        for piece, scan, digest in zip(self.pieces, scans, digests, strict=True):
+            if scan.digest != digest:
+                raise CorpusError(f"{piece}: has changed while it was read; run the command again")
+        settings = TokenizeSettings(self.corpus, self.tokenizer, blocks, folder, self.token_key)
+        starts = starts_of(self.corpus, self.pieces, scans, blocks)
+        texts = [
+            PieceText(piece, start, scan.digest, scan.num_chars)
+            for piece, start, scan in zip(self.pieces, starts, scans, strict=True)
+        ]
+        if (model := train_model(settings, texts)) is not None:
+            token_key = self.token_key | {"tokenizer_model": short_hash(model)}
+            settings = dataclasses.replace(settings, token_key=token_key)
+        records = self._find_pieces(settings, texts)
+        missing = [text for text in texts if text.piece.number not in records]
+        num_finished = sum(text.num_chars for text in texts if text.piece.number in records)
+        num_chars = sum(text.num_chars for text in missing)
+        name = self.tokenizer.name
+        logger.info("tokenizing %s characters with %s", f"{num_chars:,}", name)
+        total = num_chars + num_finished
+        with progress_bar(total, f"tokenizing ({name})", self.progress) as bar:
+            bar.skip(num_finished)
+            results = executor.tokenize(settings, missing, self.outputs / "cache", bar)
+            records |= {text.piece.number: record for text, record in results}
+        return TokenizedPieces(folder, [records[text.piece.number] for text in texts])
+
+    def _find_pieces(
+        self, settings: TokenizeSettings, texts: list[PieceText]
+    ) -> dict[int, PieceRecord]:
+        """Return the pieces that an interrupted run has made or an earlier corpus has, by number.
+
+        Those of earlier corpora are linked.
+        """
+        earlier = {
+            values["key"]: EarlierPiece(store, number, PieceRecord.from_json(values))
+            for store, manifest in self._earlier_corpora()
+            for number, values in enumerate(manifest["pieces"])
+        }
+        records = {}
+        for text in texts:
+            number, key = text.piece.number, text.key(settings)
+            record = read_record(settings.folder, number)
+            if record is not None and record.key == key:
+                records[number] = record
+            elif key in earlier and link_piece(earlier[key], settings.folder, number):
+                records[number] = earlier[key].record
+        return records
 
 
 def _digest(corpus: CorpusConfig, piece: Piece) -> str:
     return digest_of(corpus, piece)[0]
-
-
-def _in_order(pieces: list[Piece], results: Iterable[tuple[Piece, Result]]) -> list[Result]:
-    """Return the results of all pieces, in their order."""
-    by_number = {piece.number: result for piece, result in results}
-    return [by_number[piece.number] for piece in pieces]
-
-
-def _seems_prepared(root: Path, stem: str, token_key: dict[str, Any], pieces: list[Piece]) -> bool:
-    """Return whether the tokens of the same files exist; their bytes may have changed."""
-    unknown = [""] * len(pieces)
-    wanted = text_settings(token_key, pieces, unknown)
-    for _, manifest in _earlier(root, stem):
-        text = dict(manifest["text"])
-        text["files"] = [[*file[:-1], ""] for file in text["files"]]
-        if text == wanted:
-            return True
-    return False
-
-
-def _scan(corpus: CorpusConfig, pieces: list[Piece], executor: Executor) -> list[PieceScan]:
-    """Read all pieces once.
-
-    Raises:
-        CorpusError: the text cannot be read.
-    """
-    kept_columns(corpus)  # raises if names are taken
-    scans = _in_order(pieces, executor.run_all(functools.partial(scan_piece, corpus), pieces))
-    check_scans(corpus, pieces, scans)
-    return scans
-
-
-def _settle(
-    settings: TokenizeSettings, pieces: list[Piece], digests: list[str], scans: list[PieceScan]
-) -> tuple[list[PieceText], TokenizeSettings]:
-    """Decide how the text is split, and train the tokenizer, if it is to be trained.
-
-    Args:
-        settings: of all pieces, without ``blocks``.
-        pieces: of the corpus.
-        digests: hashes of their bytes.
-        scans: of the pieces.
-
-    Returns:
-        The pieces, and the settings with ``blocks`` and with the model of the tokenizer in their
-        key.
-
-    Raises:
-        CorpusError: the text has changed, or cannot fill the splits.
-        TokenizerError: the tokenizer cannot be trained.
-    """
-    corpus = settings.corpus
-    _, blocks = validate_corpus(corpus, pieces, scans)
-    for piece, scan, digest in zip(pieces, scans, digests, strict=True):
-        if scan.digest != digest:
-            raise CorpusError(f"{piece}: has changed while it was read; run the command again")
-    settings = dataclasses.replace(settings, blocks=blocks)
-    starts = starts_of(corpus, pieces, scans, blocks)
-    texts = [
-        PieceText(piece, start, scan.digest, scan.num_chars)
-        for piece, start, scan in zip(pieces, starts, scans, strict=True)
-    ]
-    if (model := train_model(settings, texts)) is not None:
-        token_key = settings.token_key | {"tokenizer_model": hash_bytes(model)}
-        settings = dataclasses.replace(settings, token_key=token_key)
-    return texts, settings
-
-
-def _make_pieces(
-    settings: TokenizeSettings,
-    texts: list[PieceText],
-    earlier: Mapping[str, EarlierPiece],
-    executor: Executor,
-    cache: Path,
-    progress: bool,
-) -> list[PieceRecord]:
-    """Return the records of all pieces; make those that no earlier run has made.
-
-    Args:
-        settings: of all pieces.
-        texts: the pieces.
-        earlier: pieces of other prepared corpora.
-        executor: tokenizes.
-        cache: folder of the line cache.
-        progress: whether to show a progress bar.
-    """
-    records: dict[int, PieceRecord] = {}
-    for text in texts:
-        number, key = text.piece.number, text.key(settings)
-        record = read_record(settings.folder, number)
-        if record is not None and record.key == key:
-            records[number] = record
-        elif key in earlier and link_piece(earlier[key], settings.folder, number):
-            records[number] = earlier[key].record
-    missing = [text for text in texts if text.piece.number not in records]
-    num_finished = sum(text.num_chars for text in texts if text.piece.number in records)
-    num_chars = sum(text.num_chars for text in missing)
-    name = settings.tokenizer.name
-    logger.info("tokenizing %s characters with %s", f"{num_chars:,}", name)
-    with progress_bar(num_chars + num_finished, f"tokenizing ({name})", progress) as bar:
-        bar.skip(num_finished)
-        for text, record in executor.tokenize(settings, missing, cache, bar):
-            records[text.piece.number] = record
-    return [records[text.piece.number] for text in texts]
 
 
 def _remove_stale(partial: Path, lock: Path) -> None:
@@ -389,19 +373,6 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
         raise
 
 
-def _earlier(root: Path, stem: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the folder of the pieces and the manifest of other prepared corpora of this name.
-
-    Corpora whose pieces are gone, as ``prepare.folder`` was moved or deleted, are left out.
-    """
-    for path in sorted(root.glob(f"{stem}-*/manifest.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            manifest = read_json(path)
-            checksums.check_seal(manifest)
-            if manifest["format"] == FORMAT and (store := _store_of(path.parent, manifest)):
-                yield store, manifest
-
-
 def _store_of(folder: Path, manifest: dict[str, Any]) -> Path | None:
     """Return the folder or URL of the files of the pieces of a prepared corpus, if it is there."""
     if "remote" not in manifest:
@@ -426,23 +397,6 @@ def _check_store(store: Path) -> None:
 
 def _absolute(path: Path) -> Path:
     return path if is_url(path) else path.absolute()
-
-
-def _find_tokens(folders: _Folders) -> tuple[Path, list[PieceRecord]] | None:
-    """Return the pieces of a prepared corpus that differs only in its vocabulary, if any."""
-    for store, manifest in _earlier(folders.root, folders.stem):
-        if manifest.get("tokens_fingerprint") == folders.tokens_fingerprint:
-            return store, [PieceRecord.from_json(values) for values in manifest["pieces"]]
-    return None
-
-
-def _earlier_pieces(folders: _Folders) -> dict[str, EarlierPiece]:
-    """Return the pieces of all prepared corpora of this name, by their keys."""
-    return {
-        values["key"]: EarlierPiece(store, number, PieceRecord.from_json(values))
-        for store, manifest in _earlier(folders.root, folders.stem)
-        for number, values in enumerate(manifest["pieces"])
-    }
 
 
 def _log_statuses(folder: Path, manifest: dict[str, Any]) -> None:

@@ -1,28 +1,29 @@
-"""Opens prepared corpora and verifies them."""
+"""Open prepared corpora and verify them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from korlm.config import VocabConfig
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import check_settings, read_json
-from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
-from korlm.dataset.numericalize import non_blank_mask
+from korlm.dataset.fingerprint import FORMAT, prepared_fingerprint
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards, map_shard
-from korlm.dataset.storage.shards import LABEL, read_columns, shard_paths
+from korlm.dataset.storage.shards import LABEL, non_blank_mask, read_columns, shard_paths
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays
+from korlm.utils.io.checksums import short_hash
+
+BLOCK = 1 << 24  # ids that are checked at once
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class SplitStats:
 
     Attributes:
         num_tokens: length of the id stream, <eos> included.
-        num_unk: tokens that are <unk>.
-        num_eojeol: units between blanks.
+        num_unk: number of tokens that are <unk>.
+        num_eojeol: number of units between blanks.
         num_chars: characters of the normalized lines, one for each line end included.
-        num_lines: all lines, blank ones included.
-        spelling_nats: cost of spelling all tokens that their ids do not determine.
+        num_lines: number of lines, blank ones included.
+        spelling_nats: cost of spelling the lossy tokens (``CharNgramModel``), in nats.
     """
 
     num_tokens: int
@@ -51,14 +52,14 @@ class Prepared:
     """A prepared corpus on disk.
 
     Attributes:
-        folder: where it is.
+        folder: its folder.
         fingerprint: of the text and all settings.
         vocab: the vocabulary.
         vocab_config: its settings.
-        spelling: cost of spelling unknown words.
+        spelling: model of the cost of spelling the lossy tokens.
         stats: counts of each split.
-        manifest: the values of manifest.json.
-        tokenizer_model: the model of a trained tokenizer, else None.
+        manifest: values of manifest.json.
+        tokenizer_model: model of a trained tokenizer, else None.
     """
 
     folder: Path
@@ -98,7 +99,8 @@ class Prepared:
             raise PreparedError(
                 f"{path}: damaged ({error}); {mend_prepared(self.folder)}"
             ) from error
-        largest = max((int(part.max()) for part in _blocks(ids)), default=0)
+        blocks = (ids[begin : begin + BLOCK] for begin in range(0, len(ids), BLOCK))
+        largest = max((int(block.max()) for block in blocks), default=0)
         if largest >= len(self.vocab):
             raise PreparedError(
                 f"{path}: damaged: holds the id {largest}, the vocabulary ends at "
@@ -128,19 +130,12 @@ class Prepared:
 
     def _column(self, name: str, split: str) -> list[str]:
         """Return a column of the lines of a split that are not blank."""
-        return [
-            value
-            for shard in shard_paths(self.folder / "tokens", split)
-            for batch in read_columns(shard, [name, "status"])
-            for value, filled in zip(
-                batch.column(name).to_pylist(), non_blank_mask(batch.column("status")), strict=True
-            )
-            if filled
-        ]
-
-
-def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[Any]]:
-    return (ids[begin : begin + size] for begin in range(0, len(ids), size))
+        values: list[str] = []
+        for shard in shard_paths(self.folder / "tokens", split):
+            for batch in read_columns(shard, [name, "status"]):
+                non_blank = pa.array(non_blank_mask(batch.column("status")))
+                values += batch.column(name).filter(non_blank).to_pylist()
+        return values
 
 
 def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
@@ -227,6 +222,6 @@ def _read_tokenizer_model(folder: Path, digest: str | None) -> bytes | None:
         model = path.read_bytes()
     except OSError as error:
         raise PreparedError(f"{path}: {error.strerror}; {mend_prepared(folder)}") from error
-    if hash_bytes(model) != digest:
+    if short_hash(model) != digest:
         raise PreparedError(f"{path}: damaged, or of other text; {mend_prepared(folder)}")
     return model

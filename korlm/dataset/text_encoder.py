@@ -1,4 +1,4 @@
-"""Encodes text with the tokenizer and the vocabulary of a trained model.
+"""Encode text with the tokenizer and the vocabulary of a trained model.
 
 ``TextEncoder`` encodes any text, ``read_prepared`` reads a split of a prepared corpus; both return
 the same ``EncodedText``.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from korlm.config import TokenizerConfig, UnicodeForm
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
-from korlm.dataset.numericalize import encode_morphs, insert_eos, line_lengths, non_blank_mask
+from korlm.dataset.numericalize import encode_morphs, insert_eos, line_lengths
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.piece_writer import NO_COLUMNS, to_table
-from korlm.dataset.storage.shards import SCHEMA, read_columns, shard_paths
+from korlm.dataset.storage.shards import SCHEMA, non_blank_mask, read_columns, shard_paths
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.text.eojeol import count_units
@@ -38,8 +40,8 @@ class EncodedText:
         table: a row of ``korlm.dataset.storage.shards.SCHEMA`` for each line, blank ones included,
             and perhaps further columns.
         ids: int64 (N,).
-        spelling_nats: float64 (N,), cost of spelling each token that its id does not determine; 0
-            for the others.
+        spelling_nats: float64 (N,), cost of spelling each lossy token, one that its id does not
+            determine; 0 for the others.
         lengths: int64 (lines,), tokens of each line, <eos> included; 0 for a blank line.
         num_eojeol: int64 (lines,), units between blanks; 0 for a blank line.
         num_chars: int64 (lines,), characters of the normalized line, one for the line end
@@ -68,7 +70,7 @@ class EncodedText:
         Args:
             table: with the columns of ``korlm.dataset.storage.shards.SCHEMA``.
             vocab: maps tokens to ids.
-            spelling: cost of the tokens that ids do not determine.
+            spelling: model of the cost of spelling the lossy tokens.
             unicode: normalization that the lines were tokenized in.
         """
         table = table.combine_chunks()
@@ -81,20 +83,33 @@ class EncodedText:
         costs = np.zeros(len(tokens))
         lossy = np.flatnonzero(~lossless)
         costs[lossy] = spelling.nats([tokens[index] for index in lossy])
-        filled = non_blank_mask(status)
+        non_blank = non_blank_mask(status)
         lengths = np.zeros(len(table), dtype=np.int64)
-        lengths[filled] = filled_lengths = line_lengths(morphs, status)
+        lengths[non_blank] = non_blank_lengths = line_lengths(morphs, status)
         texts = normalize_all(text.to_pylist(), unicode)
         num_chars = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
         return cls(
             table,
-            insert_eos(token_ids[indices], filled_lengths, EOS_ID),
-            insert_eos(costs[indices], filled_lengths, 0.0),
+            insert_eos(token_ids[indices], non_blank_lengths, EOS_ID),
+            insert_eos(costs[indices], non_blank_lengths, 0.0),
             lengths,
-            np.where(filled, count_units(texts), 0) if texts else lengths,
-            np.where(filled, num_chars, 0),
+            np.where(non_blank, count_units(texts), 0) if texts else lengths,
+            np.where(non_blank, num_chars, 0),
             unicode,
         )
+
+    def status_counts(self) -> Counter[str]:
+        """Return the number of lines of each tokenizer status."""
+        counts = pc.value_counts(self.table.column("status")).to_pylist()
+        return Counter({count["values"]: count["counts"] for count in counts})
+
+    def with_blank_lines(
+        self,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return ids, spelling_nats and lengths with an <eos> for each blank line as well."""
+        starts = (np.cumsum(self.lengths) - self.lengths)[self.lengths == 0]
+        ids = np.insert(self.ids, starts, EOS_ID)
+        return ids, np.insert(self.spelling_nats, starts, 0.0), np.maximum(self.lengths, 1)
 
     def lines(self) -> list[npt.NDArray[np.int64]]:
         """Return the ids of each line, its <eos> included; none for a blank line."""
@@ -120,7 +135,7 @@ class TextEncoder:
     Args:
         tokenizer: settings of the tokenizer.
         vocab: maps tokens to ids.
-        spelling: cost of the tokens that ids do not determine.
+        spelling: model of the cost of spelling the lossy tokens.
         tokenizer_model: the model of a trained tokenizer, else None.
         unicode: normalization of the training text.
 
@@ -153,20 +168,20 @@ class TextEncoder:
 
         Args:
             lines: of one split.
-            columns: further columns of the tables -> columns of the blocks.
+            columns: further columns of the tables -> the columns of ``LineBlock.columns``.
 
         Raises:
             TokenizerError: the tokenizer does not start.
         """
-        in_progress: collections.deque[TextBatch] = collections.deque()
+        pending: collections.deque[TextBatch] = collections.deque()
 
         def texts() -> Iterator[list[str]]:
             for batch in batch_lines(lines, self._unicode):
-                in_progress.append(batch)
+                pending.append(batch)
                 yield batch.normalized
 
         for analyses in self._pool.map(texts()):
-            yield self._encode(in_progress.popleft(), analyses, columns)
+            yield self._encode(pending.popleft(), analyses, columns)
 
     def read_texts(self, texts: str | Sequence[str], doc_id: str = "") -> EncodedText:
         """Encode a few lines at once, as one document; a str is a single line.
@@ -230,7 +245,7 @@ def read_prepared(
         folder: of the prepared corpus.
         split: name of the split.
         vocab: maps tokens to ids.
-        spelling: cost of the tokens that ids do not determine.
+        spelling: model of the cost of spelling the lossy tokens.
         unicode: normalization of the prepared corpus.
     """
     for path in shard_paths(folder / "tokens", split):

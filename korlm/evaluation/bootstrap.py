@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals over documents, and paired tests of two models.
+"""Compute bootstrap confidence intervals over documents, and paired tests of two models.
 
 All metrics are ratios of sums over documents, so documents are resampled with replacement and the
 ratio is taken of the sums of each resample (Efron 1979; for paired differences Koehn 2004,

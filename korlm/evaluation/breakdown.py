@@ -1,4 +1,4 @@
-"""Breakdowns of the loss: by sentence, document, token frequency and position in the sentence.
+"""Break the loss down by sentence, document, token frequency and position in the sentence.
 
 Axes: N tokens, S sentences, U units (sentences or documents), V vocabulary.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from korlm.dataset.vocab import UNK_ID
 from korlm.evaluation.metrics import exp
 from korlm.evaluation.texts import EvaluationText
-from korlm.evaluation.token_scores import Floats, Ints
+from korlm.evaluation.token_scores import Floats, Ints, segment_sums
 
 Group = dict[str, float]
 
@@ -65,31 +65,20 @@ class UnitSums:
 
     def grouped(self, groups: Ints, num_groups: int) -> UnitSums:
         """Return the sums of groups of units; ``groups`` (U,) has the group of each unit."""
-
-        def float_sums(values: Floats | Ints) -> Floats:
-            return np.bincount(groups, weights=values, minlength=num_groups).astype(np.float64)
-
-        def int_sums(values: Ints) -> Ints:
-            return np.rint(float_sums(values)).astype(np.int64)
-
-        return UnitSums(
-            float_sums(self.nats),
-            float_sums(self.spelling_nats),
-            int_sums(self.num_tokens),
-            int_sums(self.num_unk),
-            int_sums(self.num_eojeol),
-            int_sums(self.num_chars),
-        )
+        sums = {
+            name: np.bincount(groups, values, num_groups).astype(values.dtype)
+            for name, values in vars(self).items()
+        }
+        return UnitSums(**sums)
 
 
 def by_sentence(nats: Floats, text: EvaluationText) -> UnitSums:
     """Return the sums of each sentence; nats is -ln p of the text's tokens, (N,)."""
-    starts = text.starts
     return UnitSums(
-        np.add.reduceat(nats, starts),
-        np.add.reduceat(text.spelling_nats, starts),
+        segment_sums(nats, text.lengths),
+        segment_sums(text.spelling_nats, text.lengths),
         text.lengths,
-        np.add.reduceat((text.ids == UNK_ID).astype(np.int64), starts),
+        segment_sums(text.ids == UNK_ID, text.lengths),
         text.num_eojeol,
         text.num_chars,
     )
@@ -111,7 +100,8 @@ def by_frequency(nats: Floats, text: EvaluationText, counts: Sequence[int]) -> d
 
 def by_position(nats: Floats, text: EvaluationText) -> dict[str, Group]:
     """Return the loss by position in the sentence, counted from 1."""
-    positions = np.arange(1, len(text.ids) + 1) - np.repeat(text.starts, text.lengths)
+    starts = np.cumsum(text.lengths) - text.lengths
+    positions = np.arange(1, len(text.ids) + 1) - np.repeat(starts, text.lengths)
     bins = np.searchsorted(list(POSITION_BINS.values()), positions, side="right") - 1
     return _grouped(nats, text, bins, list(POSITION_BINS))
 

@@ -1,4 +1,4 @@
-"""Dynamic evaluation: the model keeps training on the text that it has just been scored on.
+"""Keep training a model on the text that it has just been scored on (dynamic evaluation).
 
 Krause et al. 2018, "Dynamic Evaluation of Neural Sequence Models", with the RMS update and the
 decay of section 4 (equations 6 to 8). After each segment of a few tokens, with g the gradient of

@@ -1,4 +1,4 @@
-"""Evaluation of runs on texts: metrics, breakdowns, confidence intervals and paired tests.
+"""Evaluate runs on texts: metrics, breakdowns, confidence intervals and paired tests.
 
     run = korlm.load("outputs/runs/DIR")
     (text,) = read_texts(CorpusConfig(name="mine", files=["mine.txt"]), [run])
@@ -15,21 +15,28 @@ Axes: N tokens, U resampled units, R bootstrap resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from korlm.config import BootstrapConfig, CacheConfig, DynamicConfig
+from korlm.config import BootstrapConfig
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.vocab import BOS_ID, UNK_ID, Vocab
 from korlm.evaluation.bootstrap import LEVEL, interval, resampled_sums, sign_flip_p
 from korlm.evaluation.breakdown import UnitSums, by_frequency, by_position, by_sentence
 from korlm.evaluation.metrics import LossSums, metrics
-from korlm.evaluation.modes import ModeResult, Tuned, run_modes, score_as_trained, tune
+from korlm.evaluation.modes import (
+    EvaluationModes,
+    ModeResult,
+    Tuned,
+    run_modes,
+    score_as_trained,
+    tune,
+)
 from korlm.evaluation.texts import EvaluationText, read_split
 from korlm.evaluation.token_scores import Floats
 from korlm.runs.trained_run import TrainedRun
@@ -141,17 +148,18 @@ def compare(results: Mapping[str, EvaluationResult], config: BootstrapConfig) ->
     Returns:
         The metrics of each result with "intervals" and, except for the first one, "against".
     """
-    columns = {name: _columns(result.units(config.block)) for name, result in results.items()}
-    sums = resampled_sums(np.concatenate(list(columns.values())), config.samples, config.seed)
-    resampled = dict(zip(results, sums.reshape(len(results), -1, config.samples), strict=True))
+    sums = {name: _columns(result.units(config.block)) for name, result in results.items()}
+    all_resampled = resampled_sums(np.concatenate(list(sums.values())), config.samples, config.seed)
+    by_result = all_resampled.reshape(len(results), -1, config.samples)
+    resampled = {name: _ratios(part) for name, part in zip(results, by_result, strict=True)}
     (first, reference), *_ = results.items()
     rows = {}
     for name, result in results.items():
-        num_units = columns[name].shape[1]
+        num_units = sums[name].shape[1]
         rows[name] = result.metrics | {
             "intervals": {
-                "perplexity": list(interval(_perplexity(resampled[name]), num_units)),
-                "bits_per_char": list(interval(_bits_per_char(resampled[name]), num_units)),
+                "perplexity": list(interval(resampled[name]["perplexity"], num_units)),
+                "bits_per_char": list(interval(resampled[name]["bits_per_char"], num_units)),
                 "level": LEVEL,
                 "unit": result.unit,
                 "block": config.block,
@@ -159,41 +167,19 @@ def compare(results: Mapping[str, EvaluationResult], config: BootstrapConfig) ->
                 "samples": config.samples,
             }
         }
-        if name != first:
-            compared = {"bits_per_char": _bits_per_char}
-            if result.same_tokens(reference):
-                compared["loss"] = _loss
-            pairs = ((columns[name], columns[first]), (resampled[name], resampled[first]))
-            rows[name]["against"] = {"row": first, **_paired_test(*pairs, compared, config)}
+        if name == first:
+            continue
+        test: Metrics = {"row": first}
+        total, first_total = _ratios(sums[name].sum(1)), _ratios(sums[first].sum(1))
+        with np.errstate(invalid="ignore"):  # inf - inf
+            for key in ("bits_per_char", *(["loss"] if result.same_tokens(reference) else [])):
+                bounds = interval(resampled[name][key] - resampled[first][key], num_units)
+                difference = float(total[key] - first_total[key])
+                test[key] = {"difference": difference, "interval": list(bounds)}
+            open_nats = sums[name][1] - sums[first][1]
+        test["p"] = sign_flip_p(open_nats, config.samples, config.seed)
+        rows[name]["against"] = test
     return rows
-
-
-def _paired_test(
-    units: tuple[Floats, Floats],
-    resampled: tuple[Floats, Floats],
-    compared: Mapping[str, Callable[[Floats], Floats]],
-    config: BootstrapConfig,
-) -> Metrics:
-    """Test a result against another one.
-
-    Args:
-        units: (4, U), sums of the units under the one and the other result.
-        resampled: (4, R), sums of the resamples.
-        compared: metrics of these sums.
-        config: of the test.
-
-    Returns:
-        The difference in each metric with its interval, and the p-value of that in open nats.
-    """
-    test: Metrics = {}
-    with np.errstate(invalid="ignore"):  # inf - inf
-        for key, metric in compared.items():
-            one, other = (metric(columns.sum(1)) for columns in units)
-            replicates = metric(resampled[0]) - metric(resampled[1])
-            low, high = interval(replicates, units[0].shape[1])
-            test[key] = {"difference": float(one - other), "interval": [low, high]}
-        differences = units[0][1] - units[1][1]
-    return test | {"p": sign_flip_p(differences, config.samples, config.seed)}
 
 
 def _columns(units: UnitSums) -> Floats:
@@ -201,21 +187,14 @@ def _columns(units: UnitSums) -> Floats:
     return np.stack([units.nats, units.open_nats, units.num_tokens, units.num_chars])
 
 
-def _loss(columns: Floats) -> Floats:
-    nats, _, num_tokens, _ = columns
-    loss: Floats = nats / num_tokens
-    return loss
-
-
-def _perplexity(columns: Floats) -> Floats:
+def _ratios(sums: Floats) -> dict[str, Floats]:
+    """Return the compared metrics of sums in the order of ``_columns``: (4, ...) -> (...)."""
+    nats, open_nats, num_tokens, num_chars = sums
+    loss = nats / num_tokens
     with np.errstate(over="ignore"):
-        return np.exp(_loss(columns))
-
-
-def _bits_per_char(columns: Floats) -> Floats:
-    _, open_nats, _, num_chars = columns
-    bits: Floats = open_nats / math.log(2) / num_chars
-    return bits
+        perplexity = np.exp(loss)
+    bits_per_char = open_nats / math.log(2) / num_chars
+    return {"loss": loss, "perplexity": perplexity, "bits_per_char": bits_per_char}
 
 
 @dataclass(frozen=True)
@@ -283,28 +262,6 @@ def _size(text: EvaluationText | None) -> str:
     return f"{text.counts.num_chars:,} characters in {len(text.doc_ids):,} documents"
 
 
-@dataclass(frozen=True)
-class EvaluationModes:
-    """Modes to evaluate beside carried and reset.
-
-    Attributes:
-        others: runs of the same vocabulary to mix with, by the names of their modes.
-        cache: values to try; no sizes: no cache.
-        dynamic: values to try; no rates: no dynamic evaluation.
-        device: that computes.
-    """
-
-    others: Mapping[str, TrainedRun]
-    cache: CacheConfig
-    dynamic: DynamicConfig
-    device: torch.device
-
-    @property
-    def needs_tuning(self) -> bool:
-        """Return whether any mode has hyperparameters."""
-        return bool(self.others or self.cache.sizes or self.dynamic.learning_rates)
-
-
 def evaluate_run(
     run: TrainedRun, inputs: EvaluationInputs, modes: EvaluationModes
 ) -> dict[str, dict[str, EvaluationResult]]:
@@ -319,9 +276,7 @@ def evaluate_run(
     valid_results: dict[str, ModeResult] = {}
     if inputs.tuning is not None:
         valid = inputs.tuning.valid
-        tuned, valid_results = tune(
-            *(run, modes.others, valid.ids, inputs.tuning.train), modes.cache, modes.dynamic
-        )
+        tuned, valid_results = tune(run, modes, valid.ids, inputs.tuning.train)
     trained_mode = "reset" if run.start_id == BOS_ID else "carried"
     results = {}
     for name, text in inputs.texts.items():

@@ -1,4 +1,4 @@
-"""Metrics of a language model on a split; README.md in this folder defines them.
+"""Compute the metrics of a language model on a split; README.md in this folder defines them.
 
 All ratios are taken once, at the end: perplexity is exp(total nats / total tokens). A mean of batch
 means is not the loss if batches differ in length: two full batches and a short easy one gave a
@@ -20,7 +20,7 @@ MAX_NATS = 700.0  # exp of more overflows float64
 
 @dataclass
 class LossSums:
-    """Sums over predicted tokens; ``+`` merges those of two passes or processes.
+    """Sums over the predicted tokens of a split.
 
     Attributes:
         nats: sum of -ln p over all tokens.
@@ -29,9 +29,8 @@ class LossSums:
         num_unk: number of unknown tokens.
         seconds: run time.
 
-    >>> both = LossSums(nats=6.0, num_tokens=2) + LossSums(nats=2.0, num_tokens=6)
-    >>> both.loss  # not the mean of 3 and 1/3
-    1.0
+    >>> LossSums(nats=6.0, num_tokens=2).loss
+    3.0
     """
 
     nats: float = 0.0
@@ -39,15 +38,6 @@ class LossSums:
     num_tokens: int = 0
     num_unk: int = 0
     seconds: float = 0.0
-
-    def __add__(self, other: LossSums) -> LossSums:
-        return LossSums(
-            self.nats + other.nats,
-            self.unk_nats + other.unk_nats,
-            self.num_tokens + other.num_tokens,
-            self.num_unk + other.num_unk,
-            self.seconds + other.seconds,
-        )
 
     @property
     def loss(self) -> float:

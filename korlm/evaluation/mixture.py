@@ -1,4 +1,4 @@
-"""Linear mixtures of models: p(w) = sum_k weight_k p_k(w), with weights fitted by EM.
+"""Mix models linearly, p(w) = sum_k weight_k p_k(w), and fit the weights by EM.
 
 The log-likelihood is concave in the weights, so EM (Jelinek and Mercer 1980) converges to the
 global optimum from any start.

@@ -1,4 +1,4 @@
-"""Evaluation modes: ways to use a trained model, compared on the same tokens.
+"""Score a text in several evaluation modes: ways to use a trained model.
 
 carried    the state is carried over from sentence to sentence
 reset      every sentence starts from the initial state
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from korlm.config import CacheConfig, DynamicConfig
 from korlm.dataset.storage.id_stream import Ids, IdStream
@@ -44,6 +45,28 @@ RESERVED_NAMES = ("model", "carried", "reset", "cache", "dynamic", "mix", "all")
 
 Scores = Mapping[str, TokenScores]  # carried, reset, dynamic and the names of other runs
 Parts = Mapping[str, TokenScores]  # the components of a mixture
+
+
+@dataclass(frozen=True)
+class EvaluationModes:
+    """Modes to evaluate beside carried and reset.
+
+    Attributes:
+        others: runs of the same vocabulary to mix with, by the names of their modes.
+        cache: values to try; no sizes: no cache.
+        dynamic: values to try; no rates: no dynamic evaluation.
+        device: that computes.
+    """
+
+    others: Mapping[str, TrainedRun]
+    cache: CacheConfig
+    dynamic: DynamicConfig
+    device: torch.device
+
+    @property
+    def needs_tuning(self) -> bool:
+        """Return whether any mode has hyperparameters."""
+        return bool(self.others or self.cache.sizes or self.dynamic.learning_rates)
 
 
 @dataclass(frozen=True)
@@ -81,27 +104,20 @@ class Tuned:
 
 
 def tune(
-    run: TrainedRun,
-    others: Mapping[str, TrainedRun],
-    valid: Ids,
-    train: Ids | IdStream,
-    cache: CacheConfig,
-    dynamic: DynamicConfig,
+    run: TrainedRun, modes: EvaluationModes, valid: Ids, train: Ids | IdStream
 ) -> tuple[Tuned, dict[str, ModeResult]]:
     """Choose the hyperparameters of all modes; return them with the results on the tuning text.
 
     Args:
-        run: its model is on the device that computes, as are those of ``others``.
-        others: runs to mix with, by the names of their modes.
+        run: its model is on the device that computes, as are those of ``modes.others``.
+        modes: the modes, and the values to try.
         valid: (N,), the text to tune on.
         train: ids on which dynamic evaluation computes its gradient statistics.
-        cache: values to try; no sizes: no cache.
-        dynamic: values to try; no rates: no dynamic evaluation.
     """
-    tuned = Tuned()
+    tuned, others, dynamic = Tuned(), modes.others, modes.dynamic
     if dynamic.learning_rates and any(p.requires_grad for p in run.model.parameters()):
         tuned = _tune_dynamic(run, valid, train, dynamic)
-    settings = list(itertools.product(cache.sizes, cache.flatness))
+    settings = list(itertools.product(modes.cache.sizes, modes.cache.flatness))
     scores = _score(run, others, valid, tuned, {"carried": settings, "dynamic": settings})
     caches = {name: _best_cache(part) for name, part in scores.items() if part.cached}
     tuned = dataclasses.replace(tuned, caches=caches)

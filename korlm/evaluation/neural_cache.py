@@ -1,7 +1,8 @@
-"""Neural cache (Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache").
+"""Look up tokens in a neural cache.
 
-The cache assigns probability to recent tokens, weighted by the similarity of the hidden states that
-preceded them to the current hidden state (equation 3, i over the cached positions):
+Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache". The cache assigns
+probability to recent tokens, weighted by the similarity of the hidden states that preceded them to
+the current hidden state (equation 3, i over the cached positions):
 
     p_cache(w | h_t) ~ sum_i 1{w_i = w} exp(theta h_t . h_i)
 

@@ -1,4 +1,4 @@
-"""Evaluation texts: token ids with the counts of every sentence and document.
+"""Read texts to evaluate on: token ids with the counts of every sentence and document.
 
     run = korlm.load("outputs/runs/DIR")
     (text,) = read_texts(CorpusConfig(name="mine", files=["mine.txt"]), [run])
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from korlm.config import CorpusConfig
 from korlm.corpus.lines import LineBlock
@@ -66,11 +65,6 @@ class EvaluationText:
     status: dict[str, int]
 
     @property
-    def starts(self) -> Ints:
-        """Return the index of each sentence's first token, (S,)."""
-        return np.cumsum(self.lengths) - self.lengths
-
-    @property
     def counts(self) -> SplitStats:
         """Return the counts of the whole text."""
         return SplitStats(
@@ -114,16 +108,10 @@ class TextBuilder:
         for name, arrays in self._columns.items():
             values = getattr(lines, name)
             arrays.append(values if name == "spelling_nats" else values[not_blank])
-        for status in pc.value_counts(lines.table.column("status")).to_pylist():
-            self._status[status["values"]] += status["counts"]
-        rows = lines.table.column("doc_id").filter(pa.array(not_blank)).combine_chunks()
-        encoded = rows.dictionary_encode()
-        index = [
-            self._doc_index.setdefault(doc_id, len(self._doc_index))
-            for doc_id in encoded.dictionary.to_pylist()
-        ]
-        indices = encoded.indices.to_numpy(zero_copy_only=False)
-        self._documents.append(np.array(index, dtype=np.int64)[indices])
+        self._status += lines.status_counts()
+        doc_ids = lines.table.column("doc_id").filter(pa.array(not_blank)).to_pylist()
+        index = [self._doc_index.setdefault(doc_id, len(self._doc_index)) for doc_id in doc_ids]
+        self._documents.append(np.array(index, dtype=np.int64))
 
     def build(self) -> EvaluationText:
         """Return all lines as one text; there must be at least one."""

@@ -1,9 +1,9 @@
-"""Negative log-likelihood of every token of a text: float64 (N,) in nats, in text order.
+"""Compute the negative log-likelihood of every token of a text: float64 (N,) in nats.
 
-``score_tokens`` scores segments of a text (sentences, documents, or all of it) side by side in
-padded batches. ``score_continuous`` reads the text as one stream and also returns the hidden
-states, which the neural cache and dynamic evaluation need. Mixtures of models are arithmetic on the
-resulting arrays.
+Results are in text order. ``score_tokens`` scores segments of a text (sentences, documents, or all
+of it) side by side in padded batches. ``score_continuous`` reads the text as one stream and also
+returns the hidden states, which the neural cache and dynamic evaluation need. Mixtures of models
+are arithmetic on the resulting arrays.
 
 Axes: N tokens of the text, S segments, B rows, T time steps, H hidden units.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -259,6 +260,22 @@ def collect_scores(
         }
     seconds = time.perf_counter() - started - cache_seconds
     return TokenScores(torch.cat(nats).numpy(), seconds, cached)
+
+
+def segment_sums(values: npt.NDArray[Any], lengths: Ints) -> npt.NDArray[Any]:
+    """Return the sums of consecutive segments: (..., N), (S,) -> (..., S).
+
+    Args:
+        values: floats or int64; booleans are counted.
+        lengths: length of each segment, 1 or more.
+
+    >>> segment_sums(np.array([1, 2, 3]), np.array([2, 1]))
+    array([3, 3])
+    """
+    if not len(lengths):
+        return values[..., :0]
+    values = values.astype(np.int64) if values.dtype == bool else values
+    return np.add.reduceat(values, np.cumsum(lengths) - lengths, axis=-1)
 
 
 def device_of(model: LanguageModel) -> torch.device:

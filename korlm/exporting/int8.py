@@ -1,4 +1,4 @@
-"""Dynamic quantization: int8 weights, uint8 activations quantized at run time.
+"""Quantize a graph dynamically: int8 weights, uint8 activations quantized at run time.
 
 Each row of a matrix has its own scale (symmetric, per output channel); each activation vector gets
 one at run time (ONNX's DynamicQuantizeLinear). Embedding tables are quantized by row. Biases,

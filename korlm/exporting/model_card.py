@@ -1,4 +1,4 @@
-"""README.md of an export: the model card in the format of Hugging Face.
+"""Write the README.md of an export: a model card in the format of Hugging Face.
 
 A YAML header for the Hub, then what was trained on which text, figures, and usage with and without
 korlm.

@@ -1,4 +1,4 @@
-"""Builder of an ONNX graph.
+"""Build an ONNX graph node by node.
 
 Operator set 17 (ONNX 1.12, 2022) is the oldest one with LayerNormalization; every onnxruntime since
 1.12 runs it. Axes: B batch, N rows (outputs) of a matrix, M columns (inputs).
@@ -22,6 +22,7 @@ FLOAT, INT64 = int(TensorProto.FLOAT), int(TensorProto.INT64)
 MAX_MB = 2_000  # a protocol buffer has at most 2^31 bytes
 
 Array = npt.NDArray[Any]
+LoopBody = onnx.GraphProto
 # name -> (element type of onnx.TensorProto, shape); a string is an axis of any length
 Shapes = Mapping[str, tuple[int, list[str | int]]]
 
@@ -104,7 +105,7 @@ class Graph:
             for values in (node.input, node.output):
                 values[:] = [names.get(value, value) for value in values]
 
-    def body(self, inputs: Shapes, outputs: Shapes) -> onnx.GraphProto:
+    def body(self, inputs: Shapes, outputs: Shapes) -> LoopBody:
         """Return the graph as the body of a loop in another graph.
 
         Raises:

@@ -92,10 +92,10 @@ def _add_embeddings(model: NeuralLM, graph: Graph) -> str:
     """Add the embedding matrix, and the output matrix if it is not tied; return its name."""
     embedding = model.embedding
     table: Tensor = embedding.weight
-    if embedding.spelling is not SubwordMode.none:
+    if embedding.subword_mode is not SubwordMode.none:
         table = embedding.composition(table)
     graph.matrix("embedding", values_of(table))
-    if embedding.is_tied and embedding.spelling is not SubwordMode.input:
+    if embedding.is_tied and embedding.subword_mode is not SubwordMode.input:
         return "embedding"
     graph.matrix("output", values_of(model.output.weight))
     return "output"

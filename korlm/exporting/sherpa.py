@@ -1,4 +1,4 @@
-"""ONNX graphs of a network for sherpa-onnx, which passes inputs and outputs by position.
+"""Build ONNX graphs for sherpa-onnx, which passes inputs and outputs by position.
 
 offline:    x (N, L) int64, x_lens (N,) int64 -> nll (N,), nats of each hypothesis; start and end of
             the sentence are added inside
@@ -15,6 +15,7 @@ Axes: N hypotheses (the batch), L tokens, V vocabulary.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
-from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Shapes
+from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, LoopBody, Shapes
 from korlm.exporting.onnx_step import LOG_PROBS, add_step, begin_state, state_shapes
 from korlm.models.neural import NeuralLM
 from korlm.modules.onnx_nodes import IDS, NEXT
 from korlm.utils.errors import ExportError
+
+logger = logging.getLogger(__name__)
 
 LOG_SOFTMAX, NLL = "log_softmax", "nll"
 MAX_ID = 1_000_000  # of a recognizer's token
@@ -68,16 +71,13 @@ def own_tokens(vocab: Vocab, start_id: int) -> TokenTable:
     return TokenTable(vocab.tokens, np.append(np.arange(len(vocab)), start_id))
 
 
-def read_tokens(path: Path, vocab: Vocab, start_id: int) -> tuple[TokenTable, list[str]]:
-    """Read the ``tokens.txt`` of a recognizer.
+def read_tokens(path: Path, vocab: Vocab, start_id: int) -> TokenTable:
+    """Read the ``tokens.txt`` of a recognizer; log the tokens that the model reads as <unk>.
 
     Args:
         path: token, blank and id on each line.
         vocab: of the model.
         start_id: id of the input before the first token of a sentence.
-
-    Returns:
-        The table, and the pieces of text that the model does not have and reads as <unk>.
 
     Raises:
         ExportError: the file cannot be read, or the model has none of its tokens.
@@ -97,17 +97,20 @@ def read_tokens(path: Path, vocab: Vocab, start_id: int) -> tuple[TokenTable, li
         by_id[int(digits)] = token
     tokens = [by_id.get(number, "") for number in range(max(by_id, default=-1) + 1)]
     ids = vocab.encode(tokens)
-    unknown = [
-        token
-        for token, token_id in zip(tokens, ids, strict=True)
-        if token_id == UNK_ID and token and not _SYMBOL.fullmatch(token)
-    ]
     if not (ids != UNK_ID).any():
         raise ExportError(
             f"{name}: none of its {len(by_id):,} tokens is in the vocabulary of the run: train "
             "with the recognizer's tokenizer"
         )
-    return TokenTable(tokens, np.append(ids, start_id)), unknown
+    unknown = [tokens[number] for number in np.flatnonzero(ids == UNK_ID)]
+    unknown = [token for token in unknown if token and not _SYMBOL.fullmatch(token)]
+    if unknown:
+        logger.warning(
+            "%s: %s of %s tokens are not in the vocabulary of the run and are scored as <unk>: %s",
+            *(path, f"{len(unknown):,}", f"{len(tokens):,}"),
+            " ".join(unknown[:10]) + " ..." * (len(unknown) > 10),
+        )
+    return TokenTable(tokens, np.append(ids, start_id))
 
 
 def build_offline(model: NeuralLM, graph: Graph, table: TokenTable) -> bytes:
@@ -124,15 +127,7 @@ def build_offline(model: NeuralLM, graph: Graph, table: TokenTable) -> bytes:
     Raises:
         ExportError: the model has no ``export_step``.
     """
-    add_step(model, graph)
-    last = graph.integers([1])
-    found = graph.add("GatherElements", LOG_PROBS, graph.add("Unsqueeze", "target", last), axis=1)
-    graph.add("Squeeze", found, last, name="log_prob")
-    state = state_shapes(model)
-    tokens: Shapes = dict.fromkeys((IDS, "target"), (INT64, ["batch"]))
-    log_prob: Shapes = {"log_prob": (FLOAT, ["batch"])}
-    after = {NEXT + name: kind for name, kind in state.items()}
-    body = graph.body({**state, **tokens}, {**after, **log_prob})
+    body = _loop_body(model, graph)
     loop = Graph("loop.")
     add, axis_0, axis_1 = loop.add, loop.integers([0]), loop.integers([1])
     ids = add("Gather", loop.weight("token_ids", table.ids), "x")
@@ -153,7 +148,7 @@ def build_offline(model: NeuralLM, graph: Graph, table: TokenTable) -> bytes:
         for name, part in begin_state(model).items()
     ]
     steps = [add("Transpose", part, perm=[1, 0]) for part in (inputs, targets)]
-    outputs = [f"end.{name}" for name in state] + ["log_probs_by_step"]
+    outputs = [f"end.{name}" for name in model.state_names()] + ["log_probs_by_step"]
     loop.add_many("Scan", *begin, *steps, names=outputs, body=body, num_scan_inputs=2)
     log_probs = add("Transpose", outputs[-1], perm=[1, 0])  # (N, L + 1)
     padding = loop.weight("padding", np.array(0, np.float32))
@@ -164,6 +159,19 @@ def build_offline(model: NeuralLM, graph: Graph, table: TokenTable) -> bytes:
         {NLL: (FLOAT, ["N"])},
         _metadata(table),
     )
+
+
+def _loop_body(model: NeuralLM, graph: Graph) -> LoopBody:
+    """Return the body of the loop: state, ids (N,), targets (N,) -> new state, log_prob (N,)."""
+    add_step(model, graph)
+    axis_1 = graph.integers([1])
+    targets = graph.add("Unsqueeze", "target", axis_1)
+    log_prob = graph.add("GatherElements", LOG_PROBS, targets, axis=1)
+    graph.add("Squeeze", log_prob, axis_1, name="log_prob")
+    state = state_shapes(model)
+    ids: Shapes = dict.fromkeys((IDS, "target"), (INT64, ["batch"]))
+    new_state = {NEXT + name: kind for name, kind in state.items()}
+    return graph.body({**state, **ids}, {**new_state, "log_prob": (FLOAT, ["batch"])})
 
 
 def build_streaming(model: NeuralLM, graph: Graph, table: TokenTable) -> bytes:

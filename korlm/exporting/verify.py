@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,103 +30,86 @@ MAX_HYPOTHESES = 16  # that ``hypothesis_nats`` scores side by side
 WARM_UP_STEPS, TIMED_STEPS, MAX_SECONDS = 10, 200, 3.0  # of ``milliseconds``
 
 
-class Step(Protocol):
-    """One step of a model, in any runtime."""
+class Step(NamedTuple):
+    """One step of a model, in any runtime on the CPU.
+
+    Attributes:
+        begin: the initial state, each tensor (1, ...).
+        run: ids (B,), state -> log-probabilities (B, V), new state.
+    """
+
+    begin: State
+    run: Callable[[Ints, State], tuple[Array, State]]
 
     def initial_state(self, rows: int) -> State:
         """Return the initial state, each tensor (rows, ...)."""
-
-    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
-        """Return log-probabilities (B, V) after ids (B,), and the new state."""
+        return [np.repeat(part, rows, axis=0) for part in self.begin]
 
 
-class TorchStep:
-    """A step of a model in PyTorch; the model is on the CPU and in evaluation mode."""
-
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
-
-    def initial_state(self, rows: int) -> State:
-        """See ``Step.initial_state``."""
-        return [part.detach().numpy() for part in self._model.initial_state(rows)]
+def torch_step(model: LanguageModel) -> Step:
+    """Return a step in PyTorch; the model is in evaluation mode."""
 
     @torch.inference_mode()
-    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
-        """See ``Step``."""
-        before = tuple(torch.from_numpy(part) for part in state)
-        log_probs, after = self._model.step(torch.from_numpy(ids), before)
-        return log_probs.numpy(), [part.numpy() for part in after]
+    def run(ids: Ints, state: State) -> tuple[Array, State]:
+        log_probs, new_state = model.step(
+            torch.from_numpy(ids), tuple(torch.from_numpy(part) for part in state)
+        )
+        return log_probs.numpy(), [part.numpy() for part in new_state]
+
+    return Step([part.detach().numpy() for part in model.initial_state(1)], run)
 
 
-class OnnxStep:
-    """An exported step in onnxruntime, on the CPU.
+def onnx_step(path: Path, begin: dict[str, Array], threads: int | None = 1) -> Step:
+    """Return an exported step in onnxruntime.
 
     Args:
         path: the .onnx file.
-        initial_state: name -> (1, ...).
+        begin: the initial state by name, each tensor (1, ...).
         threads: of onnxruntime; None: its default.
     """
+    session = _session(path, threads)
 
-    def __init__(
-        self, path: Path, initial_state: dict[str, Array], threads: int | None = 1
-    ) -> None:
-        self._session = _session(path, threads)
-        self._initial_state = initial_state
+    def run(ids: Ints, state: State) -> tuple[Array, State]:
+        log_probs, *new_state = session.run(
+            None, {"ids": ids, **dict(zip(begin, state, strict=True))}
+        )
+        return log_probs, new_state
 
-    def initial_state(self, rows: int) -> State:
-        """See ``Step.initial_state``."""
-        return [np.repeat(part, rows, axis=0) for part in self._initial_state.values()]
-
-    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
-        """See ``Step``."""
-        inputs = {"ids": ids, **dict(zip(self._initial_state, state, strict=True))}
-        log_probs, *after = self._session.run(None, inputs)
-        return log_probs, after
+    return Step(list(begin.values()), run)
 
 
-class StreamingStep:
-    """A streaming graph for sherpa-onnx (``korlm.exporting.sherpa``) in onnxruntime, on the CPU.
+def streaming_step(path: Path, threads: int | None = 1) -> Step:
+    """Return a streaming graph for sherpa-onnx (``korlm.exporting.sherpa``) in onnxruntime.
 
     Args:
         path: the .onnx file.
         threads: of onnxruntime; None: its default.
     """
+    session = _session(path, threads)
+    metadata = session.get_modelmeta().custom_metadata_map
+    zeros = np.zeros((1, int(metadata["num_layers"]), int(metadata["hidden_size"])), np.float32)
 
-    def __init__(self, path: Path, threads: int | None = 1) -> None:
-        self._session = _session(path, threads)
-        meta = self._session.get_modelmeta().custom_metadata_map
-        self._shape = int(meta["num_layers"]), int(meta["hidden_size"])
-
-    def initial_state(self, rows: int) -> State:
-        """See ``Step.initial_state``."""
-        return [np.zeros((rows, *self._shape), np.float32)] * 2
-
-    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
-        """See ``Step``."""
+    def run(ids: Ints, state: State) -> tuple[Array, State]:
         h, c = (part.swapaxes(0, 1) for part in state)
-        log_probs, *after = self._session.run(None, {"x": ids[:, None], "h0": h, "c0": c})
-        return log_probs, [part.swapaxes(0, 1) for part in after]
+        log_probs, *new_state = session.run(None, {"x": ids[:, None], "h0": h, "c0": c})
+        return log_probs, [part.swapaxes(0, 1) for part in new_state]
+
+    return Step([zeros, zeros], run)
 
 
-class TranslatedStep:
-    """A step that takes and scores the ids of a recognizer.
+def translated(step: Step, model_ids: Ints) -> Step:
+    """Return a step that takes and scores the ids of a recognizer.
 
     Args:
-        step: of the model.
-        ids: the ids of the model, see ``korlm.exporting.sherpa.TokenTable``.
+        step: a step of the model.
+        model_ids: the ids of the model, see ``korlm.exporting.sherpa.TokenTable``.
     """
 
-    def __init__(self, step: Step, ids: Ints) -> None:
-        self._step, self._ids = step, ids
+    def run(ids: Ints, state: State) -> tuple[Array, State]:
+        log_probs, new_state = step.run(model_ids[ids], state)
+        return log_probs[:, model_ids[:-1]], new_state
 
-    def initial_state(self, rows: int) -> State:
-        """See ``Step.initial_state``."""
-        return self._step.initial_state(rows)
-
-    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
-        """See ``Step``."""
-        log_probs, after = self._step(self._ids[ids], state)
-        return log_probs[:, self._ids[:-1]], after
+    return Step(step.begin, run)
 
 
 def hypothesis_nats(path: Path, hypotheses: Sequence[Ints], threads: int | None = 1) -> Floats:
@@ -188,39 +171,39 @@ class ParallelText(NamedTuple):
         return cls(*(np.ascontiguousarray(part.reshape(batch_size, -1).T) for part in parts))
 
 
-def largest_difference(one: Step, other: Step, inputs: Ints) -> float:
+def largest_difference(first: Step, second: Step, inputs: Ints) -> float:
     """Return the largest absolute difference of log-probabilities on inputs (S, B).
 
     Each step uses its own states. The result is NaN if any log-probability is.
     """
-    states = [step.initial_state(inputs.shape[1]) for step in (one, other)]
+    first_state, second_state = (step.initial_state(inputs.shape[1]) for step in (first, second))
     largest = 0.0
     for ids in inputs:
-        first, states[0] = one(ids, states[0])
-        second, states[1] = other(ids, states[1])
-        largest = float(np.maximum(largest, np.abs(first - second).max()))
+        expected, first_state = first.run(ids, first_state)
+        actual, second_state = second.run(ids, second_state)
+        largest = float(np.maximum(largest, np.abs(expected - actual).max()))
     return largest
 
 
-def perplexity(step: Step, text: ParallelText, what: str) -> float:
+def perplexity(step: Step, text: ParallelText, description: str) -> float:
     """Return the perplexity of a text.
 
     Args:
-        step: the model.
+        step: a step of the model.
         text: the text.
-        what: label of the progress bar.
+        description: label of the progress bar.
     """
     initial_state = step.initial_state(text.inputs.shape[1])
     state, nats, num_tokens = initial_state, 0.0, 0
     for inputs, targets, resets in ProgressBar(
-        zip(*text, strict=True), what, len(text.inputs), leave=False
+        zip(*text, strict=True), description, len(text.inputs), leave=False
     ):
         if resets.any():
             state = [
                 np.where(resets.reshape(-1, *[1] * (part.ndim - 1)), first, part)
                 for first, part in zip(initial_state, state, strict=True)
             ]
-        log_probs, state = step(inputs, state)
+        log_probs, state = step.run(inputs, state)
         target_log_probs = log_probs[np.arange(len(targets)), targets][targets != PAD_ID]
         nats -= float(target_log_probs.sum(dtype=np.float64))
         num_tokens += len(target_log_probs)
@@ -231,7 +214,7 @@ def milliseconds(step: Step, ids: Ints) -> float:
     """Return the median time of a step with one row.
 
     Args:
-        step: the model.
+        step: a step of the model.
         ids: (N,), the input, repeated as needed.
     """
     state, times = step.initial_state(1), list[float]()
@@ -239,6 +222,6 @@ def milliseconds(step: Step, ids: Ints) -> float:
     while len(times) <= WARM_UP_STEPS or (len(times) < max_steps and sum(times) < MAX_SECONDS):
         token = ids[len(times) % len(ids)][None]
         started = time.perf_counter()
-        _, state = step(token, state)
+        _, state = step.run(token, state)
         times.append(time.perf_counter() - started)
     return 1000 * statistics.median(times[WARM_UP_STEPS:])

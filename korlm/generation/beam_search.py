@@ -1,4 +1,4 @@
-"""Beam search.
+"""Generate texts by beam search.
 
 Hypotheses of different lengths are compared with the length normalization of Wu et al. 2016,
 equation 14: log p / ((5 + length) / 6) ** alpha. Axes: N hypotheses, V vocabulary.

@@ -1,4 +1,4 @@
-"""Choice of the completions that a user sees among the eojeols that a search found.
+"""Choose the completions that a user sees among the eojeols that a search found.
 
 A search also finds what a model of morphemes leaves possible, but nobody writes: a stem without its
 ending (먹), two eojeols without the space between them, a particle in the form for other words

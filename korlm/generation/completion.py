@@ -1,4 +1,4 @@
-"""Completion of the eojeol at the end of a text.
+"""Complete the eojeol at the end of a text.
 
     with Completer(korlm.load("outputs/runs/DIR")) as completer:
         completer.complete("밥을 먹ㅇ", num_completions=3)

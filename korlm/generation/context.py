@@ -1,4 +1,4 @@
-"""Encoding of any text into a model state and the distribution of the next token.
+"""Encode any text into a model state and the distribution of the next token.
 
 Axes: V vocabulary.
 """

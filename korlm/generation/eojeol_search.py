@@ -1,4 +1,4 @@
-"""Best-first prefix search for the most probable eojeols that start with the keys typed so far.
+"""Search for the most probable eojeols that start with typed keys: best first, on a prefix tree.
 
 The model generates tokens, the detokenizer spells them and predicts with probability b(t, t')
 whether a space separates t and t'. The probability of an eojeol e after a context c is

@@ -1,4 +1,4 @@
-"""Text generation with a trained run: sampling token by token, or beam search.
+"""Generate text with a trained run: by sampling token by token, or by beam search.
 
     with Generator(korlm.load("outputs/runs/DIR")) as generator:
         for piece in generator.stream("나는 학교에 ", Sampling(temperature=0.8, top_p=0.95)):
@@ -34,11 +34,6 @@ from korlm.runs.trained_run import TrainedRun
 # Completion of a prompt's last eojeol, once a text:
 PROMPT_EXPANSIONS = 400
 MAX_PROMPT_COMPLETIONS = 200
-
-
-def new_seed() -> int:
-    """Return a random seed, which depends on no other random generator."""
-    return secrets.randbits(63)
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ class Generator(Completer):
             seed: random seed, with which the same arguments yield the same text; None: another
                 text each time.
         """
-        generator = torch.Generator().manual_seed(new_seed() if seed is None else seed)
+        generator = torch.Generator().manual_seed(secrets.randbits(63) if seed is None else seed)
         completions = self._complete_prompt(prompt)
         completion = None
         if completions:

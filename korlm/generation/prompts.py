@@ -1,4 +1,4 @@
-"""Prompts from the command line, a file, or standard input."""
+"""Read prompts from the command line, a file, or standard input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling of tokens from a language model.
+"""Sample tokens from a language model.
 
 ``<pad>``, ``<bos>`` and ``<unk>`` are never sampled, and the other probabilities are renormalized.
 Axes: B batch, V vocabulary.

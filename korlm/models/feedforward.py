@@ -21,7 +21,7 @@ from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput
 from korlm.modules.onnx_nodes import EMBEDDING, IDS, NEXT, add_linear
-from korlm.modules.state import State
+from korlm.modules.state import State, last_steps
 
 if TYPE_CHECKING:
     from korlm.exporting.onnx_graph import Graph
@@ -96,30 +96,24 @@ class WindowLM(NeuralLM):
     ) -> EncoderOutput:
         """See ``NeuralLM.encode``."""
         config = self.config
-        rows, steps = inputs.shape
-        (before,) = state or self.initial_state(rows)
-        ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
+        batch_size, steps = inputs.shape
+        (last_ids,) = state or self.initial_state(batch_size)
+        ids = torch.cat([last_ids, inputs], 1)  # (B, n - 1 + T)
         x, output_weight = self.embedding.embed(ids)
         x = self._dropout(x, config.input_dropout)
-        x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
+        # (B, T, n * E)
+        x = torch.cat([x[:, begin : begin + steps] for begin in range(config.window)], 2)
         hidden = torch.tanh(self.hidden_layer(x))
         if config.direct_connections:
             hidden = torch.cat([hidden, x], 2)
         if self.projection is not None:
             hidden = self.projection(self._dropout(hidden, config.hidden_dropout))
         dropped = self._dropout(hidden, config.output_dropout)
-        return EncoderOutput(hidden, dropped, (self._last_ids(ids, lengths),), output_weight)
+        state = (last_steps(ids, config.window - 1, lengths),)
+        return EncoderOutput(hidden, dropped, state, output_weight)
 
     def _dropout(self, x: Tensor, p: float) -> Tensor:
         return sequence_dropout(x, p, self.training, variational=False)
-
-    def _last_ids(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the last n - 1 ids of each row of (B, n - 1 + T)."""
-        size = self.config.window - 1
-        if lengths is None:
-            return ids[:, ids.shape[1] - size :]
-        at = lengths.to(ids.device)[:, None] + torch.arange(size, device=ids.device)
-        return ids.gather(1, at)
 
 
 def _rename_old_keys(

@@ -26,7 +26,7 @@ from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput
 from korlm.modules.onnx_nodes import EMBEDDING, IDS, NEXT, add_linear, values_of
-from korlm.modules.state import State
+from korlm.modules.state import State, last_steps
 
 if TYPE_CHECKING:
     from korlm.exporting.onnx_graph import Graph
@@ -130,7 +130,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerLM(NeuralLM):
-    """See the module.
+    """Decoder-only Transformer; see the module for its layers.
 
     The state is the number of tokens in memory, int64 (B,), at most M, and the keys and values of
     each layer, (B, M, D), the newest last. Keys are kept without their rotation: only distances
@@ -198,15 +198,15 @@ class TransformerLM(NeuralLM):
         x, output_weight = self.embedding.embed(inputs)
         x = sequence_dropout(x, config.input_dropout, self.training, variational=False)
         masks = self._masks(size, inputs.shape[1])
-        after: list[Tensor] = []
+        new_state: list[Tensor] = []
         for layer, keys, values in zip(self._layers(), memories[::2], memories[1::2], strict=True):
             x, *new = layer(x, keys, values, masks, (self.cos, self.sin))
-            after += [self._last(part, lengths) for part in new]
+            new_state += [last_steps(part, self.memory, lengths) for part in new]
         x = self.norm(x)
-        read = inputs.shape[1] if lengths is None else lengths.to(size.device)
-        new_size = (size + read).clamp(max=self.memory)
+        num_read = inputs.shape[1] if lengths is None else lengths.to(size.device)
+        new_size = (size + num_read).clamp(max=self.memory)
         dropped = sequence_dropout(x, config.output_dropout, self.training, variational=False)
-        return EncoderOutput(x, dropped, (new_size, *after), output_weight)
+        return EncoderOutput(x, dropped, (new_size, *new_state), output_weight)
 
     def _masks(self, size: Tensor, steps: int) -> list[Tensor]:
         """Return which keys each query of a block of time attends to, bool (B, 1, block, S).
@@ -226,13 +226,6 @@ class TransformerLM(NeuralLM):
             is_filled = keys + begin >= self.memory - size[:, None]  # (B, S)
             masks.append(in_window & is_filled[:, None, None])
         return masks
-
-    def _last(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the last M of (B, M + T, D), or those before the padding."""
-        if lengths is None:
-            return x[:, x.shape[1] - self.memory :]
-        slots = lengths.to(x.device)[:, None] + torch.arange(self.memory, device=x.device)
-        return x.gather(1, slots[..., None].expand(-1, -1, x.shape[2]))
 
     def state_names(self) -> list[str]:
         """See ``NeuralLM.state_names``: size keys0 values0 keys1 values1."""

@@ -56,7 +56,7 @@ class TokenEmbedding(nn.Embedding):
         super().__init__(vocab_size, config.embedding_dim)
         nn.init.uniform_(self.weight, -INIT_RANGE, INIT_RANGE)
         self.dropout = config.embedding_dropout
-        self.spelling = config.subword_embedding
+        self.subword_mode = config.subword_embedding
         self.is_tied = config.tie_weights
         if config.subword_embedding is not SubwordMode.none:
             assert tokens is not None and len(tokens) == vocab_size
@@ -67,7 +67,7 @@ class TokenEmbedding(nn.Embedding):
 
     def full_weight(self) -> Tensor:
         """Return the input embeddings of all tokens, subwords included, (V, E)."""
-        if self.spelling is SubwordMode.none:
+        if self.subword_mode is SubwordMode.none:
             return self.weight
         composed: Tensor = self.composition(self.weight)
         return composed
@@ -77,13 +77,13 @@ class TokenEmbedding(nn.Embedding):
 
         It is computed from all tokens: call it once per step.
         """
-        return self.full_weight() if self.spelling is SubwordMode.both else None
+        return self.full_weight() if self.subword_mode is SubwordMode.both else None
 
     def materialize(self) -> None:
         """Replace the subwords by a plain embedding with the same values, for inference."""
-        if self.spelling is not SubwordMode.none:
+        if self.subword_mode is not SubwordMode.none:
             self.weight = nn.Parameter(self.full_weight(), self.weight.requires_grad)
-            self.spelling, self.is_tied = SubwordMode.none, False
+            self.subword_mode, self.is_tied = SubwordMode.none, False
             del self.composition
 
     def embed(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -98,9 +98,9 @@ class TokenEmbedding(nn.Embedding):
             because its gradient is modified in place.
         """
         output_weight: Tensor | None = None
-        if self.is_tied and self.spelling is not SubwordMode.input:
+        if self.is_tied and self.subword_mode is not SubwordMode.input:
             embeddings, output_weight = _TiedLookup.apply(self.full_weight(), ids)  # type: ignore[no-untyped-call]
-        elif self.spelling is SubwordMode.none:
+        elif self.subword_mode is SubwordMode.none:
             embeddings = F.embedding(ids, self.weight)
         elif ids.device.type == "cpu":
             distinct, inverse = torch.unique(ids, return_inverse=True)

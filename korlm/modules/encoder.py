@@ -98,12 +98,9 @@ class RecurrentEncoder(nn.Module):
         return tuple(part for layer in layers for part in layer.initial_state(batch_size))
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
-        """Return both matrices (G * H, N) of every layer, each with its number of gates G."""
-        return [
-            (weight, weight.shape[0] // layer.hidden_dim)
-            for layer in itertools.chain.from_iterable(self._layers())
-            for weight in (layer.weight_ih, layer.weight_hh)
-        ]
+        """Return those of all layers; see ``RecurrentLayer.muon_weights``."""
+        layers = itertools.chain.from_iterable(self._layers())
+        return [pair for layer in layers for pair in layer.muon_weights()]
 
     def forward(
         self,
@@ -130,19 +127,20 @@ class RecurrentEncoder(nn.Module):
             embeddings = torch.cat([embeddings, features.transpose(0, 1)], -1)
         x = self._dropout(embeddings, self.config.input_dropout)
         packed = lengths if needs_state else None
-        after: State = ()
+        new_state: State = ()
         for number, layers in enumerate(self._layers()):
             if number:
                 x = self._dropout(x, self.config.hidden_dropout)
             outputs = []
             for is_backward, layer in enumerate(layers):
-                before = state[len(after) : len(after) + layer.num_states]
-                out, new = layer(_reverse(x, lengths) if is_backward else x, before, packed)
+                layer_state = state[len(new_state) : len(new_state) + layer.num_states]
+                inputs = _reverse(x, lengths) if is_backward else x
+                out, new_layer_state = layer(inputs, layer_state, packed)
                 outputs.append(_reverse(out, lengths) if is_backward else out)
-                after += new
+                new_state += new_layer_state
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
         dropped = self._dropout(x, self.config.output_dropout)
-        return EncoderOutput(x.transpose(0, 1), dropped.transpose(0, 1), after, output_weight)
+        return EncoderOutput(x.transpose(0, 1), dropped.transpose(0, 1), new_state, output_weight)
 
     def _dropout(self, x: Tensor, p: float) -> Tensor:
         return sequence_dropout(x, p, self.training, self.config.variational_dropout)
@@ -194,20 +192,20 @@ class PairedEncoder(nn.Module):
         if state is not None:
             half = len(self.forward_encoder.initial_state(1))
             states = [state[:half], state[half:]]
-        ahead = self.forward_encoder(ids, states[0], lengths, features, needs_state)
-        reversed_ids = _reverse(ids.t()[..., None], lengths)[..., 0].t()
-        if features is not None:
-            features = _reverse(features.transpose(0, 1), lengths).transpose(0, 1)
-        back = self.backward_encoder(reversed_ids, states[1], lengths, features, needs_state)
 
-        def join(forward: Tensor, backward: Tensor) -> Tensor:
-            restored = _reverse(backward.transpose(0, 1), lengths).transpose(0, 1)
-            return torch.cat([forward, restored], -1)
+        def reverse(x: Tensor) -> Tensor:
+            return _reverse(x.transpose(0, 1), lengths).transpose(0, 1)
 
+        reversed_ids = reverse(ids[..., None])[..., 0]
+        reversed_features = None if features is None else reverse(features)
+        left = self.forward_encoder(ids, states[0], lengths, features, needs_state)
+        right = self.backward_encoder(
+            reversed_ids, states[1], lengths, reversed_features, needs_state
+        )
         return EncoderOutput(
-            join(ahead.raw_output, back.raw_output),
-            join(ahead.output, back.output),
-            ahead.state + back.state,
+            torch.cat([left.raw_output, reverse(right.raw_output)], -1),
+            torch.cat([left.output, reverse(right.output)], -1),
+            left.state + right.state,
             None,
         )
 

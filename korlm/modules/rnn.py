@@ -29,9 +29,7 @@ _FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "relu": torch.rnn_relu,
 }
 _GATES = {"lstm": 4, "gru": 3, "tanh": 1, "relu": 1}
-
-
-INITIAL_STD = 0.1  # of a learned width of the initial state's noise, before training
+INITIAL_STD = 0.1  # initial value of a learned standard deviation of the initial state
 
 
 def cell_of(config: RecurrentConfig) -> str:
@@ -85,21 +83,25 @@ class RecurrentLayer(nn.Module):
         elif config.initial_state is InitialState.noise:
             self.initial_std = config.initial_state_std
             if self.initial_std is None:
-                width = torch.full((self.num_states, hidden_dim), INITIAL_STD)
-                self.noise_initial = nn.Parameter(width)
+                std = torch.full((self.num_states, hidden_dim), INITIAL_STD)
+                self.noise_initial = nn.Parameter(std)
 
     def initial_state(self, batch_size: int) -> State:
         """Return the initial state (h,) or (h, c), each (batch_size, H); noise in training only."""
         if self.initial is not None:
             return tuple(row.expand(batch_size, -1) for row in self.initial)
-        if self.training and (self.noise_initial is not None or self.initial_std is not None):
+        std = self.initial_std if self.noise_initial is None else self.noise_initial[:, None]
+        if self.training and std is not None:
             shape = (self.num_states, batch_size, self.hidden_dim)
             noise = torch.randn(shape, device=self.weight_hh.device, dtype=self.weight_hh.dtype)
-            if self.noise_initial is not None:
-                return tuple(noise * self.noise_initial[:, None])
-            return tuple(noise * (self.initial_std or 0.0))
+            return tuple(noise * std)
         zeros = self.weight_hh.new_zeros(batch_size, self.hidden_dim)
         return (zeros,) * self.num_states
+
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
+        """Return both matrices, (G * H, I) and (G * H, H), each with the number of gates G."""
+        gates = _GATES[self.cell]
+        return [(self.weight_ih, gates), (self.weight_hh, gates)]
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Run the layer over a sequence.

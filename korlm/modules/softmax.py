@@ -73,8 +73,9 @@ class SoftmaxHead(nn.Module):
         # On a GPU selecting rows would synchronize.
         if torch.is_grad_enabled() or hidden.device.type != "cpu" or bool(is_token.all()):
             return blockwise_cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
-        rows = hidden[is_token], weight, self.bias, targets[is_token], PAD_ID
-        nll = blockwise_cross_entropy(*rows)
+        nll = blockwise_cross_entropy(
+            hidden[is_token], weight, self.bias, targets[is_token], PAD_ID
+        )
         return nll.new_zeros(targets.shape).masked_scatter(is_token, nll)
 
     def token_nll_and_entropy(

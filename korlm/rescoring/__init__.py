@@ -1,4 +1,4 @@
-"""Rescoring of n-best lists of speech recognizers with language models.
+"""Rescore n-best lists of speech recognizers with language models.
 
 >>> from korlm.rescoring import Hypothesis, LMScorer, NBest, ScoreWeights, rescore
 """

@@ -1,4 +1,4 @@
-"""Error rates of hypotheses against references, counted by jiwer.
+"""Compute error rates of hypotheses against references; jiwer counts the errors.
 
 Spacing is often optional in Korean, so characters are counted with and without spaces; words are
 eojeols. Errors are summed over a whole test set and divided once.

@@ -1,4 +1,4 @@
-"""N-best lists as arrays, and the combined score of each hypothesis.
+"""Convert n-best lists to arrays, and combine the scores of each hypothesis.
 
     total = score + sum_k weight_k ln p_k(text) + length_bonus * length
 

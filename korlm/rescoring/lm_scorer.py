@@ -1,4 +1,4 @@
-"""Log-probabilities of texts under trained models, one by one or as a linear mixture.
+"""Compute log-probabilities of texts under trained models, single or as a linear mixture.
 
 Axes: M texts, L tokens of all texts, K models.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from torch import Tensor
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
 from korlm.dataset.text_encoder import TextEncoder
-from korlm.dataset.vocab import EOS_ID, PAD_ID
+from korlm.dataset.vocab import PAD_ID
 from korlm.evaluation.mixture import fit_weights, mix
-from korlm.evaluation.token_scores import Floats, Ints
+from korlm.evaluation.token_scores import Floats, Ints, segment_sums
 from korlm.modules.state import State
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 from korlm.runs.trained_run import TrainedRun
@@ -43,18 +43,12 @@ class TextScores:
     num_tokens: Ints
 
 
-@dataclass(frozen=True)
-class _Tokens:
+class _Tokens(NamedTuple):
     """Encoded texts: ids (L,), spelling_nats (L,), lengths (M,)."""
 
     ids: Ints
     spelling_nats: Floats
     lengths: Ints
-
-    def sums(self, values: Floats) -> Floats:
-        """Sum values of tokens over each text: (..., L) -> (..., M)."""
-        sums: Floats = np.add.reduceat(values, np.cumsum(self.lengths) - self.lengths, axis=-1)
-        return sums
 
     def inputs(self, texts: Ints, start_id: int) -> tuple[Tensor, Tensor]:
         """Return the inputs that predict some texts, (texts, T) with <pad>, and their lengths."""
@@ -69,8 +63,7 @@ class _Tokens:
     @classmethod
     def joined(cls, parts: Sequence[_Tokens]) -> _Tokens:
         """Concatenate texts."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -168,7 +161,13 @@ class LMScorer:
 
     def encode(self, batches: Iterable[Sequence[str]]) -> Iterator[EncodedTexts]:
         """Yield batches of texts, encoded; see ``score_all``."""
-        for texts, tokens in self._encode(batches):
+        normalized = ([normalize_spaces(text) for text in batch] for batch in batches)
+        originals, *copies = itertools.tee(normalized, 1 + len(self._encoders))
+        encoded = (
+            _encode_batches(encoder, (list(dict.fromkeys(batch)) for batch in copy))
+            for encoder, copy in zip(self._encoders, copies, strict=True)
+        )
+        for texts, tokens in zip(originals, zip(*encoded, strict=True), strict=True):
             distinct = {text: index for index, text in enumerate(dict.fromkeys(texts))}
             indices = np.array([distinct[text] for text in texts])
             contexts = np.zeros(len(distinct), dtype=np.int64)
@@ -188,10 +187,14 @@ class LMScorer:
             ConfigError: a model assigns probability 0 to a text.
         """
         states = self.initial_states(1) if states is None else states
-        parts = [
-            self._score_group(group, tokens, encoded.contexts, states)
-            for group, tokens in zip(self._groups, encoded.tokens, strict=True)
-        ]
+        parts = []
+        for group, tokens in zip(self._groups, encoded.tokens, strict=True):
+            nats = self._token_nats(group, tokens, encoded.contexts, states)
+            if self.linear:
+                nats = mix(nats, self.mixture_weights)[None]
+            if self.open_vocabulary:
+                nats = nats + tokens.spelling_nats
+            parts.append(-segment_sums(nats, tokens.lengths))
         log_probs = np.empty((1 if self.linear else len(self.runs), len(encoded.texts)))
         rows = [0] if self.linear else [row for group in self._groups for row in group]
         log_probs[rows] = np.concatenate(parts)
@@ -240,36 +243,13 @@ class LMScorer:
         weights[largest] = np.round(weights[largest] + 1 - weights.sum(), 4)
         self.mixture_weights = weights
 
-    def _encode(
-        self, batches: Iterable[Sequence[str]]
-    ) -> Iterator[tuple[list[str], tuple[_Tokens, ...]]]:
-        """Yield batches of normalized texts, with their distinct texts encoded for each group."""
-        normalized = ([normalize_spaces(text) for text in batch] for batch in batches)
-        texts, *copies = itertools.tee(normalized, 1 + len(self._encoders))
-        tokens = (
-            _encode_batches(encoder, (list(dict.fromkeys(batch)) for batch in copy))
-            for encoder, copy in zip(self._encoders, copies, strict=True)
-        )
-        yield from zip(texts, zip(*tokens, strict=True), strict=True)
-
-    def _score_group(
-        self, group: Sequence[int], tokens: _Tokens, contexts: Ints, states: Sequence[State]
-    ) -> Floats:
-        """Return log-probabilities, (1, M) for a linear mixture, (models of the group, M) else."""
-        nats = self._token_nats(group, tokens, contexts, states)
-        if self.linear:
-            nats = mix(nats, self.mixture_weights)[None]
-        if self.open_vocabulary:
-            nats = nats + tokens.spelling_nats
-        return -tokens.sums(nats)
-
     def _token_nats(
         self, group: Sequence[int], tokens: _Tokens, contexts: Ints, states: Sequence[State]
     ) -> Floats:
         """Return -ln p of each token under each model of a group, (models, L)."""
         tree = PrefixTree.of(tokens.ids, tokens.lengths, contexts)
         rows = [
-            tree_nats(self._models[row], tree, self.runs[row].start_id, self.device, states[row])
+            tree_nats(self._models[row], tree, self.runs[row].start_id, states[row])
             for row in group
         ]
         return np.stack(rows)[:, tree.node_of]
@@ -302,12 +282,12 @@ def _groups(runs: Sequence[TrainedRun]) -> list[list[int]]:
     """Group the indices of runs by vocabulary, the group of the first run first."""
     groups: list[list[int]] = []
     for index, run in enumerate(runs):
-        matching = (group for group in groups if same_vocab(run, runs[group[0]]))
-        group = next(matching, None)
-        if group is None:
-            groups.append([index])
+        for group in groups:
+            if same_vocab(run, runs[group[0]]):
+                group.append(index)
+                break
         else:
-            group.append(index)
+            groups.append([index])
     return groups
 
 
@@ -320,24 +300,12 @@ def _encode_batches(encoder: TextEncoder, batches: Iterable[list[str]]) -> Itera
             sizes.append(len(batch))
             yield LineBlock("text", "", 1, batch)
 
-    ids, spelling_nats, lengths = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
+    pending = _Tokens(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
     for lines in encoder.read(blocks()):
-        ids = np.concatenate([ids, lines.ids])
-        spelling_nats = np.concatenate([spelling_nats, lines.spelling_nats])
-        lengths = np.concatenate([lengths, lines.lengths])
-        while sizes and len(lengths) >= sizes[0]:
+        pending = _Tokens.joined([pending, _Tokens(*lines.with_blank_lines())])
+        while sizes and len(pending.lengths) >= sizes[0]:
             size = sizes.popleft()
+            ids, spelling_nats, lengths = pending
             end = int(lengths[:size].sum())
-            yield _with_empty_texts(_Tokens(ids[:end], spelling_nats[:end], lengths[:size]))
-            ids, spelling_nats, lengths = ids[end:], spelling_nats[end:], lengths[size:]
-
-
-def _with_empty_texts(tokens: _Tokens) -> _Tokens:
-    """Insert the <eos> of empty texts, which are valid hypotheses."""
-    starts = np.cumsum(tokens.lengths) - tokens.lengths
-    empty = starts[tokens.lengths == 0]
-    return _Tokens(
-        np.insert(tokens.ids, empty, EOS_ID),
-        np.insert(tokens.spelling_nats, empty, 0.0),
-        np.maximum(tokens.lengths, 1),
-    )
+            yield _Tokens(ids[:end], spelling_nats[:end], lengths[:size])
+            pending = _Tokens(ids[end:], spelling_nats[end:], lengths[size:])

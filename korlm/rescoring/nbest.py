@@ -1,4 +1,4 @@
-"""N-best lists, and what their file formats have in common.
+"""Define n-best lists, and iterate over those of a file.
 
 Scores are natural logs: higher is better. The first hypothesis of a list is the recognizer's best.
 The hypotheses of an utterance must be adjacent in a file, so that files of any length are read in
@@ -7,20 +7,13 @@ constant memory.
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from korlm.corpus.files import read_lines
-from korlm.utils.errors import CorpusError, NbestError
-
-_TENSOR = re.compile(r"tensor\(\s*([^,()\s]+).*\)")
+from korlm.utils.errors import NbestError
 
 
 @dataclass(frozen=True)
@@ -55,83 +48,6 @@ class NBest:
     hyps: list[Hypothesis]
     where: str = ""
     fields: Mapping[str, Any] | None = None
-
-
-class Row(NamedTuple):
-    """A hypothesis from a file with one hypothesis per line."""
-
-    utt: str
-    hypothesis: Hypothesis
-    where: str
-
-
-def parse_score(text: Any, where: str) -> float:
-    """Parse a score: a number, or the text form of a PyTorch scalar.
-
-    Args:
-        text: the score.
-        where: file and line, for messages.
-
-    Raises:
-        NbestError: it is not a finite number.
-
-    >>> parse_score("tensor(-12.5, device='cuda:0')", "score:1")
-    -12.5
-    """
-    number = text
-    if isinstance(text, str) and (match := _TENSOR.fullmatch(text.strip())):
-        number = match.group(1)
-    try:
-        if isinstance(number, bool):
-            raise ValueError
-        score = float(number)
-    except (TypeError, ValueError, OverflowError):
-        raise NbestError(f"{where}: the score {text!r} is not a number") from None
-    if not math.isfinite(score):
-        raise NbestError(f"{where}: the score is {score}; it must be finite")
-    return score
-
-
-def score_of(record: Mapping[str, Any], field: str, where: str) -> float:
-    """Return the score of a hypothesis that is a JSON object.
-
-    Raises:
-        NbestError: it has no such field, or its value is not a finite number.
-    """
-    if field not in record:
-        raise NbestError(
-            f"{where}: no score under {field!r} (there is {', '.join(record)}); set score_field=KEY"
-        )
-    return parse_score(record[field], where)
-
-
-def lines_of(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield ``file:line`` and text of each line that is not blank.
-
-    Raises:
-        NbestError: the file cannot be read.
-    """
-    try:
-        for number, line in enumerate(read_lines(path), 1):
-            if line.strip():
-                yield f"{path}:{number}", line.strip()
-    except CorpusError as error:
-        message, *hint = str(error).split("; corpus.encoding=")  # rescore has no such setting
-        raise NbestError(message + "; convert it to UTF-8" * bool(hint)) from error
-
-
-def keyed_lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield ``file:line``, key and rest (may be empty) of each line of a Kaldi table."""
-    for where, line in lines_of(path):
-        key, *rest = line.split(maxsplit=1)
-        yield where, key, rest[0] if rest else ""
-
-
-def grouped(rows: Iterable[Row]) -> Iterator[NBest]:
-    """Group adjacent hypotheses of the same utterance."""
-    for utt, group in itertools.groupby(rows, key=itemgetter(0)):
-        first, *others = group
-        yield NBest(utt, [row.hypothesis for row in (first, *others)], first.where)
 
 
 @dataclass(frozen=True)

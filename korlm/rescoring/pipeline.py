@@ -1,4 +1,4 @@
-"""Steps of the rescore command: tune if requested, rescore, write, report error rates."""
+"""Rescore a file of n-best lists: tune if requested, rescore, write, report error rates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from korlm.rescoring.features import Features, best
 from korlm.rescoring.formats.writer import Writer
 from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import NBest, NBestLists, batches_of
-from korlm.rescoring.recordings import RecordingNames, features_in_context, recordings_of
+from korlm.rescoring.recordings import RecordingNames, features_in_context
 from korlm.rescoring.rescore import ScoreWeights, features_of, reorder
 from korlm.rescoring.tuning import tune
 from korlm.utils.progress import ProgressBar
@@ -44,7 +44,7 @@ class HypothesisBatch:
 def rescore_lists(
     lists: NBestLists,
     scorer: LMScorer,
-    output: Writer,
+    write: Writer,
     weights: ScoreWeights,
     references: Mapping[str, str],
     num_hyps: int,
@@ -57,7 +57,7 @@ def rescore_lists(
     Args:
         lists: input.
         scorer: of the models.
-        output: to write to.
+        write: writes lists (``open_writer``).
         weights: of the combined score; initial ones if they are tuned.
         references: utterance -> reference text; empty: errors are not counted.
         num_hyps: in all lists, for the progress bar.
@@ -73,8 +73,13 @@ def rescore_lists(
     mixture = weights.mixture_weights
     if tune_metric and scorer.linear and len(scorer.runs) > 1 and not len(mixture):
         scorer.fit_mixture_weights(list(references.values()))
-    batches: Iterable[HypothesisBatch] = _batches(
-        lists, scorer, weights, references, num_hyps, batch_size, recordings
+    batches: Iterable[HypothesisBatch] = (
+        HypothesisBatch(
+            batch, features, *(count_errors(batch, references) if references else ({}, {}))
+        )
+        for batch, features in _lists_with_features(
+            lists, scorer, weights, num_hyps, batch_size, recordings
+        )
     )
     if tune_metric:
         batches = list(batches)
@@ -86,12 +91,11 @@ def rescore_lists(
     for batch in batches:
         features = batch.features
         rescored = reorder(batch.lists, features, weights)
-        output.write(rescored)
+        write(rescored)
         num_utterances += len(rescored)
         num_changed += sum(hyps[0].hypothesis is not nbest.hyps[0] for nbest, hyps in rescored)
         if references:
-            model_weights = weights.model_weights(len(features.log_probs))
-            chosen = best(features.totals(model_weights, weights.length_bonus), features.sizes)
+            chosen = best(weights.totals(features), features.sizes)
             tally.add(batch.errors, batch.lengths, features.sizes, chosen)
     logger.info(
         "%s hypotheses of %s utterances; %s utterances have another best one",
@@ -126,42 +130,24 @@ def _format_weights(weights: ScoreWeights, mixture: Floats, num_models: int) -> 
     return overrides + " (use them with other lists)"
 
 
-def _batches(
+def _lists_with_features(
     lists: NBestLists,
     scorer: LMScorer,
     weights: ScoreWeights,
-    references: Mapping[str, str],
     num_hyps: int,
     batch_size: int,
-    recordings: RecordingNames | None,
-) -> Iterator[HypothesisBatch]:
-    """Yield all lists in batches, with a progress bar."""
+    names: RecordingNames | None,
+) -> Iterator[tuple[Sequence[NBest], Features]]:
+    """Yield all lists in the order of the file, in batches, with a progress bar."""
     with ProgressBar(total=num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
-        if recordings is None:
-            batches = features_of(batches_of(lists, batch_size), scorer, weights)
-        else:
-            batches = _in_context(lists, scorer, weights, batch_size, recordings, bar)
-        for part, features in batches:
-            counts = count_errors(part, references) if references else ({}, {})
-            yield HypothesisBatch(part, features, *counts)
-            if recordings is None:
+        if names is None:
+            for batch, features in features_of(batches_of(lists, batch_size), scorer, weights):
+                yield batch, features
                 bar.update(len(features.scores))
-
-
-def _in_context(
-    lists: NBestLists,
-    scorer: LMScorer,
-    weights: ScoreWeights,
-    batch_size: int,
-    names: RecordingNames,
-    bar: ProgressBar,
-) -> Iterator[tuple[list[NBest], Features]]:
-    """Yield all lists in the order of the file, after all recordings have been scored."""
-    read = list(lists)
-    recordings = recordings_of(read, names)
-    found = {}
-    for index, features in features_in_context(read, recordings, scorer, weights, batch_size):
-        found[index] = features
-        bar.update(len(features.scores))
+            return
+        read, by_index = list(lists), {}
+        for index, features in features_in_context(read, names, scorer, weights, batch_size):
+            by_index[index] = features
+            bar.update(len(features.scores))
     for index, nbest in enumerate(read):
-        yield [nbest], found[index]
+        yield [nbest], by_index[index]

@@ -1,4 +1,4 @@
-"""Scores of many texts whose common prefixes are computed once.
+"""Score many texts, and compute common prefixes once.
 
 The hypotheses of an utterance differ in a few places: as a prefix tree they have about half as many
 tokens (20 hypotheses of film reviews each, measured 2026-11-21). All trees are processed together,
@@ -83,23 +83,18 @@ class PrefixTree:
 
 @torch.inference_mode()
 def tree_nats(
-    model: LanguageModel,
-    tree: PrefixTree,
-    start_id: int,
-    device: torch.device,
-    state: State | None = None,
+    model: LanguageModel, tree: PrefixTree, start_id: int, state: State | None = None
 ) -> Floats:
     """Return -ln p of every node's token given its prefix, (N,).
 
     Args:
-        model: on the device.
-        tree: of the texts.
+        model: in evaluation mode.
+        tree: the texts.
         start_id: input before the first token.
-        device: that computes.
-        state: of each root; None: one root, the initial state.
+        state: state of each root; None: one root with the initial state.
     """
     state = model.initial_state(1) if state is None else state
-    starts = torch.full((len(state[0]),), start_id, device=device)
+    starts = torch.full((len(state[0]),), start_id, device=state[0].device)
     if isinstance(model, NeuralLM):
         parts = _score_neural(model, tree, starts, state)
     else:

@@ -1,4 +1,4 @@
-"""Rescoring with the context of a recording.
+"""Rescore utterances with the context of their recording.
 
 The state of the models after the chosen hypothesis of an utterance is their state before the next
 utterance of the same recording, as if the recording were one text. Utterances of different
@@ -41,18 +41,18 @@ class RecordingNames:
             NbestError: they cannot be found.
         """
         match = re.fullmatch(self.pattern, nbest.utt)
-        place = nbest.where or nbest.utt
+        where = nbest.where or nbest.utt
         if self.field is not None:
             record = nbest.hyps[0].fields if nbest.fields is None else nbest.fields
             if self.field not in record:
                 raise NbestError(
-                    f"{place}: utterance {nbest.utt} has no {self.field!r} (there is "
+                    f"{where}: utterance {nbest.utt} has no {self.field!r} (there is "
                     f"{', '.join(record) or 'no JSON object'}); set recording_field=KEY"
                 )
             recording = str(record[self.field])
         elif match is None:
             raise NbestError(
-                f"{place}: the name of utterance {nbest.utt} is not recording-begin-end; set "
+                f"{where}: the name of utterance {nbest.utt} is not recording-begin-end; set "
                 "recording_pattern, or recording_field for JSON"
             )
         else:
@@ -62,7 +62,7 @@ class RecordingNames:
             return recording, float(begin)
         except (TypeError, ValueError):
             raise NbestError(
-                f"{place}: {begin!r} in utterance {nbest.utt} is not a number; the second group of "
+                f"{where}: {begin!r} in utterance {nbest.utt} is not a number; the second group of "
                 "recording_pattern must match the time when it begins"
             ) from None
 
@@ -82,7 +82,7 @@ def recordings_of(lists: Sequence[NBest], names: RecordingNames) -> list[list[in
 
 def features_in_context(
     lists: Sequence[NBest],
-    recordings: Sequence[Sequence[int]],
+    names: RecordingNames,
     scorer: LMScorer,
     weights: ScoreWeights,
     batch_size: int = 1000,
@@ -91,13 +91,16 @@ def features_in_context(
 
     Args:
         lists: n-best lists.
-        recordings: see ``recordings_of``.
+        names: finds the recording of each list.
         scorer: of the models.
         weights: of the combined score, which decides on the hypothesis that is the context.
         batch_size: hypotheses that are scored together, or one list if it has more.
+
+    Raises:
+        NbestError: the recording of an utterance cannot be found.
     """
+    longest_first = sorted(recordings_of(lists, names), key=len, reverse=True)
     encoded = list(scorer.encode([hyp.text for hyp in nbest.hyps] for nbest in lists))
-    longest_first = sorted(recordings, key=len, reverse=True)
     size = max(1, batch_size // max(len(nbest.hyps) for nbest in lists))
     for begin in range(0, len(longest_first), size):
         part = longest_first[begin : begin + size]
@@ -110,8 +113,7 @@ def features_in_context(
             features = Features.of(
                 [lists[index] for index in indices], scores, weights.length_unit, weights.normalize
             )
-            model_weights = weights.model_weights(len(features.log_probs))
-            chosen = best(features.totals(model_weights, weights.length_bonus), features.sizes)
+            chosen = best(weights.totals(features), features.sizes)
             states = scorer.advance(texts, chosen, states)
             yield from zip(indices, features.split(), strict=True)
 
@@ -124,8 +126,7 @@ def rescore_recordings(
     batch_size: int = 1000,
 ) -> list[RescoredList]:
     """Return rescored lists in the given order; see ``korlm.rescoring.rescore.rescore``."""
-    recordings = recordings_of(lists, names)
-    features = dict(features_in_context(lists, recordings, scorer, weights, batch_size))
+    features = dict(features_in_context(lists, names, scorer, weights, batch_size))
     return [
         rescored
         for index, nbest in enumerate(lists)

@@ -1,6 +1,6 @@
-"""Rescoring: n-best lists -> n-best lists sorted by the combined score.
+"""Sort the hypotheses of n-best lists by their combined score.
 
-Axes: K models.
+Axes: M hypotheses, K models.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class ScoreWeights:
         weights: Floats = self.lm_weight * mixture / np.sum(mixture)
         return weights
 
+    def totals(self, features: Features) -> Floats:
+        """Return the combined score of each hypothesis, (M,)."""
+        return features.totals(self.model_weights(len(features.log_probs)), self.length_bonus)
+
 
 @dataclass(frozen=True)
 class Rescored:
@@ -78,8 +82,8 @@ def reorder(
     batch: Sequence[NBest], features: Features, weights: ScoreWeights
 ) -> list[RescoredList]:
     """Sort the hypotheses of each list by combined score; ties keep their order."""
+    totals = weights.totals(features)
     model_weights = weights.model_weights(len(features.log_probs))
-    totals = features.totals(model_weights, weights.length_bonus)
     # With lm_weight=0 all models count the same.
     num_models, weight_sum = len(model_weights), model_weights.sum()
     shares = model_weights / weight_sum if weight_sum else np.full(num_models, 1 / num_models)

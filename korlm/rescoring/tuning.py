@@ -1,4 +1,4 @@
-"""Minimum error rate training of the weights of the combined score.
+"""Tune the weights of the combined score by minimum error rate training.
 
 Och 2003, "Minimum Error Rate Training in Statistical Machine Translation", section 4: along a line
 in weight space the combined score of each hypothesis is a linear function, the best hypothesis of

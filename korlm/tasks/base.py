@@ -1,4 +1,4 @@
-"""Contract between the training loop and a task.
+"""Base classes of tasks: the contract with the training loop.
 
 A task owns the batches, the loss and the metrics. The training loop (``korlm.training``) owns the
 optimizer, the schedule, checkpoints and logging, and knows no model and no metric by name.
@@ -57,8 +57,8 @@ class PassMeter:
         """Return the entries of metrics.json.
 
         Args:
-            count: what was predicted.
-            unit: of ``count``, in the plural.
+            count: number of predictions.
+            unit: unit of ``count``, in the plural.
         """
         seconds = time.perf_counter() - self._started
         return {
@@ -69,8 +69,6 @@ class PassMeter:
 
 
 ModelT = TypeVar("ModelT", bound=Trainable)
-
-
 Counts = npt.NDArray[np.float64]
 
 

@@ -122,7 +122,7 @@ class ClassificationTask(ExampleTask[Classifier]):
         assert isinstance(config, ClassificationConfig)
         self.config = config
         self.confusion: Tensor | None = None  # of the last pass over valid
-        self._scored: list[tuple[Tensor, Tensor]] = []  # logits and targets of the current pass
+        self._outputs: list[tuple[Tensor, Tensor]] = []  # logits and targets of the current pass
         names = {split: prepared.labels(split) for split in prepared.stats}
         self.labels = self.labels or _labels_of(names["train"], str(prepared.folder))
         _check_labels(names, self.labels, str(prepared.folder))
@@ -187,22 +187,22 @@ class ClassificationTask(ExampleTask[Classifier]):
         self, model: Classifier, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
         """See ``Task.evaluate``. A pass over valid fits the temperature of the model."""
-        self._scored.clear()
+        self._outputs.clear()
         metrics = super().evaluate(model, split, on_batch)
         if split == "valid":
             nats = torch.zeros(len(temperature_grid()), dtype=torch.float64)
-            for logits, targets in self._scored:
+            for logits, targets in self._outputs:
                 nats += nll_by_temperature(logits, targets)
             model.temperature.fill_(best_temperature(self.group.sum(nats)))
             confusion = torch.zeros(len(self.labels), len(self.labels), dtype=torch.int64)
-            for logits, targets in self._scored:
+            for logits, targets in self._outputs:
                 confusion += confusion_counts(logits.argmax(-1), targets, len(self.labels))
             self.confusion = self.group.sum(confusion)
         calibration = torch.zeros(3, NUM_BINS, dtype=torch.float64)
-        for logits, targets in self._scored:
+        for logits, targets in self._outputs:
             log_probs = (logits / model.temperature.cpu()).log_softmax(-1)
             calibration += calibration_counts(log_probs, targets)
-        self._scored.clear()
+        self._outputs.clear()
         error = expected_calibration_error(self.group.sum(calibration))
         calibrated = {"expected_calibration_error": error, "temperature": float(model.temperature)}
         first = ("num_examples", "loss", "accuracy", "macro_f1")
@@ -211,7 +211,7 @@ class ClassificationTask(ExampleTask[Classifier]):
     def batch_counts(self, model: Classifier, split: str, batch: Batch) -> Counts:
         """See ``ExampleTask.batch_counts``."""
         logits, targets = model(batch.inputs, batch.lengths).cpu(), batch.targets.cpu()
-        self._scored.append((logits, targets))
+        self._outputs.append((logits, targets))
         nll = F.cross_entropy(logits.double(), targets, reduction="none")
         actual = F.one_hot(targets, len(self.labels))
         predicted = F.one_hot(logits.argmax(-1), len(self.labels))

@@ -1,4 +1,4 @@
-"""Encoders that start from language models (Howard and Ruder 2018)."""
+"""Initialize encoders from trained language models (Howard and Ruder 2018)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from korlm.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-# Settings of a model that decide the shapes of its encoder's weights, or what they mean.
+# Settings of a model that must be those of the language model whose weights it takes.
 SHAPE_KEYS = (
     *("embedding_dim", "hidden_dim", "num_layers", "tie_weights", "subword_embedding"),
     *("layer_norm", "initial_state"),
@@ -106,9 +106,9 @@ def with_shapes_of(
     """
     parts, _ = load_language_models(settings)[0]
     shapes = {key: getattr(parts.settings.model, key) for key in SHAPE_KEYS}
-    typed = {override.lstrip("+").partition("=")[0] for override in overrides}
+    overridden = {override.lstrip("+").partition("=")[0] for override in overrides}
     for key, value in shapes.items():
-        if f"model.{key}" in typed and getattr(settings.model, key) != value:
+        if f"model.{key}" in overridden and getattr(settings.model, key) != value:
             raise ConfigError(
                 f"model.{key}: the language model init={parts.folder} has "
                 f"{getattr(value, 'value', value)}; leave it out"
@@ -154,7 +154,7 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
 def _copy_layers(source: nn.ModuleList, target: nn.ModuleList) -> None:
     """Copy recurrent layers; weights of inputs that the source has not are kept as they are."""
     weights = source.state_dict()
-    first = "0.weight_ih"  # (G * H, E + features)
-    own = target.state_dict()[first].clone()
-    own[:, : weights[first].shape[1]] = weights[first]
-    target.load_state_dict({**weights, first: own})
+    name = "0.weight_ih"  # (G * H, E + features)
+    weight_ih = target.state_dict()[name].clone()
+    weight_ih[:, : weights[name].shape[1]] = weights[name]
+    target.load_state_dict({**weights, name: weight_ih})

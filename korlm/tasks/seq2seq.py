@@ -1,7 +1,8 @@
-"""Sequence to sequence: write a text for a given one.
+"""Sequence to sequence: generate a target text for a source text.
 
-Loss: cross-entropy in nats, summed over target tokens, with the given tokens as input of the
-decoder. The best model is selected by its decoded texts, because that loss says little about them.
+Loss: cross-entropy in nats, summed over target tokens, with the target tokens as input of the
+decoder (teacher forcing). The best model is selected by a metric of its decoded texts, with which
+that loss correlates weakly.
 
 Axes: B batch, S source tokens, T target tokens, V vocabulary.
 """
@@ -102,7 +103,7 @@ class Seq2Seq(Trainable):
 
     def inference_copy(self) -> Seq2Seq:
         """Return the model, or with subwords a copy whose embeddings are plain."""
-        if self.embedding.spelling is SubwordMode.none:
+        if self.embedding.subword_mode is SubwordMode.none:
             return self
         model = copy.deepcopy(self).requires_grad_(False).eval()
         weight = model.embedding.output_weight()
@@ -143,8 +144,8 @@ class Seq2Seq(Trainable):
         self, memory: Memory, state: State, targets: Tensor, forcing_ratio: float = 1.0
     ) -> DecoderOutput:
         """Run the decoder over given targets for encoded sources; see ``forward``."""
-        before = torch.cat([targets.new_full((len(targets), 1), BOS_ID), targets[:, :-1]], 1)
-        out: DecoderOutput = self.decoder(before, memory, state, forcing_ratio)
+        inputs = torch.cat([targets.new_full((len(targets), 1), BOS_ID), targets[:, :-1]], 1)
+        out: DecoderOutput = self.decoder(inputs, memory, state, forcing_ratio)
         return out
 
 
@@ -209,7 +210,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         self._pairs = {split: read_pairs(prepared, split) for split in prepared.stats}
         limit, train = self.config.max_length, self._pairs.get("train", [])
         short = [pair for pair in train if max(len(pair.source), len(pair.target)) <= limit]
-        self._num_long = len(train) - len(short)
+        self._num_too_long = len(train) - len(short)
         if train and not short:
             raise CorpusError(
                 f"{prepared.folder}: all pairs of train are longer than task.max_length={limit} "
@@ -303,8 +304,8 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         pairs = self._pairs[split]
         num_decoded = len(self._pairs["valid"]) if split == "train" else len(pairs)
         assert batch.rows is not None
-        (chosen,) = np.nonzero(batch.rows.numpy() < num_decoded)
-        rows = batch.rows[chosen].tolist()
+        (decoded,) = np.nonzero(batch.rows.numpy() < num_decoded)
+        decoded_pairs = [pairs[row] for row in batch.rows[decoded].tolist()]
         memory, state = model.encode(batch.inputs, batch.lengths)
         out = model.decode(memory, state, batch.targets)
         nll = model.decoder.output.token_nll(
@@ -313,12 +314,12 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         counts = np.zeros((len(batch.rows), self.num_counts))
         counts[:, 0] = nll.view(batch.targets.shape).sum(1, dtype=torch.float64).cpu()
         counts[:, 1] = (batch.targets != PAD_ID).sum(1).cpu()
-        on_device = torch.from_numpy(chosen).to(self.device)
-        memory, state = memory.select(on_device), tuple(part[on_device] for part in state)
-        lengths = [len(pairs[row].source) for row in rows]
-        found = search(model, memory, state, lengths, self.config)
-        written = [self._detokenize(hypotheses[0].ids) for hypotheses in found]
-        counts[chosen, 2:] = count_pairs(written, [pairs[row].text for row in rows])
+        rows = torch.from_numpy(decoded).to(self.device)
+        memory, state = memory.select(rows), tuple(part[rows] for part in state)
+        lengths = [len(pair.source) for pair in decoded_pairs]
+        results = search(model, memory, state, lengths, self.config)
+        texts = [self._detokenize(hypotheses[0].ids) for hypotheses in results]
+        counts[decoded, 2:] = count_pairs(texts, [pair.text for pair in decoded_pairs])
         return counts
 
     def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
@@ -340,10 +341,10 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
 
     def warnings(self, total_steps: int) -> list[str]:
         """See ``Task.warnings``."""
-        if not self._num_long:
+        if not self._num_too_long:
             return []
         return [
-            f"{self._num_long:,} pairs of train are longer than task.max_length="
+            f"{self._num_too_long:,} pairs of train are longer than task.max_length="
             f"{self.config.max_length} tokens and left out"
         ]
 
@@ -356,9 +357,9 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         pairs = self._pairs["valid"][:SAMPLES]
         inputs, lengths = pad([pair.source for pair in pairs])
         encoded = model.encode(inputs.to(self.device), lengths)
-        found = search(model, *encoded, lengths.tolist(), self.config)
+        results = search(model, *encoded, lengths.tolist(), self.config)
         rows = ["| source | target | written |", "| --- | --- | --- |"]
-        for pair, hypotheses in zip(pairs, found, strict=True):
+        for pair, hypotheses in zip(pairs, results, strict=True):
             source = self._detokenize(pair.source[:-1].tolist())
             cells = (source, pair.text, self._detokenize(hypotheses[0].ids))
             rows.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
@@ -389,19 +390,19 @@ def forcing_ratio(config: Seq2SeqConfig, progress: float) -> float:
 
     Args:
         config: ratio and schedule.
-        progress: share of the training that is done, in [0, 1].
+        progress: fraction of the training steps that are done, in [0, 1].
 
     >>> config = Seq2SeqConfig("seq2seq", teacher_forcing=0.5)
     >>> config.forcing_schedule = ForcingSchedule.linear
     >>> [forcing_ratio(config, progress) for progress in (0, 0.5, 1)]
     [1.0, 0.75, 0.5]
     """
-    course = {
+    decayed = {
         ForcingSchedule.constant: 1.0,
         ForcingSchedule.linear: progress,
         ForcingSchedule.inverse_sigmoid: 1 / (1 + math.exp(6 - 12 * progress)),
     }
-    return 1 - (1 - config.teacher_forcing) * course[config.forcing_schedule]
+    return 1 - (1 - config.teacher_forcing) * decayed[config.forcing_schedule]
 
 
 def search(
@@ -472,21 +473,24 @@ class TextPredictor(Predictor):
     @torch.inference_mode()
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
         """See ``Predictor.predict``."""
-        rows: list[dict[str, Any]] = [
-            dict.fromkeys(self.schema.names) | {"prediction": ""} for _ in lines.lengths
-        ]
-        (filled,) = np.nonzero(lines.lengths)
+        empty: dict[str, Any] = dict.fromkeys(self.schema.names) | {"prediction": ""}
+        predictions = [dict(empty) for _ in lines.lengths]
+        (non_blank,) = np.nonzero(lines.lengths)
+        sequences = [ids for ids in lines.lines() if len(ids)]
         with tf32(False):
-            for batch, inputs, lengths in padded_batches(
-                [ids for ids in lines.lines() if len(ids)]
-            ):
+            for batch, inputs, lengths in padded_batches(sequences):
                 memory, state = self.model.encode(inputs.to(self.device), lengths)
                 num_best = len(self._endings)
-                found = search(self.model, memory, state, lengths.tolist(), self.config, num_best)
-                for number, hypotheses in zip(filled[batch].tolist(), found, strict=True):
-                    for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
-                        tokens = [self.vocab.tokens[i] for i in hypothesis.ids]
-                        text = self.detokenizer.detokenize(tokens)
-                        rows[number][f"prediction{ending}"] = text
-                        rows[number][f"log_prob{ending}"] = hypothesis.log_prob
-        return rows
+                results = search(self.model, memory, state, lengths.tolist(), self.config, num_best)
+                for number, hypotheses in zip(non_blank[batch].tolist(), results, strict=True):
+                    predictions[number] |= self._columns(hypotheses)
+        return predictions
+
+    def _columns(self, hypotheses: Sequence[Hypothesis]) -> dict[str, Any]:
+        """Return the columns of the texts of a line."""
+        columns: dict[str, Any] = {}
+        for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
+            tokens = [self.vocab.tokens[i] for i in hypothesis.ids]
+            columns[f"prediction{ending}"] = self.detokenizer.detokenize(tokens)
+            columns[f"log_prob{ending}"] = hypothesis.log_prob
+        return columns

@@ -12,11 +12,9 @@ indices are computed as follows:
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import re
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any, ClassVar
 
 from korlm.config import JavaConfig, WorkerConfig
@@ -25,6 +23,7 @@ from korlm.tokenizers.jvm import java_exceptions, start_java
 from korlm.tokenizers.offsets import analysis_of, eojeol_starts, find_spans, loss
 from korlm.tokenizers.workers.external import LineAnalyzer
 from korlm.utils.errors import TokenizerError
+from korlm.utils.io.checksums import short_hash
 from korlm.utils.packages import konlpy_folder
 
 
@@ -64,7 +63,9 @@ class _Tagger(LineAnalyzer):
         jar = konlpy_folder() / "java" / cls.jar
         konlpy = importlib.metadata.version("konlpy")
         seconds = f"{config.line_timeout_s:g} s"
-        return f"{cls.version}, konlpy {konlpy}, {jar.name} {_digest(jar)}, {seconds}"
+        return (
+            f"{cls.version}, konlpy {konlpy}, {jar.name} {short_hash(jar.read_bytes())}, {seconds}"
+        )
 
     @abstractmethod
     def load(self, jpype: Any) -> None:
@@ -215,7 +216,3 @@ def hannanum_units(output: str) -> list[tuple[str, str]]:
             units += [(unit[0], reading) for reading in unit[1:]]
             unit = []
     return units
-
-
-def _digest(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=6).hexdigest()

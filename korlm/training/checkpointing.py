@@ -1,8 +1,8 @@
-"""Saves and restores a session: best.pt, last.pt, and the states of several processes.
+"""Write and restore checkpoints: best.pt and last.pt, also of several processes.
 
 Process r of n trains on rows r, r + n, r + 2n ... of each batch. A checkpoint holds the recurrent
-state of all rows in order, so a run can be resumed with another number of processes; the state of
-the random number generators is stored per process.
+state of all rows in order, so a run can be resumed with another number of processes; the states of
+the random number generators are stored per process.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class CheckpointWriter:
     """Writes the checkpoints of a run; only rank 0 writes.
 
     Attributes:
-        folder: for the checkpoints.
-        constants: the entries that do not change in training: settings, vocabulary ...
+        folder: the folder ``checkpoints`` of the run.
+        constants: see ``constant_entries``.
     """
 
     folder: Path
@@ -49,15 +49,15 @@ class CheckpointWriter:
     group: ProcessGroup
 
     def save_best(self) -> None:
-        """Write best.pt: all it takes to use the model."""
+        """Write best.pt: parameters, progress and constants; enough to use the model."""
         if self.group.is_main_process:
             save_checkpoint(self.folder / "best.pt", self._checkpoint())
 
     def save_last(self, state: State | None) -> None:
-        """Write last.pt: all it takes to use the model and to resume; a collective operation.
+        """Write last.pt: the entries of best.pt and what resuming needs; a collective operation.
 
         Args:
-            state: of the rows of this process.
+            state: recurrent state of the rows of this process, each tensor (rows, ...).
         """
         state = gather_rows(state, self.group)
         rng = self.group.gather(random_states())
@@ -87,7 +87,7 @@ def constant_entries(
     Args:
         config: settings of the run as plain dicts.
         prepared: the corpus.
-        labels: that the model predicts.
+        labels: see ``Task.labels``.
     """
     spelling, learned = prepared.spelling.arrays(), prepared.tokenizer_model
     return {
@@ -119,11 +119,11 @@ def restore(
     Args:
         checkpoint: from ``load_checkpoint``.
         path: its file, for messages.
-        resume_from: ``best`` for best.pt, which has neither optimizer nor random states.
+        resume_from: which checkpoint it is; best.pt has neither optimizer nor random states.
         prepared: the corpus that training continues on.
         model: on its device.
         optimizer: of its parameters.
-        group: the processes that train together.
+        group: processes of the run.
 
     Returns:
         The progress, and the recurrent state of the rows of this process on the CPU.
@@ -138,26 +138,28 @@ def restore(
             f"{checkpoint['fingerprint']}: the text or its preparation has changed; restore the "
             "text, or start a new run"
         )
+    state = None
     try:
         model.load_state_dict(checkpoint["model"])
         progress = Progress.from_state_dict(checkpoint["progress"])
-        if resume_from is ResumeFrom.best:
-            progress.validated_step = progress.step
-            if group.is_main_process:
-                logger.warning(
-                    "resuming from the best model, of step %d, with a new optimizer state: the "
-                    "results will differ from those of an unbroken run",
-                    progress.step,
-                )
-            return progress, None
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        _restore_random_states(checkpoint["rng"], group)
-        state = checkpoint["state"]
-        rows = slice(group.rank, None, group.world_size)
-        return progress, None if state is None else tuple(part[rows] for part in state)
+        if resume_from is ResumeFrom.last:
+            optimizer.load_state_dict(checkpoint["optimizer"])
+            _restore_random_states(checkpoint["rng"], group)
+            if checkpoint["state"] is not None:
+                rows = slice(group.rank, None, group.world_size)
+                state = tuple(part[rows] for part in checkpoint["state"])
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not match its own settings ({reason})") from error
+    if resume_from is ResumeFrom.best:
+        progress.validated_step = progress.step
+        if group.is_main_process:
+            logger.warning(
+                "resuming from the best model, of step %d, with a new optimizer state: the "
+                "results will differ from those of an unbroken run",
+                progress.step,
+            )
+    return progress, state
 
 
 def gather_rows(state: State | None, group: ProcessGroup) -> State | None:

@@ -1,4 +1,4 @@
-"""Fits an n-gram model: counting instead of gradient descent."""
+"""Fit an n-gram model: count and validate, in place of the training loop."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def fit_ngram(
 
     Args:
         model: the model.
-        ids: (N,) of the training split.
-        tokens: by id.
-        device: where the model is moved to.
+        ids: (N,), token ids of the training split.
+        tokens: the V tokens, in the order of their ids.
+        device: device that the model is moved to.
         validator: evaluates the validation split.
         folder: the run directory.
 
     Raises:
-        TrainingInterrupted: a stop signal was received; what is incomplete is repeated on resuming.
+        TrainingInterrupted: a stop signal was received; resuming repeats the incomplete step.
         ConfigError: there is too little text for the order.
     """
     progress, stop = validator.progress, validator.stop

@@ -50,8 +50,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return two groups of parameters: matrices, with weight decay, and vectors, without.
 
+    Learned initial states count as vectors.
+
     Args:
-        model: whose parameters they are.
+        model: the model.
         weight_decay: of the matrices.
         exclude: parameters to leave out.
     """
@@ -177,16 +179,16 @@ def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) ->
     """
     warmup = config.warmup_ratio * total_steps
     if step < warmup:
-        done = step / warmup
+        rise = step / warmup
         if config.name == "one_cycle":  # Smith 2018, with fastai's cosine
-            done = (1 - math.cos(math.pi * done)) / 2
-        return config.start_factor + (1 - config.start_factor) * done
+            rise = (1 - math.cos(math.pi * rise)) / 2
+        return config.start_factor + (1 - config.start_factor) * rise
     if isinstance(config, DecayConfig):
-        done = min((step - warmup) / max(total_steps - 1 - warmup, 1), 1.0)
-        left = (1 + math.cos(math.pi * done)) / 2
+        decayed = min((step - warmup) / max(total_steps - 1 - warmup, 1), 1.0)
+        remaining = (1 + math.cos(math.pi * decayed)) / 2
         if config.name == "slanted_triangular":
-            left = 1 - done
-        return config.end_factor + (1 - config.end_factor) * left
+            remaining = 1 - decayed
+        return config.end_factor + (1 - config.end_factor) * remaining
     return 1.0
 
 

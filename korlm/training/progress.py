@@ -1,4 +1,4 @@
-"""Count the progress of a training run; checkpoints store the counts."""
+"""Progress of a training run, as stored in checkpoints."""
 
 from __future__ import annotations
 

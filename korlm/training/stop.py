@@ -1,4 +1,4 @@
-"""Signals that end a training run after the current step."""
+"""Stop a training run after the current step when a signal is received."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from korlm.utils.signals import stop_signals
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - requested by the user
-    """A stop signal, noticed between two steps."""
+    """Raised between two steps after a stop signal was received."""
 
 
 class StopSignal:

@@ -1,7 +1,7 @@
-"""Training loop.
+"""Train a model by gradient descent; the loop is ``Trainer.run`` (see README.md in this folder).
 
-It knows a task (``korlm.tasks.base``), not a model: the task has the batches, the loss and the
-metrics.
+The loop calls the methods of a task (``korlm.tasks.base``), which has the batches, the loss and the
+metrics, and does not depend on the kind of model.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Trainer(SharedParts):
     """Trains a model by gradient descent.
 
     Attributes:
+        device: of the model.
         bf16: whether matrix products run in bf16.
         state: recurrent state after the last batch; None at the start of an epoch, or if batches
             do not carry it.
@@ -64,7 +65,7 @@ class Trainer(SharedParts):
     def run(self) -> None:
         """Train until ``is_done``.
 
-        The loop begins with what an interrupted session may have left undone: it may have stopped
+        The loop begins with the checks, not with a step: an interrupted session may have stopped
         after the last step of an epoch, before the validation.
 
         Raises:
@@ -141,7 +142,7 @@ class Trainer(SharedParts):
             yield from self.task.train_batches.epoch(self.progress.epoch, self.progress.batch)
 
     def train_step(self, batch: Batch) -> Tensor:
-        """Take one optimizer step, without waiting for a GPU; return the summed loss."""
+        """Take one optimizer step, without waiting for a GPU; return the summed loss, a scalar."""
         progress = self.progress
         lr = self.optimizer.defaults["lr"] * progress.plateau.factor
         lr *= learning_rate_factor(self.schedule, progress.step, self.total_steps)
@@ -151,7 +152,7 @@ class Trainer(SharedParts):
         self.task.begin_step(progress.step, self.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
         nll = torch.zeros((), device=self.device)
-        # There are no parts if there are fewer rows than processes; this one joins the sum then.
+        # With fewer rows than processes there may be no parts; the process still joins the sum.
         for part in batch.to(self.device).parts(self.max_tokens):
             with autocast(self.device, self.bf16):
                 loss = self.task.training_loss(self.model, part, self.state)
@@ -182,20 +183,18 @@ class Trainer(SharedParts):
         losses = self.group.sum(torch.stack(buffer.losses)).tolist()
         norms = torch.stack(buffer.norms).tolist()
         seconds = time.perf_counter() - buffer.started
-        for steps_ago, (loss, norm) in zip(
-            reversed(range(len(losses))), zip(losses, norms, strict=True), strict=True
-        ):
+        for offset, (loss, norm) in enumerate(zip(losses, norms, strict=True), 1 - len(losses)):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 name = "gradient" if math.isfinite(loss) else "loss"
                 raise TrainingError(
-                    f"the {name} is not finite at step {progress.step - steps_ago} (epoch "
-                    f"{progress.epoch + 1}, batch {progress.batch - steps_ago}): {DIVERGENCE_HINT}"
+                    f"the {name} is not finite at step {progress.step + offset} (epoch "
+                    f"{progress.epoch + 1}, batch {progress.batch + offset}): {DIVERGENCE_HINT}"
                 )
-        nats, tokens = math.fsum(losses), sum(buffer.tokens)
+        nats = math.fsum(losses)
         progress.epoch_nats += nats
-        progress.epoch_tokens += tokens
+        progress.epoch_tokens += buffer.num_tokens
         progress.seconds += seconds
-        loss, speed = nats / tokens, tokens / seconds
+        loss, speed = nats / buffer.num_tokens, buffer.num_tokens / seconds
         self.tracker.log_scalars(
             progress.step,
             {
@@ -207,12 +206,13 @@ class Trainer(SharedParts):
         )
         bar.set_postfix_str(
             f"epoch {progress.epoch + 1}/{self.config.epochs}, loss {loss:.3f}, "
-            f"{self._headline(loss)}{speed:,.0f} {self.task.unit}/s",
+            f"{self._train_headline(loss)}{speed:,.0f} {self.task.unit}/s",
             refresh=False,
         )
         bar.update(len(losses))
 
-    def _headline(self, loss: float) -> str:
+    def _train_headline(self, loss: float) -> str:
+        """Return the metric of the progress bar, unless it is the loss."""
         name = self.task.train_headline
         return "" if name == "loss" else f"{name} {self.task.train_metrics(loss)[name]:.1f}, "
 
@@ -231,9 +231,9 @@ class Trainer(SharedParts):
                 self.config.epochs,
                 progress.step,
                 task.train_headline,
-                _short(task.train_metrics(train_loss)[task.train_headline]),
+                _format(task.train_metrics(train_loss)[task.train_headline]),
                 task.headline,
-                _short(metrics[task.headline]),
+                _format(metrics[task.headline]),
                 " (best)" if is_best else "",
                 progress.seconds,
             )
@@ -253,7 +253,8 @@ class Trainer(SharedParts):
         self._saved_at = time.monotonic()
 
 
-def _short(value: float) -> str:
+def _format(value: float) -> str:
+    """Return a metric for the log, with more digits if it may be a ratio."""
     return f"{value:.2f}" if abs(value) > 1 else f"{value:.4f}"
 
 
@@ -262,22 +263,22 @@ class StepBuffer:
     """Steps since the last log; losses and gradient norms stay on the device until then.
 
     Attributes:
-        losses: summed nats of each batch.
-        norms: gradient norms before clipping.
-        tokens: targets of each batch.
+        losses: summed loss of each batch, in nats; of the rows of this process.
+        norms: gradient norm of each step, before clipping.
+        num_tokens: number of targets of the batches, over all processes.
         lr: learning rate of the last step.
-        started: time of the first step.
+        started: time before the first step.
     """
 
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
+    num_tokens: int = 0
     lr: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
-    def add(self, loss: Tensor, norm: Tensor, tokens: int, lr: float) -> None:
+    def add(self, loss: Tensor, norm: Tensor, num_tokens: int, lr: float) -> None:
         """Add a step."""
         self.losses.append(loss)
         self.norms.append(norm)
-        self.tokens.append(tokens)
+        self.num_tokens += num_tokens
         self.lr = lr

@@ -1,4 +1,4 @@
-"""Evaluation of the validation split during training, and what depends on it."""
+"""Evaluate the validation split during training, keep the best model, call the callbacks."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class SharedParts:
     """Objects that the trainer, the validator and the session of a run share.
 
     Attributes:
-        model: that is trained.
-        task: what it is trained for.
+        model: the model in training.
+        task: its batches, loss and metrics.
         progress: updated by each step and each validation.
         checkpoints: writes best.pt and last.pt.
         tracker: writes TensorBoard's files.
         stop: records stop signals.
-        group: processes that share the rows of each batch.
+        group: processes of the run, which share the rows of each batch.
     """
 
     model: Trainable

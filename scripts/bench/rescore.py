@@ -26,7 +26,6 @@ from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 from korlm.runs.trained_run import TrainedRun, load_run
 
 Ints = npt.NDArray[np.int64]
-CPU = torch.device("cpu")
 PADDED_ROWS = (16, 64, 256)
 ROUNDS = 3
 TOLERANCE = 1e-4  # nats
@@ -35,7 +34,7 @@ TOLERANCE = 1e-4  # nats
 def tree_scores(run: TrainedRun, ids: Ints, lengths: Ints) -> npt.NDArray[np.float64]:
     """Return the nats of each hypothesis, computed over a prefix tree as korlm.rescore does."""
     tree = PrefixTree.of(ids, lengths)
-    nats = tree_nats(run.model, tree, run.start_id, CPU)[tree.node_of]
+    nats = tree_nats(run.model, tree, run.start_id)[tree.node_of]
     return np.add.reduceat(nats, np.cumsum(lengths) - lengths)
 
 

@@ -129,11 +129,14 @@ def test_a_refused_run_leaves_no_directory() -> None:
 
 @pytest.mark.parametrize("corpus", [Path("a b.txt"), ["a b.txt"], (Path("a b.txt"),)])
 def test_files_as_the_corpus(corpus: object) -> None:
-    for given in ({"corpus": corpus}, {}):
-        Path("a b.txt").write_text("나는 간다.\n" * 40, encoding="utf-8")
-        keywords = {} if given else {"corpus": corpus}
-        run = korlm.train({**FAST, **given}, **keywords)  # type: ignore[arg-type]
-        assert run.settings.corpus.name == "text" and run.settings.corpus.files == ["a b.txt"]
+    settings = compose("train", {"corpus": corpus}).settings
+    assert settings.corpus.name == "text" and settings.corpus.files == ["a b.txt"]
+
+
+def test_keywords_take_precedence() -> None:
+    Path("a b.txt").write_text("나는 간다.\n" * 40, encoding="utf-8")
+    run = korlm.train({**FAST, "corpus": "konlpy"}, corpus=Path("a b.txt"))
+    assert run.settings.corpus.files == ["a b.txt"]
 
 
 def test_values_are_quoted_as_hydra_needs_it() -> None:

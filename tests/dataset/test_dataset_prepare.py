@@ -43,7 +43,7 @@ from korlm.corpus.normalization import normalize
 from korlm.corpus.pieces import digest_of, plan_pieces
 from korlm.corpus.sources import find_sources
 from korlm.corpus.splits import split_of
-from korlm.dataset import prepare as prepared
+from korlm.dataset import prepare as prepare_module
 from korlm.dataset import text_batches
 from korlm.dataset.executors import base
 from korlm.dataset.fingerprint import (
@@ -82,7 +82,7 @@ def outputs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> CorpusConfig:
+def corpus(tmp_path: Path) -> CorpusConfig:
     """Return a corpus of two small files, one per split."""
     files = {}
     for split, text in (("train", TRAIN), ("valid", VALID)):
@@ -94,10 +94,10 @@ def given(tmp_path: Path) -> CorpusConfig:
 
 
 @pytest.fixture
-def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
+def large_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     """Return a corpus of one file with 400 documents, which has several pieces and many batches."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 100)
-    path = tmp_path / "many.txt"
+    path = tmp_path / "large_corpus.txt"
     path.write_text(random_text(1), encoding="utf-8")
     return CorpusConfig(name="many", files=[str(path)], document_unit=DocumentUnit.line)
 
@@ -126,14 +126,14 @@ def forbid_tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "TokenizerPool", explode)
 
 
-def seen(folder: Path) -> list[str]:
+def visible_names(folder: Path) -> list[str]:
     """Return the names of the files in a folder, without hidden files."""
     if not folder.exists():
         return []
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def content(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     """Return the contents of all files that depend only on text and settings."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -142,7 +142,7 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def error_of(kind: type[KorlmError], do: Callable[[], object], *words: str) -> None:
+def assert_error(kind: type[KorlmError], do: Callable[[], object], *words: str) -> None:
     with pytest.raises(kind) as caught:
         do()
     message = str(caught.value)
@@ -154,11 +154,11 @@ def error_of(kind: type[KorlmError], do: Callable[[], object], *words: str) -> N
 # Content
 
 
-def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
-    made = make(given, outputs)
-    assert made.folder == outputs / "prepared" / f"given-eojeol-{made.fingerprint}"
-    assert seen(outputs / "prepared") == [made.folder.name]
-    assert sorted(content(made.folder)) == [
+def test_the_folder(corpus: CorpusConfig, outputs: Path) -> None:
+    prepared = make(corpus, outputs)
+    assert prepared.folder == outputs / "prepared" / f"given-eojeol-{prepared.fingerprint}"
+    assert visible_names(outputs / "prepared") == [prepared.folder.name]
+    assert sorted(contents(prepared.folder)) == [
         "counts/00000.parquet",
         "ids/train-00000.npy",
         "ids/valid-00000.npy",
@@ -169,30 +169,30 @@ def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
         "tokens/valid-00000.parquet",
         "vocab.tsv",
     ]
-    assert (made.folder / "spelling.npz").is_file()
-    manifest = json.loads((made.folder / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest == made.manifest
+    assert (prepared.folder / "spelling.npz").is_file()
+    manifest = json.loads((prepared.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest == prepared.manifest
     assert manifest["settings"]["tokenizer"] == {"name": "eojeol"}
     assert manifest["settings"]["vocab"]["min_freq"] == 2
     assert manifest["settings"]["corpus"]["document_unit"] == "file"
     assert (manifest["status"], manifest["num_dropped"]) == ({"empty": 1, "ok": 5}, 0)
-    report = (made.folder / "report.tsv").read_text(encoding="utf-8")
+    report = (prepared.folder / "report.tsv").read_text(encoding="utf-8")
     assert report == "doc_id\tline\tstatus\tseconds\tdropped\ttext\n"
 
 
-def test_ids_and_counts_by_hand(given: CorpusConfig, outputs: Path) -> None:
-    made = make(given, outputs)
-    assert made.vocab.tokens[4:] == ["나는", "간다"]
+def test_ids_and_counts_by_hand(corpus: CorpusConfig, outputs: Path) -> None:
+    prepared = make(corpus, outputs)
+    assert prepared.vocab.tokens[4:] == ["나는", "간다"]
     # Three lines end with <eos>; the literal <eos>, KBS and 12 are unknown.
-    assert made.vocab.counts == [0, 3, 0, 3, 3, 2]
-    assert made.ids("train").tolist() == [4, 5, 3, 4, 1, 1, 3, 4, 5, 1, 3]
-    assert made.ids("valid").tolist() == [4, 1, 3, 1, 1, 1, 3]
+    assert prepared.vocab.counts == [0, 3, 0, 3, 3, 2]
+    assert prepared.ids("train").tolist() == [4, 5, 3, 4, 1, 1, 3, 4, 5, 1, 3]
+    assert prepared.ids("valid").tolist() == [4, 1, 3, 1, 1, 1, 3]
     unknown = CharNgramModel.train(["나는", "간다", "<eos>", "KBS", "12"])
     costs = {
         "train": sum(unknown.nats(["<eos>", "KBS", "12"])),
         "valid": sum(unknown.nats(["온다", "없는", "말", "KBS"])),
     }
-    assert made.stats == {
+    assert prepared.stats == {
         "train": SplitStats(
             num_tokens=11,
             num_unk=3,
@@ -212,23 +212,23 @@ def test_ids_and_counts_by_hand(given: CorpusConfig, outputs: Path) -> None:
     }
 
 
-def test_lowered_tokens_are_known_but_pay_for_spelling(given: CorpusConfig, outputs: Path) -> None:
+def test_lowered_tokens_are_known_but_pay_for_spelling(corpus: CorpusConfig, outputs: Path) -> None:
     vocab = VocabConfig(min_freq=1, lowercase=True, normalize_numbers=True)
-    made = make(given, outputs, vocab=vocab)
-    assert made.stats["train"].num_unk == 1  # the literal <eos>
+    prepared = make(corpus, outputs, vocab=vocab)
+    assert prepared.stats["train"].num_unk == 1  # the literal <eos>
     model = CharNgramModel.train(["나는", "간다", "<eos>", "KBS", "12"])
     cost = float(model.nats(["<eos>", "KBS", "12"]).sum())
-    assert made.stats["train"].spelling_nats == pytest.approx(cost)
+    assert prepared.stats["train"].spelling_nats == pytest.approx(cost)
 
 
-def test_splits_of_a_larger_corpus(many: CorpusConfig, outputs: Path) -> None:
-    made = make(many, outputs)
-    assert sorted(made.stats) == ["test", "train", "valid"]
-    assert len(shard_paths(made.folder / "tokens", "train")) > 3
+def test_splits_of_a_larger_corpus(large_corpus: CorpusConfig, outputs: Path) -> None:
+    prepared = make(large_corpus, outputs)
+    assert sorted(prepared.stats) == ["test", "train", "valid"]
+    assert len(shard_paths(prepared.folder / "tokens", "train")) > 3
     lines = random_text(1).split("\n")[:-1]
-    assert sum(stats.num_lines for stats in made.stats.values()) == len(lines)
-    for split, stats in made.stats.items():
-        ids = np.asarray(made.ids(split))
+    assert sum(stats.num_lines for stats in prepared.stats.values()) == len(lines)
+    for split, stats in prepared.stats.items():
+        ids = np.asarray(prepared.ids(split))
         mine = [line for line in lines if split_of(normalize(line), 0.1, 0.1) == split]
         assert len(ids) == stats.num_tokens
         assert int((ids == 1).sum()) == stats.num_unk
@@ -237,21 +237,21 @@ def test_splits_of_a_larger_corpus(many: CorpusConfig, outputs: Path) -> None:
 
 
 def test_kkma_in_child_processes(
-    given: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_fake_kkma(tmp_path / "fake", monkeypatch)
-    Path(given.train[0]).write_text("나는\n\nJAVA! 나\n", encoding="utf-8")
+    Path(corpus.train[0]).write_text("나는\n\nJAVA! 나\n", encoding="utf-8")
     plain = partial(KkmaConfig, name="kkma", engine=KkmaEngine.konlpy, limit_work=False)
     kkma = plain(threads=1)
-    made = make(given, outputs, kkma)
-    assert made.folder.name.startswith("given-kkma-")
-    assert made.manifest["status"] == {"empty": 1, "fallback: JException": 1, "ok": 3}
-    assert made.vocab.tokens[4:] == ["나"]
-    assert made.ids("train").tolist() == [4, 1, 3, 1, 4, 3]
+    prepared = make(corpus, outputs, kkma)
+    assert prepared.folder.name.startswith("given-kkma-")
+    assert prepared.manifest["status"] == {"empty": 1, "fallback: JException": 1, "ok": 3}
+    assert prepared.vocab.tokens[4:] == ["나"]
+    assert prepared.ids("train").tolist() == [4, 1, 3, 1, 4, 3]
     # Speed has no effect.
     forbid_tokenizing(monkeypatch)
     faster = plain(workers=3, threads=2, heap_mb=2048, cache_size_mb=0)
-    assert make(given, outputs, faster).folder == made.folder
+    assert make(corpus, outputs, faster).folder == prepared.folder
 
 
 FINGERPRINTS = {  # with konlpy 0.6.0; after a change, users have to prepare again
@@ -263,13 +263,13 @@ FINGERPRINTS = {  # with konlpy 0.6.0; after a change, users have to prepare aga
 
 
 @pytest.mark.parametrize("name", FINGERPRINTS)
-def test_fingerprints_stay(name: str, given: CorpusConfig) -> None:
+def test_fingerprints_stay(name: str, corpus: CorpusConfig) -> None:
     if name == "kkma" and importlib.metadata.version("konlpy") != "0.6.0":
         pytest.skip("another konlpy")
     kind = KkmaConfig if name == "kkma" else TokenizerConfig
-    pieces = plan_pieces(given, find_sources(given), 1000)
-    digests = [digest_of(given, piece)[0] for piece in pieces]
-    tokens = hash_json(text_settings(token_settings(given, kind(name=name)), pieces, digests))
+    pieces = plan_pieces(corpus, find_sources(corpus), 1000)
+    digests = [digest_of(corpus, piece)[0] for piece in pieces]
+    tokens = hash_json(text_settings(token_settings(corpus, kind(name=name)), pieces, digests))
     assert prepared_fingerprint(tokens, VocabConfig()) == FINGERPRINTS[name]
 
 
@@ -340,7 +340,7 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
 
     scratch = make(corpus, tmp_path / "elsewhere", kkma)
     assert len(CountingPool.lines) > len(new) * 5
-    assert content(scratch.folder) == content(grown.folder)
+    assert contents(scratch.folder) == contents(grown.folder)
     assert np.array_equal(grown.ids("train"), scratch.ids("train"))
 
 
@@ -354,10 +354,10 @@ PIECES = SentencePieceConfig(name="sentencepiece", vocab_size=60)
 
 
 @pytest.fixture
-def learnable(given: CorpusConfig) -> CorpusConfig:
+def learnable(corpus: CorpusConfig) -> CorpusConfig:
     pytest.importorskip("sentencepiece")
-    Path(given.train[0]).write_text("\n".join(sentences(60, 1)) + "\n", encoding="utf-8")
-    return given
+    Path(corpus.train[0]).write_text("\n".join(sentences(60, 1)) + "\n", encoding="utf-8")
+    return corpus
 
 
 def test_pieces_are_learned_from_train_alone(learnable: CorpusConfig, outputs: Path) -> None:
@@ -380,8 +380,8 @@ def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> No
     path = tmp_path / "all.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     corpus = CorpusConfig(name="dealt", files=[str(path)], document_unit=DocumentUnit.line)
-    made = make(corpus, outputs, PIECES)
-    shards_of_train = shard_paths(made.folder / "tokens", "train")
+    prepared = make(corpus, outputs, PIECES)
+    shards_of_train = shard_paths(prepared.folder / "tokens", "train")
     train = [
         text
         for shard in shards_of_train
@@ -389,14 +389,16 @@ def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> No
         for text in batch.column("text").to_pylist()
     ]
     assert 0 < len(train) < len(lines)
-    assert made.tokenizer_model == train_tokenizer(PIECES, train) != train_tokenizer(PIECES, lines)
+    assert (
+        prepared.tokenizer_model == train_tokenizer(PIECES, train) != train_tokenizer(PIECES, lines)
+    )
 
 
 def test_other_settings_make_other_pieces(learnable: CorpusConfig, outputs: Path) -> None:
-    made = {make(learnable, outputs, PIECES).folder}
+    folders = {make(learnable, outputs, PIECES).folder}
     for changed in ({"vocab_size": 65}, {"character_coverage": 0.99}):
-        made.add(make(learnable, outputs, dataclasses.replace(PIECES, **changed)).folder)  # type: ignore[arg-type]
-    assert len(made) == 3
+        folders.add(make(learnable, outputs, dataclasses.replace(PIECES, **changed)).folder)  # type: ignore[arg-type]
+    assert len(folders) == 3
 
 
 def test_another_vocabulary_shares_the_pieces(
@@ -410,18 +412,20 @@ def test_another_vocabulary_shares_the_pieces(
 
 @pytest.mark.parametrize("damage", [None, b"", b"x"])
 def test_damaged_pieces(learnable: CorpusConfig, outputs: Path, damage: bytes | None) -> None:
-    made = make(learnable, outputs, PIECES)
-    path = made.folder / "sentencepiece.model"
+    prepared = make(learnable, outputs, PIECES)
+    path = prepared.folder / "sentencepiece.model"
     if damage is None:
         path.unlink()
     else:
         path.write_bytes(damage)
-    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), "delete the folder")
+    assert_error(
+        PreparedError, lambda: open_prepared(prepared.folder), str(path), "delete the folder"
+    )
 
 
 def test_too_few_pieces_leave_nothing(learnable: CorpusConfig, outputs: Path) -> None:
     few = dataclasses.replace(PIECES, vocab_size=5)
-    error_of(TokenizerError, lambda: make(learnable, outputs, few), "tokenizer.vocab_size=5")
+    assert_error(TokenizerError, lambda: make(learnable, outputs, few), "tokenizer.vocab_size=5")
     assert not (outputs / "prepared").exists()
 
 
@@ -429,25 +433,25 @@ def test_too_few_pieces_leave_nothing(learnable: CorpusConfig, outputs: Path) ->
 
 
 def test_the_same_settings_find_it(
-    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make(given, outputs)
-    before = content(first.folder)
+    first = make(corpus, outputs)
+    before = contents(first.folder)
     forbid_tokenizing(monkeypatch)
-    monkeypatch.setattr(prepared, "assemble", None)
-    monkeypatch.setattr(prepared, "scan_piece", None)
-    second = make(given, outputs)
+    monkeypatch.setattr(prepare_module, "assemble", None)
+    monkeypatch.setattr(prepare_module, "scan_piece", None)
+    second = make(corpus, outputs)
     assert (second.folder, second.stats) == (first.folder, first.stats)
-    assert content(second.folder) == before
+    assert contents(second.folder) == before
     assert open_prepared(first.folder).vocab.tokens == first.vocab.tokens
 
 
 def test_another_vocabulary_shares_the_tokens(
-    many: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    large_corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make(many, outputs)
+    first = make(large_corpus, outputs)
     forbid_tokenizing(monkeypatch)
-    other = make(many, outputs, vocab=VocabConfig(min_freq=1, lowercase=True))
+    other = make(large_corpus, outputs, vocab=VocabConfig(min_freq=1, lowercase=True))
     assert other.folder != first.folder
     assert "kbs" in other.vocab.tokens and "kbs" not in first.vocab.tokens
     names = sorted(path.name for path in (first.folder / "tokens").iterdir())
@@ -458,30 +462,30 @@ def test_another_vocabulary_shares_the_tokens(
     # Either of them may be deleted.
     shutil.rmtree(first.folder)
     assert len(open_prepared(other.folder).ids("train")) > 0
-    assert make(many, outputs).stats == first.stats
+    assert make(large_corpus, outputs).stats == first.stats
 
 
 def test_tokens_are_copied_where_links_are_not_to_be_had(
-    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_links(*args: object) -> None:
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", no_links)
-    made = make(given, outputs)
-    assert len(shard_paths(made.folder / "tokens", "train")) == 1
+    prepared = make(corpus, outputs)
+    assert len(shard_paths(prepared.folder / "tokens", "train")) == 1
 
 
 def test_moved_files_are_the_same_text(
-    given: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make(given, outputs)
+    first = make(corpus, outputs)
     shutil.move(tmp_path / "text", tmp_path / "elsewhere")
-    given.train = [str(tmp_path / "elsewhere" / "train.txt")]
-    given.valid = [str(tmp_path / "elsewhere" / "valid.txt")]
-    given.source = "https://example.org"
+    corpus.train = [str(tmp_path / "elsewhere" / "train.txt")]
+    corpus.valid = [str(tmp_path / "elsewhere" / "valid.txt")]
+    corpus.source = "https://example.org"
     forbid_tokenizing(monkeypatch)
-    assert make(given, outputs).folder == first.folder
+    assert make(corpus, outputs).folder == first.folder
 
 
 @pytest.mark.parametrize(
@@ -507,80 +511,80 @@ def test_moved_files_are_the_same_text(
     ids=lambda change: "-".join(change),
 )
 def test_changes_that_make_another_corpus(
-    given: CorpusConfig, outputs: Path, change: dict[str, Any]
+    corpus: CorpusConfig, outputs: Path, change: dict[str, Any]
 ) -> None:
-    first = make(given, outputs)
-    path = Path(given.train[0])
+    first = make(corpus, outputs)
+    path = Path(corpus.train[0])
     tokenizer = change.get("tokenizer", EOJEOL)
     vocab = change.get("vocab", VocabConfig())
-    given.document_unit = change.get("document_unit", DocumentUnit.file)
-    given.encoding = change.get("encoding", "utf8")
-    given.unicode = change.get("unicode", UnicodeForm.nfc)
-    given.quoting = change.get("quoting", Quoting.auto)
-    given.separator = change.get("separator", Separator.auto)
-    given.skip_without_text = change.get("skip_without_text", False)
-    given.text_column = change.get("text_column", "text")
+    corpus.document_unit = change.get("document_unit", DocumentUnit.file)
+    corpus.encoding = change.get("encoding", "utf8")
+    corpus.unicode = change.get("unicode", UnicodeForm.nfc)
+    corpus.quoting = change.get("quoting", Quoting.auto)
+    corpus.separator = change.get("separator", Separator.auto)
+    corpus.skip_without_text = change.get("skip_without_text", False)
+    corpus.text_column = change.get("text_column", "text")
     if "text" in change:
-        codec = "cp949" if given.encoding == "cp949" else "utf-8"
+        codec = "cp949" if corpus.encoding == "cp949" else "utf-8"
         path.write_text(change["text"], encoding=codec)
-        if given.encoding == "cp949":
-            Path(given.valid[0]).write_text(VALID, encoding=codec)
+        if corpus.encoding == "cp949":
+            Path(corpus.valid[0]).write_text(VALID, encoding=codec)
     if "rename" in change:  # the split depends on the name of a document
-        given.train = [str(path.rename(path.with_name(change["rename"])))]
+        corpus.train = [str(path.rename(path.with_name(change["rename"])))]
     if "swap" in change:
-        given.train, given.valid = given.valid, given.train
+        corpus.train, corpus.valid = corpus.valid, corpus.train
         vocab = VocabConfig(min_freq=1)
-        first = make(given, outputs, vocab=vocab)
-        given.train, given.valid = given.valid, given.train
-    assert make(given, outputs, tokenizer, vocab).fingerprint != first.fingerprint
-    assert len(seen(outputs / "prepared")) >= 2
+        first = make(corpus, outputs, vocab=vocab)
+        corpus.train, corpus.valid = corpus.valid, corpus.train
+    assert make(corpus, outputs, tokenizer, vocab).fingerprint != first.fingerprint
+    assert len(visible_names(outputs / "prepared")) >= 2
 
 
-def test_shares_count_where_documents_are_dealt(many: CorpusConfig, outputs: Path) -> None:
-    first = make(many, outputs)
-    many.valid_fraction = 0.3
-    second = make(many, outputs)
+def test_shares_count_where_documents_are_dealt(large_corpus: CorpusConfig, outputs: Path) -> None:
+    first = make(large_corpus, outputs)
+    large_corpus.valid_fraction = 0.3
+    second = make(large_corpus, outputs)
     assert second.fingerprint != first.fingerprint
     assert second.stats["valid"].num_lines > first.stats["valid"].num_lines
 
 
 def test_fractions_have_no_effect_with_fixed_splits(
-    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make(given, outputs)
-    given.valid_fraction = 0.3
+    first = make(corpus, outputs)
+    corpus.valid_fraction = 0.3
     forbid_tokenizing(monkeypatch)
-    assert make(given, outputs).folder == first.folder
+    assert make(corpus, outputs).folder == first.folder
 
 
 # Interruptions
 
 
-class Breaking(pool.TokenizerPool):
+class InterruptedPool(pool.TokenizerPool):
     """Fails after some batches, like a full disk or Ctrl-C."""
 
-    good = 0
-    tokenized = 0
+    batches_left = 0
+    num_tokenized = 0
 
     def map(self, batches: Iterable[Sequence[str]]) -> Iterator[pa.RecordBatch]:
-        for columns in super().map(batches):
-            if not type(self).good:
+        for analyses in super().map(batches):
+            if not type(self).batches_left:
                 raise KeyboardInterrupt
-            type(self).good -= 1
-            type(self).tokenized += len(columns)
-            yield columns
+            type(self).batches_left -= 1
+            type(self).num_tokenized += len(analyses)
+            yield analyses
 
 
 def test_a_failure_leaves_complete_pieces_and_the_next_run_continues(
-    many: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large_corpus: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = make(many, tmp_path / "unbroken")
-    for good in (30, 10):
-        monkeypatch.setattr(Breaking, "good", good)
-        monkeypatch.setattr(base, "TokenizerPool", Breaking)
+    whole = make(large_corpus, tmp_path / "unbroken")
+    for num_batches in (30, 10):
+        monkeypatch.setattr(InterruptedPool, "batches_left", num_batches)
+        monkeypatch.setattr(base, "TokenizerPool", InterruptedPool)
         with pytest.raises(KeyboardInterrupt):
-            make(many, outputs)
-        assert seen(outputs / "prepared") == []
+            make(large_corpus, outputs)
+        assert visible_names(outputs / "prepared") == []
         (partial,) = (outputs / "prepared").glob(".*.partial")
     pieces = len(whole.manifest["pieces"])
     records = [read_record(partial, number) for number in range(pieces)]
@@ -592,95 +596,95 @@ def test_a_failure_leaves_complete_pieces_and_the_next_run_continues(
     assert sorted(left) == sorted([*names, *markers])
     kept = sum(counts.num_lines for record in finished for counts in record.splits.values())
 
-    monkeypatch.setattr(Breaking, "good", 10_000)
-    monkeypatch.setattr(Breaking, "tokenized", 0)
-    made = make(many, outputs)
-    assert Breaking.tokenized == 400 - kept  # nothing was tokenized twice
-    assert made.folder.name == whole.folder.name
-    assert content(made.folder) == content(whole.folder)
+    monkeypatch.setattr(InterruptedPool, "batches_left", 10_000)
+    monkeypatch.setattr(InterruptedPool, "num_tokenized", 0)
+    prepared = make(large_corpus, outputs)
+    assert InterruptedPool.num_tokenized == 400 - kept  # nothing was tokenized twice
+    assert prepared.folder.name == whole.folder.name
+    assert contents(prepared.folder) == contents(whole.folder)
     assert not list((outputs / "prepared").glob(".*.partial"))
 
 
-def test_leftovers_of_a_kill_at_the_end_are_removed(given: CorpusConfig, outputs: Path) -> None:
+def test_leftovers_of_a_kill_at_the_end_are_removed(corpus: CorpusConfig, outputs: Path) -> None:
     """Killed after the folder got its name, while intermediate files were being removed."""
-    made = prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
-    assert not list(made.folder.parent.glob(".*")), "no lock is left"
-    name, root = made.folder.name.rpartition("-")[0], made.folder.parent
-    left = root / f".{name}-{made.manifest['tokens_fingerprint']}.partial"
+    prepared = prepare(corpus, EOJEOL, VocabConfig(), outputs, progress=False)
+    assert not list(prepared.folder.parent.glob(".*")), "no lock is left"
+    name, root = prepared.folder.name.rpartition("-")[0], prepared.folder.parent
+    left = root / f".{name}-{prepared.manifest['tokens_fingerprint']}.partial"
     lock = left.with_suffix(".lock")
     (left / "tokens").mkdir(parents=True)
     with FileLock(lock):  # another process builds another vocabulary from them
-        prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+        prepare(corpus, EOJEOL, VocabConfig(), outputs, progress=False)
         assert left.is_dir()
-    prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+    prepare(corpus, EOJEOL, VocabConfig(), outputs, progress=False)
     assert not left.exists() and not lock.exists()
     lock.touch()  # of an earlier version
-    prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+    prepare(corpus, EOJEOL, VocabConfig(), outputs, progress=False)
     assert not lock.exists()
 
 
 def test_a_failure_during_encoding_leaves_no_visible_files(
-    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*args: object) -> None:
         raise OSError(28, "No space left on device", "vocab.tsv")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared.Vocab, "save", no_space)
-        error_of(OutputError, lambda: make(given, outputs), "disk is full", "vocab.tsv")
-    assert seen(outputs / "prepared") == []
-    made = make(given, outputs)
-    assert seen(outputs / "prepared") == [made.folder.name]
+        patch.setattr(prepare_module.Vocab, "save", no_space)
+        assert_error(OutputError, lambda: make(corpus, outputs), "disk is full", "vocab.tsv")
+    assert visible_names(outputs / "prepared") == []
+    prepared = make(corpus, outputs)
+    assert visible_names(outputs / "prepared") == [prepared.folder.name]
 
 
 def test_a_vocabulary_that_cannot_be_made_leaves_the_tokens_for_the_next(
-    given: CorpusConfig, outputs: Path
+    corpus: CorpusConfig, outputs: Path
 ) -> None:
     impossible = VocabConfig(min_freq=100)
-    error_of(VocabError, lambda: make(given, outputs, vocab=impossible), "vocab.min_freq=100")
-    assert seen(outputs / "prepared") == []
-    assert make(given, outputs).stats["train"].num_tokens == 11
+    assert_error(VocabError, lambda: make(corpus, outputs, vocab=impossible), "vocab.min_freq=100")
+    assert visible_names(outputs / "prepared") == []
+    assert make(corpus, outputs).stats["train"].num_tokens == 11
 
 
-def test_a_file_in_the_way(given: CorpusConfig, outputs: Path) -> None:
+def test_a_file_in_the_way(corpus: CorpusConfig, outputs: Path) -> None:
     outputs.write_text("a file", encoding="utf-8")
-    error_of(OutputError, lambda: make(given, outputs), str(outputs))
+    assert_error(OutputError, lambda: make(corpus, outputs), str(outputs))
 
 
 OTHER = """
 import sys, time
 from pathlib import Path
 from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
-from korlm.dataset import prepare as prepared
-from korlm.dataset.executors import base as analysis
+from korlm.dataset.executors import base
+from korlm.dataset.prepare import prepare
 
-class Slow(analysis.TokenizerPool):
+class SlowPool(base.TokenizerPool):
     def map(self, batches):
         print("tokenizing", flush=True)
         for analyses in super().map(batches):
             time.sleep(0.5)
             yield analyses
 
-analysis.TokenizerPool = Slow
+base.TokenizerPool = SlowPool
 train, valid, outputs = sys.argv[1:]
 corpus = CorpusConfig(name="given", train=[train], valid=[valid])
-made = prepared.prepare(corpus, TokenizerConfig(name="eojeol"), VocabConfig(), Path(outputs))
-print(made.folder)
+prepared = prepare(corpus, TokenizerConfig(name="eojeol"), VocabConfig(), Path(outputs))
+print(prepared.folder)
 """
 
 
 def test_processes_that_need_the_same_tokens_make_them_once(
-    given: CorpusConfig,
+    corpus: CorpusConfig,
     outputs: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    source = str(Path(prepared.__file__).resolve().parents[2])
+    source = str(Path(prepare_module.__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     forbid_tokenizing(monkeypatch)
     with (
         subprocess.Popen(
-            [sys.executable, "-c", OTHER, *given.train, *given.valid, str(outputs)],
+            [sys.executable, "-c", OTHER, *corpus.train, *corpus.valid, str(outputs)],
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             text=True,
@@ -691,13 +695,13 @@ def test_processes_that_need_the_same_tokens_make_them_once(
         assert other.stdout is not None
         assert other.stdout.readline() == "tokenizing\n"
         # The other process holds the lock. A file lock also excludes other threads.
-        same = threads.submit(make, given, outputs)
-        unlike = threads.submit(make, given, outputs, EOJEOL, VocabConfig(min_freq=1))
+        same = threads.submit(make, corpus, outputs)
+        unlike = threads.submit(make, corpus, outputs, EOJEOL, VocabConfig(min_freq=1))
         folders = [same.result(timeout=60).folder, unlike.result(timeout=60).folder]
         assert other.stdout.read() == f"{folders[0]}\n"
     assert other.returncode == 0
     assert caplog.text.count("waiting for it") == 2
-    assert seen(outputs / "prepared") == sorted(folder.name for folder in folders)
+    assert visible_names(outputs / "prepared") == sorted(folder.name for folder in folders)
     assert [open_prepared(folder).ids("train").size for folder in folders] == [11, 11]
 
 
@@ -709,19 +713,21 @@ def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
     path.write_text("가 나\n\n다 라\n", encoding="utf-8")
     corpus = CorpusConfig(name="few", files=[str(path)])
     too_few = "1 document with 2 lines of text cannot fill train, valid and test"
-    error_of(CorpusError, lambda: make(corpus, outputs), "no text for valid", too_few)
+    assert_error(CorpusError, lambda: make(corpus, outputs), "no text for valid", too_few)
     only_train = CorpusConfig(name="few", train=[str(path)])
-    error_of(CorpusError, lambda: make(only_train, outputs), "no text for valid", "corpus.valid=")
-    assert seen(outputs / "prepared") == []
+    assert_error(
+        CorpusError, lambda: make(only_train, outputs), "no text for valid", "corpus.valid="
+    )
+    assert visible_names(outputs / "prepared") == []
     assert not list((outputs / "prepared").glob(".*.partial"))
 
 
-def splits_in(made: Prepared) -> dict[str, list[tuple[str, int, str]]]:
+def splits_in(prepared: Prepared) -> dict[str, list[tuple[str, int, str]]]:
     """Return document, number and text of the lines of each split."""
     return {
         split: [
             (row["doc_id"], row["line"], row["text"])
-            for path in shard_paths(made.folder / "tokens", split)
+            for path in shard_paths(prepared.folder / "tokens", split)
             for batch in read_columns(path, ["doc_id", "line", "text"])
             for row in batch.to_pylist()
         ]
@@ -736,9 +742,9 @@ def test_a_single_document_is_split_by_blocks(
     texts = [f"줄 {number:02}" for number in range(50)]
     path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     corpus = CorpusConfig(name="book", files=[str(path)])
-    made = make(corpus, outputs)
+    prepared = make(corpus, outputs)
     lines = [("book.txt", number, text) for number, text in enumerate(texts, 1)]
-    assert splits_in(made) == {"train": lines[:40], "valid": lines[40:45], "test": lines[45:]}
+    assert splits_in(prepared) == {"train": lines[:40], "valid": lines[40:45], "test": lines[45:]}
     (message,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
     assert "1 document cannot fill train, valid and test" in message
     assert "train 80%, valid 10%, test 10%" in message
@@ -746,8 +752,8 @@ def test_a_single_document_is_split_by_blocks(
     halves = {"train": lines[:25], "valid": lines[25:], "test": []}
     assert splits_in(make(shares, outputs)) == halves
     # The vocabulary is built from the same block.
-    made = make(corpus, outputs, SentencePieceConfig(name="sentencepiece", vocab_size=30))
-    assert made.tokenizer_model == train_tokenizer(
+    prepared = make(corpus, outputs, SentencePieceConfig(name="sentencepiece", vocab_size=30))
+    assert prepared.tokenizer_model == train_tokenizer(
         SentencePieceConfig(name="sentencepiece", vocab_size=30), iter(texts[:40])
     )
 
@@ -778,10 +784,12 @@ def test_one_line_of_text_cannot_be_split(tmp_path: Path, outputs: Path) -> None
     path.write_text("가 나 다 " * 1000, encoding="utf-8")
     corpus = CorpusConfig(name="line", files=[str(path)])
     too_few = "1 document with 1 line of text cannot fill train, valid and test"
-    error_of(CorpusError, lambda: make(corpus, outputs), "no text for ", too_few)
+    assert_error(CorpusError, lambda: make(corpus, outputs), "no text for ", too_few)
     none = CorpusConfig(name="line", files=[str(path)], valid_fraction=0.0)
-    error_of(CorpusError, lambda: make(none, outputs), "no text for ", "corpus.valid_fraction=0.0")
-    assert seen(outputs / "prepared") == []
+    assert_error(
+        CorpusError, lambda: make(none, outputs), "no text for ", "corpus.valid_fraction=0.0"
+    )
+    assert visible_names(outputs / "prepared") == []
 
 
 @pytest.mark.parametrize(
@@ -793,21 +801,21 @@ def test_one_line_of_text_cannot_be_split(tmp_path: Path, outputs: Path) -> None
     ],
 )
 def test_unicode_of_tokens(
-    given: CorpusConfig,
+    corpus: CorpusConfig,
     outputs: Path,
     caplog: pytest.LogCaptureFixture,
     unicode: UnicodeForm,
     tokens: list[str],
 ) -> None:
     lines = ["", "\ufeffＡ 가\u200b나 ¨", "\u202a", "\r나"]
-    Path(given.train[0]).write_bytes("\n".join(lines).encode())
-    given.unicode = unicode
-    made = make(given, outputs, vocab=VocabConfig(min_freq=1))
-    assert set(made.vocab.tokens[4:]) == {*tokens, "나"}
+    Path(corpus.train[0]).write_bytes("\n".join(lines).encode())
+    corpus.unicode = unicode
+    prepared = make(corpus, outputs, vocab=VocabConfig(min_freq=1))
+    assert set(prepared.vocab.tokens[4:]) == {*tokens, "나"}
     # Text is stored unchanged, and counted in normalized form.
-    assert [line[2] for line in splits_in(made)["train"]] == lines
+    assert [line[2] for line in splits_in(prepared)["train"]] == lines
     num_chars = {UnicodeForm.nfc: 10, UnicodeForm.nfkc: 11, UnicodeForm.none: 14}[unicode]
-    assert made.stats["train"].num_chars == num_chars
+    assert prepared.stats["train"].num_chars == num_chars
     assert ("kept in" if unicode is UnicodeForm.none else "left out of") in caplog.text
     assert "invisible characters" in caplog.text and ": 3, U+" in caplog.text
     assert "carriage returns within lines, read as blanks: 1" in caplog.text
@@ -821,25 +829,25 @@ def test_a_split_of_blank_lines_is_none(tmp_path: Path, outputs: Path) -> None:
     corpus = CorpusConfig(
         name="few", files=[str(path)], document_column="id", valid_fraction=0.3, test_fraction=0.0
     )
-    error_of(CorpusError, lambda: make(corpus, outputs), "no text for valid")
+    assert_error(CorpusError, lambda: make(corpus, outputs), "no text for valid")
 
 
 def test_bad_text_shows_before_any_work(
-    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open(given.valid[0], "ab") as file:
+    with open(corpus.valid[0], "ab") as file:
         file.write(b"\xff\n")
     forbid_tokenizing(monkeypatch)
-    error_of(CorpusError, lambda: make(given, outputs), given.valid[0], "line 3, byte 1")
+    assert_error(CorpusError, lambda: make(corpus, outputs), corpus.valid[0], "line 3, byte 1")
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode here")
-def test_a_file_name_that_is_no_utf8(given: CorpusConfig, outputs: Path) -> None:
-    old = Path(given.train[0])
+def test_a_file_name_that_is_no_utf8(corpus: CorpusConfig, outputs: Path) -> None:
+    old = Path(corpus.train[0])
     name = os.fsdecode(os.fsencode(old.parent) + "/글.txt".encode("cp949"))
-    given.train = [str(old.rename(name))]
-    made = make(given, outputs)
-    assert open_prepared(made.folder).manifest["settings"]["corpus"]["train"] == [name]
+    corpus.train = [str(old.rename(name))]
+    prepared = make(corpus, outputs)
+    assert open_prepared(prepared.folder).manifest["settings"]["corpus"]["train"] == [name]
 
 
 # Damage
@@ -906,40 +914,40 @@ DAMAGE: dict[str, list[Callable[[Path], object]]] = {
     ("name", "damage"), [(name, damage) for name, kinds in DAMAGE.items() for damage in kinds]
 )
 def test_damage_is_noticed(
-    given: CorpusConfig, outputs: Path, name: str, damage: Callable[[Path], object]
+    corpus: CorpusConfig, outputs: Path, name: str, damage: Callable[[Path], object]
 ) -> None:
-    made = make(given, outputs)
-    path = made.folder / name
+    prepared = make(corpus, outputs)
+    path = prepared.folder / name
     damage(path)
-    for do in (lambda: open_prepared(made.folder), lambda: make(given, outputs)):
+    for do in (lambda: open_prepared(prepared.folder), lambda: make(corpus, outputs)):
         with pytest.raises((PreparedError, VocabError)) as caught:
             do()
         message = str(caught.value)
-        assert "\n" not in message and str(made.folder) in message and "delete" in message
+        assert "\n" not in message and str(prepared.folder) in message and "delete" in message
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, cut, empty, overwrite])
 def test_damaged_ids_are_noticed(
-    given: CorpusConfig, outputs: Path, damage: Callable[[Path], object]
+    corpus: CorpusConfig, outputs: Path, damage: Callable[[Path], object]
 ) -> None:
-    made = make(given, outputs)
-    path = made.folder / "ids" / "train-00000.npy"
+    prepared = make(corpus, outputs)
+    path = prepared.folder / "ids" / "train-00000.npy"
     damage(path)
-    opened = open_prepared(made.folder)
-    error_of(PreparedError, lambda: opened.ids("train"), str(path), "delete")
+    opened = open_prepared(prepared.folder)
+    assert_error(PreparedError, lambda: opened.ids("train"), str(path), "delete")
     assert opened.ids("valid").size == 7
 
 
-def other_ids(made: Prepared, ids: npt.NDArray[Any]) -> Prepared:
+def other_ids(prepared: Prepared, ids: npt.NDArray[Any]) -> Prepared:
     """Replace the ids deliberately, with matching checksums."""
-    np.save(made.folder / "ids" / "train-00000.npy", ids)
-    reseal(made.folder / "manifest.json")
-    return open_prepared(made.folder)
+    np.save(prepared.folder / "ids" / "train-00000.npy", ids)
+    reseal(prepared.folder / "manifest.json")
+    return open_prepared(prepared.folder)
 
 
-def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -> None:
-    made = other_ids(make(given, outputs), np.zeros(10, dtype=np.uint16))
-    error_of(PreparedError, lambda: made.ids("train"), "10", "11")
+def test_ids_of_another_corpus_are_noticed(corpus: CorpusConfig, outputs: Path) -> None:
+    prepared = other_ids(make(corpus, outputs), np.zeros(10, dtype=np.uint16))
+    assert_error(PreparedError, lambda: prepared.ids("train"), "10", "11")
 
 
 @pytest.mark.parametrize(
@@ -955,10 +963,12 @@ def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -
     ids=["one too large", "far too large", "negative", "NaN", "wide", "matrix"],
 )
 def test_ids_that_are_none_are_refused(
-    given: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], message: str
+    corpus: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], message: str
 ) -> None:
-    made = other_ids(make(given, outputs), ids)
-    error_of(PreparedError, lambda: made.ids("train"), str(made.folder / "ids"), message)
+    prepared = other_ids(make(corpus, outputs), ids)
+    assert_error(
+        PreparedError, lambda: prepared.ids("train"), str(prepared.folder / "ids"), message
+    )
 
 
 FILES = [
@@ -972,40 +982,40 @@ FILES = [
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_changed_bit_is_noticed_wherever_it_is(
-    given: CorpusConfig, outputs: Path, name: str
+    corpus: CorpusConfig, outputs: Path, name: str
 ) -> None:
-    made = make(given, outputs)
-    path = made.folder / name
+    prepared = make(corpus, outputs)
+    path = prepared.folder / name
     whole = path.read_bytes()
     for position in np.linspace(0, 1, 15):
         flip_bit(path, position)
         with pytest.raises((PreparedError, VocabError)) as caught:
-            opened = open_prepared(made.folder)
+            opened = open_prepared(prepared.folder)
             opened.ids("train")
             list(shards.read_columns(path, ["morphs"]))
-        assert "\n" not in str(caught.value) and str(made.folder) in str(caught.value)
+        assert "\n" not in str(caught.value) and str(prepared.folder) in str(caught.value)
         path.write_bytes(whole)
-    open_prepared(made.folder).ids("train")
+    open_prepared(prepared.folder).ids("train")
 
 
 def test_pages_of_incomplete_shards_have_checksums(
-    given: CorpusConfig, outputs: Path, tmp_path: Path
+    corpus: CorpusConfig, outputs: Path, tmp_path: Path
 ) -> None:
     """No manifest lists them yet."""
     path = tmp_path / "train-00000.parquet"
-    path.write_bytes((make(given, outputs).folder / "tokens" / path.name).read_bytes())
+    path.write_bytes((make(corpus, outputs).folder / "tokens" / path.name).read_bytes())
     column = pq.read_metadata(path).row_group(0).column(2)
     data = bytearray(path.read_bytes())
     data[column.data_page_offset + column.total_compressed_size - 2] ^= 1
     path.write_bytes(data)
-    error_of(PreparedError, lambda: list(shards.read_columns(path, ["text"])), "damaged", "CRC")
+    assert_error(PreparedError, lambda: list(shards.read_columns(path, ["text"])), "damaged", "CRC")
 
 
 def test_all_files_are_on_the_disk_before_they_have_their_names(
-    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = note_disk(monkeypatch)
-    folder = make(given, outputs).folder
+    folder = make(corpus, outputs).folder
     for split in ("train", "valid"):
         named = events.index(f"replace {split}-00000.parquet")
         assert events[named - 1] == "fsync"
@@ -1013,16 +1023,18 @@ def test_all_files_are_on_the_disk_before_they_have_their_names(
     assert events[-1 - len(files) :] == ["fsync"] * len(files) + [f"replace {folder.name}"]
 
 
-def test_an_older_folder_is_named(given: CorpusConfig, outputs: Path) -> None:
-    made = make(given, outputs)
-    reseal(made.folder / "manifest.json", format=2)
-    error_of(PreparedError, lambda: open_prepared(made.folder), "format 2", "reads 4", "delete")
+def test_an_older_folder_is_named(corpus: CorpusConfig, outputs: Path) -> None:
+    prepared = make(corpus, outputs)
+    reseal(prepared.folder / "manifest.json", format=2)
+    assert_error(
+        PreparedError, lambda: open_prepared(prepared.folder), "format 2", "reads 4", "delete"
+    )
 
 
-def test_spelling_that_declares_more_than_it_holds(given: CorpusConfig, outputs: Path) -> None:
+def test_spelling_that_declares_more_than_it_holds(corpus: CorpusConfig, outputs: Path) -> None:
     """3,000,000,000 numbers of 8 bytes; numpy would first allocate the memory."""
-    made = make(given, outputs)
-    path = made.folder / "spelling.npz"
+    prepared = make(corpus, outputs)
+    path = prepared.folder / "spelling.npz"
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "<u8", "fortran_order": False, "shape": (3_000_000_000,)}
@@ -1030,23 +1042,23 @@ def test_spelling_that_declares_more_than_it_holds(given: CorpusConfig, outputs:
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("grams0", "counts0"):
             archive.writestr(f"{name}.npy", header.getvalue() + bytes(64))
-    reseal(made.folder / "manifest.json")
+    reseal(prepared.folder / "manifest.json")
     message = "grams0.npy declares 24,000,000,000 bytes and holds 64"
-    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), message)
+    assert_error(PreparedError, lambda: open_prepared(prepared.folder), str(path), message)
 
 
-def test_another_fingerprint_is_refused(given: CorpusConfig, outputs: Path) -> None:
-    made = make(given, outputs)
-    error_of(PreparedError, lambda: open_prepared(made.folder, "0" * 12), "000000000000")
-    assert open_prepared(made.folder, made.fingerprint).stats == made.stats
+def test_another_fingerprint_is_refused(corpus: CorpusConfig, outputs: Path) -> None:
+    prepared = make(corpus, outputs)
+    assert_error(PreparedError, lambda: open_prepared(prepared.folder, "0" * 12), "000000000000")
+    assert open_prepared(prepared.folder, prepared.fingerprint).stats == prepared.stats
 
 
 def test_no_such_folder(outputs: Path) -> None:
-    error_of(PreparedError, lambda: open_prepared(outputs / "nothing"), "nothing")
+    assert_error(PreparedError, lambda: open_prepared(outputs / "nothing"), "nothing")
 
 
-def test_ids_are_mapped_and_cannot_be_changed(given: CorpusConfig, outputs: Path) -> None:
-    ids = make(given, outputs).ids("train")
+def test_ids_are_mapped_and_cannot_be_changed(corpus: CorpusConfig, outputs: Path) -> None:
+    ids = make(corpus, outputs).ids("train")
     assert isinstance(ids, np.ndarray) and not ids.flags.owndata
     with pytest.raises(ValueError, match="read-only"):
         ids[0] = 1

@@ -47,14 +47,14 @@ def memory() -> Iterator[str]:
         path.fs.rm(path.path, recursive=True)  # type: ignore[attr-defined]
 
 
-def content(made: Prepared) -> dict[str, bytes]:
+def content(prepared: Prepared) -> dict[str, bytes]:
     """Return the contents of shards (downloaded), ids and vocabulary."""
-    for split in made.stats:
-        for path in shard_paths(made.folder / "tokens", split):
+    for split in prepared.stats:
+        for path in shard_paths(prepared.folder / "tokens", split):
             read_counts(path)
-    paths = [p for kind in ("tokens", "ids") for p in sorted((made.folder / kind).iterdir())]
-    paths += [made.folder / "vocab.tsv", made.folder / "spelling.npz"]
-    return {path.relative_to(made.folder).as_posix(): path.read_bytes() for path in paths}
+    paths = [p for kind in ("tokens", "ids") for p in sorted((prepared.folder / kind).iterdir())]
+    paths += [prepared.folder / "vocab.tsv", prepared.folder / "spelling.npz"]
+    return {path.relative_to(prepared.folder).as_posix(): path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
@@ -148,8 +148,8 @@ def test_s3(korlm: Command, corpus: CorpusConfig, tmp_path: Path) -> None:
         command = ["prepare", "corpus=text", *given, "tokenizer=eojeol", "prepare.piece_mb=0.001"]
         missing = korlm(*command, "prepare.folder=s3://none/a").error
         assert missing == "korlm: s3://none/a: there is no such file, folder or bucket"
-        made = korlm(*command, f"prepare.folder={bucket}/a")
-        assert made.code == 0, made.err
+        ended = korlm(*command, f"prepare.folder={bucket}/a")
+        assert ended.code == 0, ended.err
         assert korlm(*command, "outputs=alone").code == 0
         (stored,), (alone,) = (
             list((tmp_path / name / "prepared").iterdir()) for name in ("outputs", "alone")

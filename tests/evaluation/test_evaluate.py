@@ -19,13 +19,13 @@ from korlm.dataset.vocab import BOS_ID, UNK_ID
 from korlm.evaluation.bootstrap import sign_flip_p
 from korlm.evaluation.evaluate import (
     EvaluationInputs,
-    EvaluationModes,
     TuningData,
     check_same_text,
     compare,
     evaluate,
     evaluate_run,
 )
+from korlm.evaluation.modes import EvaluationModes
 from korlm.evaluation.texts import EvaluationText
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.atomic_files import write_json

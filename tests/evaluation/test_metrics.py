@@ -52,21 +52,6 @@ def test_mapping_words_to_unk_does_not_improve_open_metrics() -> None:
     assert hiding["eojeol_perplexity"] > honest["eojeol_perplexity"]
 
 
-def test_merged_sums_are_no_mean_of_means() -> None:
-    # Two full batches and a short easy one.
-    batches = [
-        LossSums(600.0, 6.0, 100, 2, 1.0),
-        LossSums(600.0, 6.0, 100, 2, 1.0),
-        LossSums(6.0, 0, 2, 0),
-    ]
-    total = sum(batches, LossSums())
-    assert total == LossSums(1206.0, 12.0, 202, 4, 2.0)
-    assert total.loss == pytest.approx(1206 / 202)
-    assert total.perplexity == pytest.approx(391.6, abs=0.1)
-    mean_of_means = sum(batch.loss for batch in batches) / 3
-    assert math.exp(mean_of_means) == pytest.approx(148.4, abs=0.1)  # wrong
-
-
 def test_the_loss_of_no_tokens() -> None:
     assert math.isnan(LossSums().loss) and math.isnan(LossSums().perplexity)
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from model_cases import make_model
 from texts import VOCAB_SIZE, UnigramLM, random_ids, toy_run
 
 from korlm.config import CacheConfig, DynamicConfig
 from korlm.dataset.vocab import BOS_ID, EOS_ID
-from korlm.evaluation.modes import ModeResult, Tuned, run_modes, tune
+from korlm.evaluation.modes import EvaluationModes, ModeResult, Tuned, run_modes, tune
 from korlm.evaluation.token_scores import collect_scores, score_continuous, score_sentences
 
 CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3])
@@ -25,11 +26,15 @@ def unigrams() -> UnigramLM:
     return UnigramLM([0.0, 0.01, 0.01, 0.18] + [0.8 / (VOCAB_SIZE - 4)] * (VOCAB_SIZE - 4))
 
 
+def modes_of(others: dict[str, Any], dynamic: DynamicConfig = DYNAMIC) -> EvaluationModes:
+    return EvaluationModes(others, CACHE, dynamic, torch.device("cpu"))
+
+
 def tuned(
     kind: str | None, others: dict[str, Any] | None = None, dynamic: DynamicConfig = DYNAMIC
 ) -> tuple[Tuned, dict[str, ModeResult]]:
     run = toy_run(model=unigrams() if kind is None else make_model(kind))
-    return tune(run, others or {}, VALID, TRAIN, CACHE, dynamic)
+    return tune(run, modes_of(others or {}, dynamic), VALID, TRAIN)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ def test_modes_of_a_model(kind: str | None, modes: list[str]) -> None:
 def test_hyperparameters_are_kept_for_other_texts() -> None:
     others = {"uni": toy_run(model=unigrams()), "gru": toy_run(model=make_model("gru"))}
     run = toy_run(model=make_model("lstm"))
-    chosen, valid = tune(run, others, VALID, TRAIN, CACHE, DYNAMIC)
+    chosen, valid = tune(run, modes_of(others), VALID, TRAIN)
     test = run_modes(run, others, TEST, chosen)
     assert list(valid) == ["carried", "reset", "cache", "dynamic", "uni", "gru", "mix", "all"]
     for name in valid:
@@ -61,7 +66,7 @@ def test_hyperparameters_are_kept_for_other_texts() -> None:
     for name, result in run_modes(run, others, VALID, chosen).items():
         np.testing.assert_allclose(result.nats, valid[name].nats, rtol=1e-6)
     assert valid["mix"].settings["weights"]["uni"] > 0.5  # the networks are untrained
-    _, tuned_on_test = tune(run, others, TEST, TRAIN, CACHE, DYNAMIC)
+    _, tuned_on_test = tune(run, modes_of(others), TEST, TRAIN)
     assert tuned_on_test["all"].settings != test["all"].settings
 
 

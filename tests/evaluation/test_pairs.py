@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from conftest import Command
-from tiny_runs import finish, make_settings, prepare_tiny
 
-from korlm.dataset.text_encoder import TextEncoder
 from korlm.evaluation.pairs import templates
 from korlm.evaluation.pairs.accuracy import PAIRS, accuracies, score_pairs, wilson_interval
 from korlm.evaluation.pairs.files import read_pairs
@@ -23,7 +22,7 @@ from korlm.evaluation.pairs.templates import (
     phenomena,
     resolve_particles,
 )
-from korlm.runs.trained_run import load_run
+from korlm.runs.trained_run import TrainedRun
 from korlm.score import surprisals
 from korlm.utils.errors import CorpusError
 
@@ -97,25 +96,21 @@ def test_particles(text: str, expected: str) -> None:
     assert resolve_particles(text) == expected
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    prepared = prepare_tiny(folder)
-    finish(make_settings(prepared), prepared, folder / "run")
-    return folder / "run"
+@pytest.fixture
+def run(tiny_run: Callable[[str], TrainedRun]) -> TrainedRun:
+    return tiny_run("lstm")
 
 
-def test_scores_are_those_of_whole_sentences(run: Path) -> None:
-    loaded = load_run(run)
+def test_scores_are_those_of_whole_sentences(run: TrainedRun) -> None:
     pairs = [
         Pair("a", "나는 집에 간다.", "나는 집을 간다."),
         Pair("a", "우리는 뷁을 본다.", "우리는 책 본다."),
     ]
-    with loaded.reader() as reader:
-        rows = pa.concat_tables(score_pairs(loaded, "x", pairs, reader, None, 5)).to_pylist()
+    with run.reader() as reader:
+        rows = pa.concat_tables(score_pairs(run, "x", pairs, reader, None, 5)).to_pylist()
         for side in ("good", "bad"):
             texts = [row[side] for row in rows]
-            expected = surprisals(loaded, texts, unit="sentence", reader=reader).to_pylist()
+            expected = surprisals(run, texts, unit="sentence", reader=reader).to_pylist()
             for row, sentence in zip(rows, expected, strict=True):
                 assert row[f"{side}_surprisal"] == pytest.approx(sentence["open_surprisal"])
                 assert row[f"{side}_tokens"] == sentence["num_tokens"]
@@ -124,15 +119,13 @@ def test_scores_are_those_of_whole_sentences(run: Path) -> None:
     ]
 
 
-def test_equal_tokens_do_not_count(run: Path) -> None:
-    loaded = load_run(run)
+def test_equal_tokens_do_not_count(run: TrainedRun) -> None:
     pairs = [
         Pair("a", "나는 간다.", "나는 간다.\u200b"),
         Pair("a", "나는 집에 간다.", "나는 간다."),
     ]
-    with loaded.reader() as reader:
-        assert isinstance(reader, TextEncoder)
-        table = pa.concat_tables(score_pairs(loaded, "x", pairs, reader))
+    with run.reader() as reader:
+        table = pa.concat_tables(score_pairs(run, "x", pairs, reader))
     assert table.column("right").to_pylist()[0] is None
     result = accuracies(table)["a"]
     assert (result.num_pairs, result.num_same) == (1, 1)
@@ -185,9 +178,9 @@ def test_bad_files(content: str, message: str, tmp_path: Path) -> None:
         read_pairs([str(path)])
 
 
-def test_command(korlm: Command, run: Path, tmp_path: Path) -> None:
+def test_command(korlm: Command, run: TrainedRun, tmp_path: Path) -> None:
     options = ["device=cpu", "phenomena=[plural,counters]", "pairs=5", f"output={tmp_path}/p.tsv"]
-    ended = korlm("pairs", f"run={run}", *options)
+    ended = korlm("pairs", f"run={run.folder}", *options)
     assert ended.code == 0, ended.err
     table = [
         line for line in ended.err.splitlines() if line.startswith(("plural", "counters", "all"))
@@ -204,7 +197,7 @@ def test_command(korlm: Command, run: Path, tmp_path: Path) -> None:
     assert f"{100 * share:.1f} (" in table[-1]
 
 
-def test_command_rejects(korlm: Command, run: Path, tmp_path: Path) -> None:
+def test_command_rejects(korlm: Command, run: TrainedRun, tmp_path: Path) -> None:
     for options, message in {
         ("phenomena=[plurals]",): "phenomena: plurals: must be one of .*; did you mean plural?",
         ("pairs=99999",): "pairs=99999: particle_allomorphy: its templates have only",
@@ -212,6 +205,6 @@ def test_command_rejects(korlm: Command, run: Path, tmp_path: Path) -> None:
         ("input=x.tsv", "phenomena=[plural]"): "phenomena.*: has no effect on pairs of your own",
         (f"input={tmp_path}/none.tsv",): "none.tsv: there is no such file",
     }.items():
-        ended = korlm("pairs", f"run={run}", *options)
+        ended = korlm("pairs", f"run={run.folder}", *options)
         assert ended.code == 1
         assert re.search(message, ended.err.splitlines()[-1]), ended.err

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from korlm.exporting import onnx_graph as station
+from korlm.exporting import onnx_graph
 from korlm.exporting.onnx_graph import FLOAT, INT64, Graph
 from korlm.utils.errors import ExportError
 
@@ -30,7 +30,7 @@ def test_equal_nodes_are_shared() -> None:
 
 
 def test_weights_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(station, "MAX_MB", 1)
+    monkeypatch.setattr(onnx_graph, "MAX_MB", 1)
     graph = Graph()
     graph.add("Add", "x", graph.weight("w", np.zeros(300_000, dtype=np.float32)), name="y")
     one = {"x": (FLOAT, [300_000])}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from model_cases import NETWORKS, VOCAB_SIZE, cases_of, make_config, make_model, scatter
+from model_cases import NETWORKS, VOCAB_SIZE, cases_of, make_config, make_network, scatter
 
 from korlm.exporting.onnx_graph import Graph
 from korlm.exporting.onnx_step import begin_state, build_step
@@ -22,51 +20,38 @@ CASES = cases_of(NETWORKS)
 START_ID = 3
 
 
-def network(cell: str, option: str) -> NeuralLM:
-    model = make_model(cell, option)
-    assert isinstance(model, NeuralLM)
-    return model
-
-
 def session(model: NeuralLM) -> onnxruntime.InferenceSession:
     packed = build_step(model, Graph(), START_ID)
     return onnxruntime.InferenceSession(packed, providers=["CPUExecutionProvider"])
 
 
 def assert_same_steps(model: NeuralLM) -> None:
-    running = session(model)
+    onnx_session, generator = session(model), torch.Generator().manual_seed(1)
     for rows in (1, 3):
-        compare_steps(model, running, rows)
-
-
-def compare_steps(model: NeuralLM, running: onnxruntime.InferenceSession, rows: int) -> None:
-    state = model.initial_state(rows)
-    actual = {name: np.repeat(part, rows, axis=0) for name, part in begin_state(model).items()}
-    rng = torch.Generator().manual_seed(rows)
-    for ids in torch.randint(0, model.vocab_size, (12, rows), generator=rng):
-        with torch.inference_mode():
-            expected, state = model.step(ids, state)
-        log_probs, *after = running.run(None, {"ids": ids.numpy(), **actual})
-        actual = dict(zip(actual, after, strict=True))
-        assert log_probs.shape == (rows, model.vocab_size)
-        for one, other in zip([log_probs, *after], [expected, *state], strict=True):
-            assert one.dtype == other.numpy().dtype
-            # relu has no upper bound: its states grow into the hundreds here
-            np.testing.assert_allclose(one, other.numpy(), atol=1e-5, rtol=2e-6)
+        state = model.initial_state(rows)
+        onnx_state = {name: np.repeat(part, rows, 0) for name, part in begin_state(model).items()}
+        for ids in torch.randint(0, model.vocab_size, (12, rows), generator=generator):
+            with torch.inference_mode():
+                log_probs, state = model.step(ids, state)
+            outputs = onnx_session.run(None, {"ids": ids.numpy(), **onnx_state})
+            onnx_state = dict(zip(onnx_state, outputs[1:], strict=True))
+            assert outputs[0].shape == (rows, model.vocab_size)
+            for actual, expected in zip(outputs, [log_probs, *state], strict=True):
+                assert actual.dtype == expected.numpy().dtype
+                # relu has no upper bound: its states grow into the hundreds here
+                np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5, rtol=2e-6)
 
 
 @pytest.mark.parametrize(("cell", "option"), CASES, ids=["-".join(case) for case in CASES])
 def test_onnx_equals_pytorch(cell: str, option: str) -> None:
-    model = network(cell, option)
-    if type(model).export_step is NeuralLM.export_step:
-        pytest.skip("a model without an ONNX step")
+    model = make_network(cell, option)
     assert_same_steps(model)
 
 
 def test_a_model_without_a_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WindowLM, "export_step", NeuralLM.export_step)
     with pytest.raises(ExportError, match="WindowLM has no ONNX step"):
-        build_step(network("window", "tied"), Graph(), START_ID)
+        build_step(make_network("window", "tied"), Graph(), START_ID)
 
 
 def test_window_of_one_token() -> None:
@@ -77,17 +62,18 @@ def test_window_of_one_token() -> None:
 
 
 def test_names_shapes_and_metadata() -> None:
-    model = network("lstm", "tied")
-    running = session(model)
-    assert [(one.name, one.type) for one in running.get_inputs()] == [
+    model = make_network("lstm", "tied")
+    onnx_session = session(model)
+    inputs, outputs = onnx_session.get_inputs(), onnx_session.get_outputs()
+    assert [(value.name, value.type) for value in inputs] == [
         ("ids", "tensor(int64)"),
         *((name, "tensor(float)") for name in ("h0", "c0", "h1", "c1")),
     ]
     names = ["log_probs", "next_h0", "next_c0", "next_h1", "next_c1"]
-    assert [one.name for one in running.get_outputs()] == names
-    assert running.get_inputs()[1].shape == ["batch", 7]
-    assert running.get_outputs()[0].shape == ["batch", VOCAB_SIZE]
-    assert running.get_modelmeta().custom_metadata_map == {
+    assert [value.name for value in outputs] == names
+    assert inputs[1].shape == ["batch", 7]
+    assert outputs[0].shape == ["batch", VOCAB_SIZE]
+    assert onnx_session.get_modelmeta().custom_metadata_map == {
         "korlm_format": "1",
         "vocab_size": str(VOCAB_SIZE),
         "start_id": "3",
@@ -96,7 +82,7 @@ def test_names_shapes_and_metadata() -> None:
 
 
 def test_learned_initial_state() -> None:
-    model = network("gru", "learned_state")
+    model = make_network("gru", "learned_state")
     begin = begin_state(model)
     assert list(begin) == ["h0", "h1"]
     assert np.abs(begin["h0"]).max() > 0.1
@@ -107,11 +93,11 @@ def test_learned_initial_state() -> None:
     ("option", "matrices"), [("tied", 1), ("untied", 2), ("spelling_both", 1), ("adaptive", 1)]
 )
 def test_tied_matrix_is_stored_once(option: str, matrices: int) -> None:
-    graph = onnx.load_from_string(build_step(network("lstm", option), Graph(), START_ID)).graph
-    large = [one.name for one in graph.initializer if one.dims[:1] == [VOCAB_SIZE]]
+    graph = onnx.load_from_string(build_step(make_network("lstm", option), Graph(), START_ID)).graph
+    large = [weight.name for weight in graph.initializer if weight.dims[:1] == [VOCAB_SIZE]]
     assert len([name for name in large if name != "output.bias"]) == matrices
 
 
-def test_export_is_deterministic(tmp_path: Path) -> None:
-    packed = [build_step(network("lstm", "everything"), Graph(), START_ID) for _ in range(2)]
+def test_export_is_deterministic() -> None:
+    packed = [build_step(make_network("lstm", "everything"), Graph(), START_ID) for _ in range(2)]
     assert packed[0] == packed[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from model_cases import NETWORKS, TOKENS, VOCAB_SIZE, cases_of, make_model
-from tiny_runs import finish, make_settings, prepare_tiny
+from model_cases import NETWORKS, TOKENS, VOCAB_SIZE, cases_of, make_network
 
-import korlm
-from korlm.config import ExportFormat, Mode, NgramConfig, VocabConfig
-from korlm.dataset.prepared import Prepared
+from korlm.config import ExportFormat, VocabConfig
+from korlm.dataset.prepared import open_prepared
+from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
-from korlm.evaluation.token_scores import score_sentences
+from korlm.evaluation.token_scores import score_sentences, segment_sums
 from korlm.exporting.export_run import export_run
 from korlm.exporting.int8 import Int8Graph
 from korlm.exporting.onnx_graph import Graph
@@ -37,14 +37,6 @@ FILES = {"sherpa-tokens.txt", "sherpa-offline.onnx", "sherpa-streaming.onnx"}
 INT8 = {"sherpa-offline.int8.onnx", "sherpa-streaming.int8.onnx"}
 
 
-def network(cell: str, option: str) -> NeuralLM:
-    model = make_model(cell, option)
-    assert isinstance(model, NeuralLM)
-    if type(model).export_step is NeuralLM.export_step:
-        pytest.skip("a model without an ONNX step")
-    return model
-
-
 def session(packed: bytes) -> Any:
     return onnxruntime.InferenceSession(packed, providers=["CPUExecutionProvider"])
 
@@ -53,93 +45,90 @@ def nats_of(model: NeuralLM, sentences: list[list[int]]) -> Any:
     """-ln p of each sentence with its end, by korlm."""
     ids = np.concatenate([[*sentence, EOS_ID] for sentence in sentences])
     lengths = np.array([len(sentence) + 1 for sentence in sentences])
-    nats = score_sentences(model, ids, START_ID).nats
-    return np.add.reduceat(nats, np.cumsum(lengths) - lengths)
+    return segment_sums(score_sentences(model, ids, START_ID).nats, lengths)
 
 
 def padded(sentences: list[list[int]]) -> dict[str, Any]:
     lengths = np.array([len(sentence) for sentence in sentences])
-    x = np.zeros((len(sentences), lengths.max()), np.int64)
-    for row, sentence in zip(x, sentences, strict=True):
-        row[: len(sentence)] = sentence
-    return {"x": x, "x_lens": lengths}
+    x = [sentence + [0] * (lengths.max() - len(sentence)) for sentence in sentences]
+    return {"x": np.array(x, np.int64), "x_lens": lengths}
 
 
-def streamed(running: Any, sentence: list[int]) -> float:
+def streamed(onnx_session: Any, sentence: list[int]) -> float:
     """-ln p of tokens as sherpa-onnx computes it: zeros, then <sos>, then one by one."""
-    meta = running.get_modelmeta().custom_metadata_map
+    meta = onnx_session.get_modelmeta().custom_metadata_map
     zeros = np.zeros((int(meta["num_layers"]), 1, int(meta["hidden_size"])), np.float32)
     start = np.array([[int(meta["sos_id"])]])
-    scores, h, c = running.run(None, {"x": start, "h0": zeros, "c0": zeros})
+    scores, h, c = onnx_session.run(None, {"x": start, "h0": zeros, "c0": zeros})
     nats = 0.0
     for token_id in sentence:
         nats -= float(scores[0, token_id])
-        scores, h, c = running.run(None, {"x": np.array([[token_id]]), "h0": h, "c0": c})
+        scores, h, c = onnx_session.run(None, {"x": np.array([[token_id]]), "h0": h, "c0": c})
     return nats
 
 
 @pytest.mark.parametrize(("cell", "option"), CASES, ids=["-".join(case) for case in CASES])
 def test_graphs_equal_pytorch(cell: str, option: str) -> None:
-    model = network(cell, option)
+    model = make_network(cell, option)
     expected = nats_of(model, SENTENCES)
     (nll,) = session(build_offline(model, Graph(), TABLE)).run(None, padded(SENTENCES))
     np.testing.assert_allclose(nll, expected, rtol=1e-5)
     assert nll.dtype == np.float32
-    running = session(build_streaming(model, Graph(), TABLE))
-    found = [streamed(running, [*sentence, EOS_ID]) for sentence in SENTENCES]
+    onnx_session = session(build_streaming(model, Graph(), TABLE))
+    found = [streamed(onnx_session, [*sentence, EOS_ID]) for sentence in SENTENCES]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_int8() -> None:
-    model = network("lstm", "tied")
+    model = make_network("lstm", "tied")
     expected = nats_of(model, SENTENCES)
     (nll,) = session(build_offline(model, Int8Graph(), TABLE)).run(None, padded(SENTENCES))
     np.testing.assert_allclose(nll, expected, rtol=0.02)
-    running = session(build_streaming(model, Int8Graph(), TABLE))
-    found = [streamed(running, [*sentence, EOS_ID]) for sentence in SENTENCES]
+    onnx_session = session(build_streaming(model, Int8Graph(), TABLE))
+    found = [streamed(onnx_session, [*sentence, EOS_ID]) for sentence in SENTENCES]
     np.testing.assert_allclose(found, nll, rtol=1e-3)
 
 
 def test_only_empty_hypotheses() -> None:
     """Recognizers give them for silence: L is 0."""
-    model = network("lstm", "tied")
-    running = session(build_offline(model, Graph(), TABLE))
-    (nll,) = running.run(None, {"x": np.zeros((2, 0), np.int64), "x_lens": np.zeros(2, np.int64)})
+    model = make_network("lstm", "tied")
+    onnx_session = session(build_offline(model, Graph(), TABLE))
+    (nll,) = onnx_session.run(None, padded([[], []]))
     np.testing.assert_allclose(nll, nats_of(model, [[], []]), rtol=1e-5)
 
 
 def test_names_and_shapes() -> None:
-    model = network("lstm", "tied")
+    model = make_network("lstm", "tied")
     offline = session(build_offline(model, Graph(), TABLE))
-    assert [(one.name, one.type, one.shape) for one in offline.get_inputs()] == [
+    assert [(value.name, value.type, value.shape) for value in offline.get_inputs()] == [
         ("x", "tensor(int64)", ["N", "L"]),
         ("x_lens", "tensor(int64)", ["N"]),
     ]
-    assert [(one.name, one.shape) for one in offline.get_outputs()] == [("nll", ["N"])]
-    running = session(build_streaming(model, Graph(), TABLE))
+    assert [(value.name, value.shape) for value in offline.get_outputs()] == [("nll", ["N"])]
+    onnx_session = session(build_streaming(model, Graph(), TABLE))
     state = [2, "N", 7]  # two layers, the last one of 5 units is padded
-    assert [(one.name, one.shape) for one in running.get_inputs()] == [
+    assert [(value.name, value.shape) for value in onnx_session.get_inputs()] == [
         ("x", ["N", 1]),
         ("h0", state),
         ("c0", state),
     ]
-    assert [(one.name, one.shape) for one in running.get_outputs()] == [
+    assert [(value.name, value.shape) for value in onnx_session.get_outputs()] == [
         ("log_softmax", ["N", VOCAB_SIZE]),
         ("next_h0", state),
         ("next_c0", state),
     ]
-    meta = running.get_modelmeta().custom_metadata_map
+    meta = onnx_session.get_modelmeta().custom_metadata_map
     assert (meta["num_layers"], meta["hidden_size"]) == ("2", "7")
     assert meta["sos_id"] == meta["vocab_size"] == str(VOCAB_SIZE)
 
 
 def test_state_of_an_lstm() -> None:
     """H is in h0 and c in c0, a row per layer, padded with zeros."""
-    model = network("lstm", "tied")
-    running = session(build_streaming(model, Graph(), TABLE))
+    model = make_network("lstm", "tied")
+    onnx_session = session(build_streaming(model, Graph(), TABLE))
     zeros = np.zeros((2, 2, 7), np.float32)
     x = np.array([[VOCAB_SIZE], [4]])
-    _, h, c = running.run(None, {"x": x, "h0": zeros, "c0": zeros})
+    _, h, c = onnx_session.run(None, {"x": x, "h0": zeros, "c0": zeros})
     with torch.inference_mode():
         _, state = model.step(torch.tensor([START_ID, 4]), model.initial_state(2))
     for part, (row, expected) in zip((h, c, h, c), enumerate(state), strict=True):
@@ -148,22 +137,23 @@ def test_state_of_an_lstm() -> None:
         assert not part[layer, :, size:].any()
 
 
-def test_ids_of_a_recognizer(tmp_path: Path) -> None:
+def test_ids_of_a_recognizer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "tokens.txt"
     lines = ["<blk> 0", "<sos/eos> 1", "<unk> 2", "나가 3", "모름 4", "가 6", "#0 7"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    table, unknown = read_tokens(path, VOCAB, START_ID)
+    table = read_tokens(path, VOCAB, START_ID)
     assert table.tokens == ["<blk>", "<sos/eos>", "<unk>", "나가", "모름", "", "가", "#0"]
     assert table.ids.tolist() == [UNK_ID] * 3 + [10, UNK_ID, UNK_ID, 4, UNK_ID, START_ID]
-    assert unknown == ["모름"]
-    model = network("gru", "learned_state")
+    assert "tokens.txt: 1 of 8 tokens are not in the vocabulary" in caplog.text
+    assert caplog.text.endswith("scored as <unk>: 모름\n")
+    model = make_network("gru", "learned_state")
     expected = nats_of(model, [[10, 4, UNK_ID]])
     (nll,) = session(build_offline(model, Graph(), table)).run(None, padded([[3, 6, 4]]))
     np.testing.assert_allclose(nll, expected, rtol=1e-5)
-    running = session(build_streaming(model, Graph(), table))
-    assert running.get_outputs()[0].shape == ["N", 8]
+    onnx_session = session(build_streaming(model, Graph(), table))
+    assert onnx_session.get_outputs()[0].shape == ["N", 8]
     nats = score_sentences(model, np.array([10, 4, UNK_ID, EOS_ID]), START_ID).nats
-    assert streamed(running, [3, 6, 4]) == pytest.approx(nats[:3].sum(), rel=1e-5)
+    assert streamed(onnx_session, [3, 6, 4]) == pytest.approx(nats[:3].sum(), rel=1e-5)
     table.save(tmp_path / "again.txt")
     assert (tmp_path / "again.txt").read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
 
@@ -189,34 +179,26 @@ def test_mistakes_in_tokens(tmp_path: Path, text: str | None, words: str) -> Non
 
 
 def test_hypotheses_in_any_order(tmp_path: Path) -> None:
-    model = network("lstm", "tied")
+    model = make_network("lstm", "tied")
     (tmp_path / "a.onnx").write_bytes(build_offline(model, Graph(), TABLE))
     many = [SENTENCES[number % 4] for number in range(19)]
-    found = hypothesis_nats(tmp_path / "a.onnx", [np.array(one, np.int64) for one in many])
+    found = hypothesis_nats(tmp_path / "a.onnx", [np.array(ids, np.int64) for ids in many])
     np.testing.assert_allclose(found, nats_of(model, many), rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare_tiny(tmp_path_factory.mktemp("text"))
+@pytest.fixture
+def run(tiny_run: Callable[[str], TrainedRun]) -> TrainedRun:
+    return tiny_run("sentence_lstm")
 
 
-@pytest.fixture(scope="module")
-def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    return train(prepared, tmp_path_factory.mktemp("lstm") / "run", mode=Mode.sentence)
+@pytest.fixture
+def valid_ids(run: TrainedRun) -> Ids:
+    return open_prepared(run.prepared).ids("valid")
 
 
-def train(prepared: Prepared, folder: Path, **parts: Any) -> TrainedRun:
-    torch.set_num_threads(1)
-    finish(make_settings(prepared, {"epochs": 2}, **parts), prepared, folder)
-    run = korlm.load(folder)
-    assert isinstance(run, TrainedRun)
-    return run
-
-
-def test_export(run: TrainedRun, prepared: Prepared, tmp_path: Path) -> None:
+def test_export(run: TrainedRun, valid_ids: Ids, tmp_path: Path) -> None:
     formats = [ExportFormat.sherpa, ExportFormat.int8]
-    figures = export_run(run, tmp_path / "export", formats, prepared.ids("valid"))
+    figures = export_run(run, tmp_path / "export", formats, valid_ids)
     names = {path.name for path in (tmp_path / "export").iterdir()}
     assert names == {*FILES, *INT8, "config.json", "vocab.tsv", "export.json", "README.md"}
     trained = json.loads((run.folder / "metrics.json").read_text("utf-8"))["valid"]["loss"]
@@ -230,12 +212,12 @@ def test_export(run: TrainedRun, prepared: Prepared, tmp_path: Path) -> None:
 
 
 def test_export_for_a_recognizer(
-    run: TrainedRun, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: TrainedRun, valid_ids: Ids, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "tokens.txt"
     path.write_text("<blk> 0\n나 1\n는 2\n▁ 3\n모 4\n", encoding="utf-8")
     figures = export_run(
-        *(run, tmp_path / "export", [ExportFormat.sherpa], prepared.ids("valid")),
+        *(run, tmp_path / "export", [ExportFormat.sherpa], valid_ids),
         recognizer_tokens=path,
     )
     assert "tokens.txt: 1 of 5 tokens are not in the vocabulary" in caplog.text
@@ -245,15 +227,3 @@ def test_export_for_a_recognizer(
     assert not any("perplexity" in row for row in rows.values())
     text = (tmp_path / "export" / "sherpa-tokens.txt").read_text(encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
-
-
-def test_sherpa_is_not_among_the_default_formats(run: TrainedRun, tmp_path: Path) -> None:
-    export_run(run, tmp_path / "export")
-    assert not list((tmp_path / "export").glob("sherpa*"))
-
-
-def test_ngram_model_is_refused(prepared: Prepared, tmp_path: Path) -> None:
-    run = train(prepared, tmp_path / "run", model=NgramConfig(name="ngram", order=3))
-    with pytest.raises(ExportError, match=r"model=ngram has no ONNX export"):
-        export_run(run, tmp_path / "export", [ExportFormat.sherpa])
-    assert not (tmp_path / "export").exists()

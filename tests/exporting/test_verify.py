@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_cases import VOCAB_SIZE, make_model
+from model_cases import VOCAB_SIZE, make_network
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.evaluation.token_scores import score_continuous, score_sentences
@@ -16,15 +16,15 @@ from korlm.exporting.onnx_graph import Array, Graph
 from korlm.exporting.onnx_step import begin_state, build_step
 from korlm.exporting.verify import (
     Ints,
-    OnnxStep,
     ParallelText,
     State,
-    TorchStep,
+    Step,
     largest_difference,
     milliseconds,
+    onnx_step,
     perplexity,
+    torch_step,
 )
-from korlm.models.neural import NeuralLM
 
 
 def text(num_tokens: int) -> Ints:
@@ -35,24 +35,14 @@ def text(num_tokens: int) -> Ints:
     return ids
 
 
-class Shifted:
-    """A step that adds a constant to the log-probabilities after one token."""
+def shifted(step: Step, by: float, token_id: int) -> Step:
+    """Return a step that adds a constant to the log-probabilities after one token."""
 
-    def __init__(self, step: TorchStep, by: float, token_id: int) -> None:
-        self.step, self.by, self.token_id = step, by, token_id
+    def run(ids: Ints, state: State) -> tuple[Array, State]:
+        log_probs, state = step.run(ids, state)
+        return log_probs + by * (ids == token_id)[:, None], state
 
-    def initial_state(self, rows: int) -> State:
-        return self.step.initial_state(rows)
-
-    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
-        log_probs, state = self.step(ids, state)
-        return log_probs + self.by * (ids == self.token_id)[:, None], state
-
-
-def network(cell: str = "lstm", option: str = "tied") -> NeuralLM:
-    model = make_model(cell, option)
-    assert isinstance(model, NeuralLM)
-    return model
+    return Step(step.begin, run)
 
 
 def test_columns() -> None:
@@ -68,18 +58,18 @@ def test_columns() -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "window"])
 def test_perplexity_equals_the_models(cell: str) -> None:
-    model, ids = network(cell), text(200)
+    model, ids = make_network(cell, "tied"), text(200)
     nats = torch.cat([window.nats for window in score_continuous(model, ids, EOS_ID)])
-    carried = perplexity(TorchStep(model), ParallelText.of(ids, 1, EOS_ID, by_sentence=False), "")
+    carried = perplexity(torch_step(model), ParallelText.of(ids, 1, EOS_ID, by_sentence=False), "")
     assert carried == pytest.approx(math.exp(nats.double().mean()), rel=1e-6)
-    reset = perplexity(TorchStep(model), ParallelText.of(ids, 1, BOS_ID, by_sentence=True), "")
+    reset = perplexity(torch_step(model), ParallelText.of(ids, 1, BOS_ID, by_sentence=True), "")
     expected = math.exp(score_sentences(model, ids, BOS_ID).nats.mean())
     assert reset == pytest.approx(expected, rel=1e-6) != carried
 
 
 def test_padding_does_not_count() -> None:
     """Every column repeats the same sentence, the last one truncated."""
-    step, sentence = TorchStep(network()), text(10)
+    step, sentence = torch_step(make_network("lstm", "tied")), text(10)
     whole = perplexity(step, ParallelText.of(sentence, 1, EOS_ID, by_sentence=True), "")
     three = ParallelText.of(np.tile(sentence, 3), 3, EOS_ID, by_sentence=True)
     assert perplexity(step, three, "") == pytest.approx(whole)
@@ -91,22 +81,22 @@ def test_padding_does_not_count() -> None:
 
 @pytest.mark.parametrize("by", [0.5, -0.5, math.nan])
 def test_largest_difference(by: float) -> None:
-    step = TorchStep(network())
+    step = torch_step(make_network("lstm", "tied"))
     inputs = np.full((5, 3), 6)
     inputs[3, 1] = 7
-    result = largest_difference(step, Shifted(step, by, 7), inputs)
+    result = largest_difference(step, shifted(step, by, 7), inputs)
     assert result == pytest.approx(0.5) if by == by else math.isnan(result)
-    assert largest_difference(step, Shifted(step, 0.5, 8), inputs) == 0
+    assert largest_difference(step, shifted(step, 0.5, 8), inputs) == 0
 
 
 @pytest.mark.parametrize("option", ["tied", "learned_state"])
 def test_onnxruntime_carries_the_state(tmp_path: Path, option: str) -> None:
-    model = network("gru", option)
+    model = make_network("gru", option)
     path = tmp_path / "step.onnx"
     path.write_bytes(build_step(model, Graph(), EOS_ID))
-    one, other = TorchStep(model), OnnxStep(path, begin_state(model))
+    expected, actual = torch_step(model), onnx_step(path, begin_state(model))
     columns = ParallelText.of(text(100), 4, EOS_ID, by_sentence=True)
-    assert largest_difference(one, other, columns.inputs) < 1e-5
-    result = perplexity(other, columns, "")
-    assert result == pytest.approx(perplexity(one, columns, ""), rel=1e-5)
-    assert 0 < milliseconds(other, columns.inputs[:, 0]) < 1000
+    assert largest_difference(expected, actual, columns.inputs) < 1e-5
+    result = perplexity(actual, columns, "")
+    assert result == pytest.approx(perplexity(expected, columns, ""), rel=1e-5)
+    assert 0 < milliseconds(actual, columns.inputs[:, 0]) < 1000

@@ -111,8 +111,9 @@ def test_padding_embedding_is_learned() -> None:
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_gradients(tied: bool) -> None:
     """Against finite differences, in double precision."""
-    model = make(tie_weights=tied, direct_connections=True).double()
-    inputs, targets = ids(2, 4), ids(2, 4, seed=1)
+    options = {"embedding_dim": 2, "hidden_dim": 3, "window": 2}
+    model = make(tie_weights=tied, direct_connections=True, **options).double()
+    inputs, targets = ids(2, 3), ids(2, 3, seed=1)
     parameters = list(model.parameters())
 
     def loss(*values: Tensor) -> Tensor:

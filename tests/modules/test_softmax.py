@@ -82,13 +82,13 @@ def test_backward_scales(scale: float) -> None:
         torch.testing.assert_close(one, other, **CLOSE)
 
 
-@pytest.mark.parametrize("n", [5, BLOCK + 3])
-def test_gradcheck_in_double(n: int) -> None:
-    """Compare with finite differences, with none, some and all rows <pad>."""
+def test_gradcheck_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare with finite differences, with none, some and all rows <pad>, in two blocks."""
+    monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", 4 * V)
     weight = random(V, H, seed=1).double().requires_grad_()
     bias = random(V, seed=2).double().requires_grad_()
     for pads in ("none", "some", "all"):
-        hidden, targets = make_rows(n, pads)
+        hidden, targets = make_rows(7, pads)
 
         def summed(*parts: Tensor, targets: Tensor = targets) -> Tensor:
             return linear_cross_entropy(*parts, targets, PAD_ID, torch.float64)

@@ -32,7 +32,7 @@ def runs(
     """Return a run of one epoch, and one that has learned the examples."""
     case, folder = TASKS[request.param], tmp_path_factory.mktemp(request.param)
     prepared = case.prepare(folder / "data")
-    for name, epochs in (("short", 1), ("long", 60)):
+    for name, epochs in (("short", 1), ("long", 10)):
         finish(settings_of(case, prepared, epochs), prepared, folder / name)
     return prepared, {name: load_task_run(folder / name) for name in ("short", "long")}
 

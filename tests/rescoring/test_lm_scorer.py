@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import finish, korean_lines, make_settings, prepare_tiny
+from tiny_runs import korean_lines
 
 import korlm
-from korlm.config import GRUConfig, Mode, NgramConfig
-from korlm.dataset.prepared import Prepared
 from korlm.rescoring import LMScorer
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError
@@ -20,24 +18,9 @@ from korlm.utils.errors import ConfigError
 TEXTS = [*korean_lines(6, 5), "나는 집에 간다.", "봄비가 뷁 온다.", "", "나는  집에 간다. ", "뷁"]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedRun]:
-    """Train three models of one vocabulary and one of another."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("scored")
-    prepared, other = (_prepare(folder / name, n) for name, n in (("same", 2), ("other", 15)))
-    gru = GRUConfig(name="gru", embedding_dim=6, hidden_dim=6, num_layers=1)
-    ngram = NgramConfig(name="ngram", order=3)
-    finish(make_settings(prepared), prepared, folder / "lstm")
-    finish(make_settings(prepared, mode=Mode.sentence, model=gru), prepared, folder / "gru")
-    finish(make_settings(prepared, model=ngram), prepared, folder / "ngram")
-    finish(make_settings(other, {"epochs": 1}), other, folder / "foreign")
-    return {name: korlm.load(folder / name) for name in ("lstm", "gru", "ngram", "foreign")}
-
-
-def _prepare(folder: Path, min_freq: int) -> Prepared:
-    folder.mkdir()
-    return prepare_tiny(folder, min_freq)
+@pytest.fixture
+def runs(tiny_run: Callable[[str], TrainedRun]) -> dict[str, TrainedRun]:
+    return {name: tiny_run(name) for name in ("lstm", "gru", "ngram", "foreign")}
 
 
 def token_nats(run: TrainedRun, text: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ from model_cases import COUNTED, TRAINED, VOCAB_SIZE, make_model
 from korlm.rescoring import prefix_tree
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 
-CPU = torch.device("cpu")
 CASES = TRAINED + COUNTED
 
 
@@ -61,7 +60,7 @@ def test_equals_single_texts(
     model = make_model(kind, option)
     texts = random_texts(1)
     tree, _ = tree_of(texts)
-    nats = tree_nats(model, tree, 3, CPU)[tree.node_of]
+    nats = tree_nats(model, tree, 3)[tree.node_of]
     alone = []
     for text in texts:
         inputs, targets = torch.tensor([[3, *text[:-1]]]), torch.tensor([text])
@@ -74,4 +73,4 @@ def test_equals_single_texts(
 def test_the_start_id_matters() -> None:
     model = make_model("lstm", "plain")
     tree, _ = tree_of([[5, 3]])
-    assert tree_nats(model, tree, 3, CPU)[0] != tree_nats(model, tree, 2, CPU)[0]
+    assert tree_nats(model, tree, 3)[0] != tree_nats(model, tree, 2)[0]

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import finish, korean_lines, make_settings, prepare_tiny
+from tiny_runs import korean_lines
 
-import korlm
-from korlm.config import (
-    RECORDING_PATTERN,
-    GRUConfig,
-    LengthUnit,
-    Mode,
-    NgramConfig,
-    Normalize,
-    TransformerConfig,
-)
+from korlm.config import RECORDING_PATTERN, LengthUnit, Normalize
 from korlm.rescoring import Hypothesis, LMScorer, NBest, ScoreWeights, rescore
 from korlm.rescoring.recordings import RecordingNames, recordings_of, rescore_recordings
 from korlm.runs.trained_run import TrainedRun
@@ -28,28 +20,9 @@ from korlm.utils.errors import NbestError
 NAMES = RecordingNames(RECORDING_PATTERN)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedRun]:
-    """Train models of all kinds on one vocabulary, and one of another."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("recorded")
-    for name in ("same", "other"):
-        (folder / name).mkdir()
-    prepared, other = prepare_tiny(folder / "same"), prepare_tiny(folder / "other", 15)
-    gru = GRUConfig(name="gru", embedding_dim=6, hidden_dim=6, num_layers=1)
-    transformer = TransformerConfig(
-        name="transformer", embedding_dim=8, num_heads=2, num_layers=1, window=8
-    )
-    settings = {
-        "lstm": make_settings(prepared),
-        "gru": make_settings(prepared, mode=Mode.sentence, model=gru),
-        "transformer": make_settings(prepared, model=transformer),
-        "ngram": make_settings(prepared, model=NgramConfig(name="ngram", order=3)),
-    }
-    for name, chosen in settings.items():
-        finish(chosen, prepared, folder / name)
-    finish(make_settings(other, {"epochs": 1}), other, folder / "foreign")
-    return {name: korlm.load(folder / name) for name in (*settings, "foreign")}
+@pytest.fixture
+def runs(tiny_run: Callable[[str], TrainedRun]) -> dict[str, TrainedRun]:
+    return {name: tiny_run(name) for name in ("lstm", "gru", "transformer", "ngram", "foreign")}
 
 
 def lists_of(seed: int = 3) -> list[NBest]:

@@ -9,7 +9,7 @@ from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 
 
-def made(
+def prepare_corpus(
     folder: Path, vocab: VocabConfig | None = None, piece_mb: float = 64, **splits: Sequence[str]
 ) -> Prepared:
     """Return a prepared corpus of lines by split; every eojeol is a token."""

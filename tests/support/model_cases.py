@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from korlm.config import (
     registry,
 )
 from korlm.models.base import LanguageModel
+from korlm.models.neural import NeuralLM
 from korlm.models.ngram.model import NgramLM
 from korlm.models.registry import build_model
 from korlm.modules.state import State
@@ -224,3 +226,12 @@ def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) 
         return model.eval()
     scatter(model, seed)
     return model.eval()
+
+
+def make_network(cell: str, option: str = "plain") -> NeuralLM:
+    """Return a network as ``make_model`` does; skip the test if it has no ONNX step."""
+    model = make_model(cell, option)
+    assert isinstance(model, NeuralLM)
+    if type(model).export_step is NeuralLM.export_step:
+        pytest.skip("a model without an ONNX step")
+    return model

@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+import korlm
 from korlm.config import (
     AdagradConfig,
     AdamConfig,
     BatchesConfig,
     CorpusConfig,
     Device,
+    GRUConfig,
     LanguageModelingConfig,
     LSTMConfig,
     Mode,
+    NgramConfig,
     OptimizerConfig,
     Precision,
     ScheduleConfig,
@@ -27,6 +30,7 @@ from korlm.config import (
     TokenizerConfig,
     TrainerConfig,
     TrainSettings,
+    TransformerConfig,
     VocabConfig,
 )
 from korlm.config.objective import default_objective
@@ -63,6 +67,23 @@ BUSY_MODEL = LSTMConfig(
     weight_dropout=0.1,
     variational_dropout=True,
 )
+
+# Small language models: name -> parts of their settings.
+TINY_RUNS: dict[str, dict[str, Any]] = {
+    "lstm": {},
+    "sentence_lstm": {"mode": Mode.sentence},
+    "gru": {
+        "mode": Mode.sentence,
+        "model": GRUConfig(name="gru", embedding_dim=6, hidden_dim=6, num_layers=1),
+    },
+    "transformer": {
+        "model": TransformerConfig(
+            name="transformer", embedding_dim=8, num_heads=2, num_layers=1, window=8
+        )
+    },
+    "ngram": {"model": NgramConfig(name="ngram", order=3)},
+    "foreign": {"trainer": {"epochs": 1}},
+}
 
 
 def korean_lines(count: int, seed: int) -> list[str]:
@@ -141,6 +162,17 @@ def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finishe
     """Train a new run to its end."""
     run = start(settings, prepared, folder)
     return Finished(run, run.fit())
+
+
+def train_tiny_run(folder: Path, name: str) -> Any:
+    """Train a run of ``TINY_RUNS`` and load it; all but ``foreign`` have the same vocabulary."""
+    torch.set_num_threads(1)
+    is_foreign = name == "foreign"
+    text = folder / ("other" if is_foreign else "same")
+    text.mkdir(exist_ok=True)
+    prepared = prepare_tiny(text, min_freq=15 if is_foreign else 2)
+    finish(make_settings(prepared, **TINY_RUNS[name]), prepared, folder / name)
+    return korlm.load(folder / name)
 
 
 def resume(

@@ -205,8 +205,10 @@ def test_reversed_ids(tmp_path: Path) -> None:
         Path(name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     for reverse, expected in ((False, "가나다|라마|"), (True, "다나가|마라|")):
         corpus = CorpusConfig(name="tiny", reverse=reverse, **names)
-        made = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path)
-        text = "".join("|" if i == EOS_ID else made.vocab.tokens[i] for i in made.ids("train"))
+        prepared = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path)
+        text = "".join(
+            "|" if i == EOS_ID else prepared.vocab.tokens[i] for i in prepared.ids("train")
+        )
         assert text == expected
     assert reverse_lines(np.array([1, 2, 3]), np.array([0, 3])).tolist() == [3, 2, 1]
 

@@ -217,8 +217,8 @@ def test_label_smoothing_keeps_the_logged_loss(prepared: Prepared, tmp_path: Pat
 @pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
 def test_embeddings(prepared: Prepared, tmp_path: Path, mode: SubwordMode, share: bool) -> None:
     model = LSTMConfig("lstm", 16, 16, mode is SubwordMode.both, mode, num_layers=1)
-    made = settings(prepared, share_embedding=share, model=model)
-    finish(made, prepared, tmp_path / "run")
+    config = settings(prepared, share_embedding=share, model=model)
+    finish(config, prepared, tmp_path / "run")
     run = load_task_run(tmp_path / "run")
     assert isinstance(run.predict("rome")[0]["prediction"], str)
     plain = run.model.inference_copy().eval()  # type: ignore[operator]

@@ -64,7 +64,7 @@ def unbroken(
     """Return a run with dropout, momentum, a schedule and validations within epochs."""
     settings = make_settings(
         prepared,
-        trainer={"epochs": 3, "eval_every": 4, "sample_tokens": 3},
+        trainer={"epochs": 2, "eval_every": 4, "sample_tokens": 3},
         mode=request.param,
         model=BUSY_MODEL,
         schedule=DecayConfig(name="one_cycle", warmup_ratio=0.25),
@@ -235,14 +235,7 @@ def test_the_state_of_the_plateau_schedule(prepared: Prepared, tmp_path: Path) -
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_resumes(prepared: Prepared, tmp_path: Path, optimizer: str) -> None:
-    model = LSTMConfig(
-        name="lstm",
-        embedding_dim=8,
-        hidden_dim=12,
-        layer_norm=True,
-        recurrent_dropout=0.1,
-        initial_state=InitialState.learned,
-    )
+    model = LSTMConfig("lstm", 8, 12, num_layers=1, initial_state=InitialState.learned)
     settings = make_settings(prepared, optimizer=OPTIMIZERS[optimizer], model=model)
     expected = finish(settings, prepared, tmp_path / "whole")
     run = start(settings, prepared, tmp_path / "broken")

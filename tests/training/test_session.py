@@ -316,10 +316,14 @@ def test_every_optimizer_and_every_schedule(
 
 
 @pytest.mark.parametrize(
-    ("mode", "precision"), [(Mode.stream, Precision.fp32), (Mode.sentence, Precision.bf16)]
+    ("model", "mode", "precision"),
+    [
+        *((model, Mode.stream, Precision.fp32) for model in MODELS),
+        # The cells in bf16: tests/modules/test_modules_rnn.py.
+        *((m, Mode.sentence, Precision.bf16) for m in ("lstm", "learned", "window", "transformer")),
+    ],
 )
-@pytest.mark.parametrize("model", MODELS)
-def test_every_model_in_both_modes_and_precisions(
+def test_models_in_both_modes_and_precisions(
     prepared: Prepared, tmp_path: Path, model: str, mode: Mode, precision: Precision
 ) -> None:
     settings = make_settings(

@@ -72,7 +72,7 @@ class ScriptedTask(Task[FixedModel]):
         return {"loss": loss, "perplexity": perplexity}
 
 
-class Notes(NullLogger):
+class RecordingLogger(NullLogger):
     """Records what a trainer logs, validates and saves.
 
     Attributes:
@@ -99,21 +99,21 @@ class Notes(NullLogger):
         self.sums.append((self.progress.epoch_tokens, self.progress.epoch_nats))
 
 
-class NoCheckpoints(CheckpointWriter):
+class RecordingCheckpointWriter(CheckpointWriter):
     """Records when last.pt would be written."""
 
-    notes: Notes
+    records: RecordingLogger
 
     def save_best(self) -> None:
         pass
 
     def save_last(self, state: State | None) -> None:
         progress = self.progress
-        self.notes.saves.append((progress.step, progress.epoch, progress.batch))
+        self.records.saves.append((progress.step, progress.epoch, progress.batch))
 
 
 @pytest.fixture
-def make_trainer() -> Callable[..., tuple[Trainer, Notes]]:
+def make_trainer() -> Callable[..., tuple[Trainer, RecordingLogger]]:
     """Return ``make_trainer(valid_losses=..., batches=..., **settings)`` with a fixed model.
 
     The stream has 4 batches of 2 x 3 tokens; SGD with learning rate 0.1.
@@ -125,17 +125,19 @@ def make_trainer() -> Callable[..., tuple[Trainer, Notes]]:
         schedule: ScheduleConfig | None = None,
         lr: float = 0.1,
         **changes: Any,
-    ) -> tuple[Trainer, Notes]:
+    ) -> tuple[Trainer, RecordingLogger]:
         model, progress, stop = FixedModel(), Progress(), StopSignal()
-        notes = Notes(progress)
+        records = RecordingLogger(progress)
         batches = batches or StreamBatches(ids_of(*[4, 5, 6, 7] * 6), 2, 3)
         task = ScriptedTask(batches, valid_losses or [])
         config = TrainerConfig(**{"epochs": 2, "log_every": 1, "clip_norm": None, **changes})
         optimizer = build_optimizer(model, SGDConfig(name="sgd", lr=lr))
-        checkpoints = NoCheckpoints(Path(), {}, model, optimizer, progress, SINGLE_PROCESS)
-        checkpoints.notes = notes
+        checkpoints = RecordingCheckpointWriter(
+            Path(), {}, model, optimizer, progress, SINGLE_PROCESS
+        )
+        checkpoints.records = records
         total = count_total_steps(config, len(batches))
-        parts = SharedParts(model, task, progress, checkpoints, notes, stop, SINGLE_PROCESS)
+        parts = SharedParts(model, task, progress, checkpoints, records, stop, SINGLE_PROCESS)
         trainer = Trainer(
             **vars(parts),
             optimizer=optimizer,
@@ -145,32 +147,32 @@ def make_trainer() -> Callable[..., tuple[Trainer, Notes]]:
             bf16=False,
             validator=Validator(**vars(parts), total_steps=total),
         )
-        return trainer, notes
+        return trainer, records
 
     return make
 
 
 def test_gpus_may_round_in_training(make_trainer: Make) -> None:
     trainer, _ = make_trainer(epochs=1)
-    seen: list[tuple[bool, bool]] = []
+    settings: list[tuple[bool, bool]] = []
 
-    def note(number: int, nll: Tensor) -> Tensor:
-        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+    def record(number: int, nll: Tensor) -> Tensor:
+        settings.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
         return nll
 
-    trainer.model.on_call = note
+    trainer.model.on_call = record
     trainer.run()
-    assert set(seen) == {(True, True)}
+    assert set(settings) == {(True, True)}
 
 
 def test_runs_all_epochs(make_trainer: Make) -> None:
-    trainer, notes = make_trainer(epochs=3)
+    trainer, records = make_trainer(epochs=3)
     trainer.run()
     assert trainer.is_done
     assert trainer.progress.step == trainer.total_steps == 12
     assert (trainer.progress.epoch, trainer.progress.batch) == (3, 0)
-    assert notes.validations == [4, 8, 12]
-    assert notes.saves == [(4, 1, 0), (8, 2, 0), (12, 3, 0)]
+    assert records.validations == [4, 8, 12]
+    assert records.saves == [(4, 1, 0), (8, 2, 0), (12, 3, 0)]
 
 
 def test_the_state_is_carried_through_an_epoch(make_trainer: Make) -> None:
@@ -212,11 +214,11 @@ def test_gradients_stop_at_the_batch(make_trainer: Make) -> None:
 
 @pytest.mark.parametrize("max_steps, epoch, batch", [(3, 0, 3), (4, 1, 0), (6, 1, 2)])
 def test_max_steps_end_a_run(make_trainer: Make, max_steps: int, epoch: int, batch: int) -> None:
-    trainer, notes = make_trainer(epochs=5, max_steps=max_steps)
+    trainer, records = make_trainer(epochs=5, max_steps=max_steps)
     trainer.run()
     assert trainer.progress.step == trainer.total_steps == max_steps
     assert (trainer.progress.epoch, trainer.progress.batch) == (epoch, batch)
-    assert notes.validations[-1] == max_steps
+    assert records.validations[-1] == max_steps
 
 
 def test_count_total_steps() -> None:
@@ -227,26 +229,28 @@ def test_count_total_steps() -> None:
 
 @pytest.mark.parametrize("log_every", [1, 10])
 def test_eval_every_comes_on_top_of_epoch_ends(make_trainer: Make, log_every: int) -> None:
-    trainer, notes = make_trainer(eval_every=3, log_every=log_every, epochs=3)
+    trainer, records = make_trainer(eval_every=3, log_every=log_every, epochs=3)
     trainer.run()
-    assert notes.validations == [3, 4, 6, 8, 9, 12]
+    assert records.validations == [3, 4, 6, 8, 9, 12]
 
 
 def test_patience_stops_early(make_trainer: Make) -> None:
     losses = [5.0, 4.0, 4.5, 3.0, 3.5, 3.0, 1.0]
-    trainer, notes = make_trainer(valid_losses=losses, epochs=20, early_stopping_patience=2)
+    trainer, records = make_trainer(valid_losses=losses, epochs=20, early_stopping_patience=2)
     trainer.run()
     # An equal loss is no improvement.
-    assert notes.validations == [4, 8, 12, 16, 20, 24]
+    assert records.validations == [4, 8, 12, 16, 20, 24]
     assert trainer.is_done
     assert (trainer.progress.best_cost, trainer.progress.best_step) == (3.0, 16)
     assert trainer.progress.validations_without_improvement == 2
 
 
 def test_patience_stops_early_within_an_epoch(make_trainer: Make) -> None:
-    trainer, notes = make_trainer(valid_losses=[2.0, 3.0], eval_every=1, early_stopping_patience=1)
+    trainer, records = make_trainer(
+        valid_losses=[2.0, 3.0], eval_every=1, early_stopping_patience=1
+    )
     trainer.run()
-    assert notes.validations == [1, 2]
+    assert records.validations == [1, 2]
     assert (trainer.progress.step, trainer.progress.batch) == (2, 2)
 
 
@@ -258,9 +262,9 @@ def test_without_patience_nothing_stops_early(make_trainer: Make) -> None:
 
 
 def test_an_infinite_perplexity_is_never_the_best(make_trainer: Make) -> None:
-    trainer, notes = make_trainer(valid_losses=[5000.0, 900.0, 800.0, 3.0, 750.0], epochs=5)
+    trainer, records = make_trainer(valid_losses=[5000.0, 900.0, 800.0, 3.0, 750.0], epochs=5)
     trainer.run()
-    assert notes.validations == [4, 8, 12, 16, 20]
+    assert records.validations == [4, 8, 12, 16, 20]
     assert (trainer.progress.best_cost, trainer.progress.best_step) == (3.0, 16)
     trainer, _ = make_trainer(
         valid_losses=[5000.0, 900.0, 800.0], epochs=20, early_stopping_patience=3
@@ -272,10 +276,10 @@ def test_an_infinite_perplexity_is_never_the_best(make_trainer: Make) -> None:
 @pytest.mark.parametrize("log_every", [1, 3, 10])
 def test_the_sums_are_those_of_the_epoch(make_trainer: Make, log_every: int) -> None:
     """Train perplexity at each validation is that of the epoch alone: 24 tokens, falling."""
-    trainer, notes = make_trainer(epochs=3, log_every=log_every, lr=1.0)
+    trainer, records = make_trainer(epochs=3, log_every=log_every, lr=1.0)
     trainer.run()
-    assert [tokens for tokens, _ in notes.sums] == [24, 24, 24]
-    assert notes.sums[0][1] > notes.sums[1][1] > notes.sums[2][1]
+    assert [tokens for tokens, _ in records.sums] == [24, 24, 24]
+    assert records.sums[0][1] > records.sums[1][1] > records.sums[2][1]
     assert (trainer.progress.epoch_tokens, trainer.progress.epoch_nats) == (0, 0.0)
 
 
@@ -290,11 +294,11 @@ def test_a_valid_loss_that_is_not_finite_stops_the_run(make_trainer: Make, loss:
 def test_logged_losses_are_means_over_tokens(make_trainer: Make) -> None:
     """10 tokens in 2 columns of windows of 2: two batches of 4 and one of 2."""
     batches = StreamBatches(ids_of(*[4, 5, 6, 7, 4, 5, 6, 7, 4, 5]), 2, 2)
-    trainer, notes = make_trainer(batches=batches, epochs=1, log_every=10, lr=1e-9)
+    trainer, records = make_trainer(batches=batches, epochs=1, log_every=10, lr=1e-9)
     costs = {1: 4.0, 2: 8.0, 3: 1.0}
     trainer.model.on_call = lambda number, nats: nats * 0 + costs[number]
     trainer.run()
-    ((step, loss, lr, norm, speed),) = notes.points
+    ((step, loss, lr, norm, speed),) = records.points
     assert (step, lr, norm) == (3, 1e-9, 0.0)
     assert loss == pytest.approx((4 * 4 + 4 * 8 + 2 * 1) / 10)
     assert speed > 0
@@ -302,16 +306,16 @@ def test_logged_losses_are_means_over_tokens(make_trainer: Make) -> None:
 
 @pytest.mark.parametrize("log_every, steps", [(1, [1, 2, 3, 4]), (3, [3, 4]), (100, [4])])
 def test_log_every(make_trainer: Make, log_every: int, steps: list[int]) -> None:
-    trainer, notes = make_trainer(log_every=log_every, epochs=1)
+    trainer, records = make_trainer(log_every=log_every, epochs=1)
     trainer.run()
-    assert [point[0] for point in notes.points] == steps
+    assert [point[0] for point in records.points] == steps
 
 
 @pytest.mark.parametrize("num_ids", [24, 5], ids=["full", "padded"])
 def test_the_step_equals_plain_sgd(make_trainer: Make, num_ids: int) -> None:
     """Gradient of the mean over the tokens of the batch; padding is ignored."""
     batches = StreamBatches(ids_of(*([4, 5, 6, 7] * 6)[:num_ids]), 2, 3)
-    trainer, notes = make_trainer(max_steps=1, batches=batches)
+    trainer, records = make_trainer(max_steps=1, batches=batches)
     table = trainer.model.log_table.detach().clone().requires_grad_()
     batch = next(iter(batches.epoch(0)))
     log_probs = table[batch.inputs].log_softmax(-1)
@@ -320,34 +324,34 @@ def test_the_step_equals_plain_sgd(make_trainer: Make, num_ids: int) -> None:
     (gradient,) = torch.autograd.grad(loss, table)
     trainer.run()
     torch.testing.assert_close(trainer.model.log_table.detach(), table - 0.1 * gradient)
-    assert notes.points[0][1] == pytest.approx(loss.item())
-    assert notes.points[0][3] == pytest.approx(gradient.norm().item())
+    assert records.points[0][1] == pytest.approx(loss.item())
+    assert records.points[0][3] == pytest.approx(gradient.norm().item())
 
 
 def test_gradients_are_clipped_and_logged_before(make_trainer: Make) -> None:
-    trainer, notes = make_trainer(max_steps=1, clip_norm=0.01)
+    trainer, records = make_trainer(max_steps=1, clip_norm=0.01)
     before = trainer.model.log_table.detach().clone()
     trainer.run()
     moved = (trainer.model.log_table.detach() - before).norm().item()
     assert moved == pytest.approx(0.1 * 0.01, rel=1e-3)
-    assert notes.points[0][3] > 0.1
+    assert records.points[0][3] > 0.1
 
 
 def test_the_rate_follows_the_schedule(make_trainer: Make) -> None:
     schedule = ScheduleConfig(name="constant", warmup_ratio=0.5, start_factor=0.1)
-    trainer, notes = make_trainer(schedule=schedule, epochs=2, lr=0.5)
+    trainer, records = make_trainer(schedule=schedule, epochs=2, lr=0.5)
     trainer.run()
     expected = [0.5 * learning_rate_factor(schedule, step, 8) for step in range(8)]
-    assert [point[2] for point in notes.points] == pytest.approx(expected)
-    assert notes.points[0][2] < notes.points[7][2]
+    assert [point[2] for point in records.points] == pytest.approx(expected)
+    assert records.points[0][2] < records.points[7][2]
 
 
 def test_the_rate_falls_at_a_plateau(make_trainer: Make) -> None:
     schedule = PlateauConfig(name="plateau", factor=0.5, patience=1)
     losses = [3.0, 2.0, 2.0, 2.0, 1.0]
-    trainer, notes = make_trainer(schedule=schedule, valid_losses=losses, epochs=5, lr=0.2)
+    trainer, records = make_trainer(schedule=schedule, valid_losses=losses, epochs=5, lr=0.2)
     trainer.run()
-    rates = [point[2] for point in notes.points]
+    rates = [point[2] for point in records.points]
     assert rates == pytest.approx([0.2] * 16 + [0.1] * 4)
     assert trainer.optimizer.defaults["lr"] == 0.2
 
@@ -355,16 +359,16 @@ def test_the_rate_falls_at_a_plateau(make_trainer: Make) -> None:
 def test_checkpoints_within_an_epoch(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step takes a minute of the patched clock."""
     batches = StreamBatches(ids_of(*[4] * 11), 1, 1)
-    trainer, notes = make_trainer(batches=batches, epochs=1, checkpoint_every_minutes=3.5)
+    trainer, records = make_trainer(batches=batches, epochs=1, checkpoint_every_minutes=3.5)
     monkeypatch.setattr(time, "monotonic", lambda: 60.0 * trainer.progress.step)
     trainer.run()
-    assert notes.saves == [(4, 0, 4), (8, 0, 8), (11, 1, 0)]
+    assert records.saves == [(4, 0, 4), (8, 0, 8), (11, 1, 0)]
 
 
 # --- errors ---------------------------------------------------------------------------------------
 
 
-def spoil(at: int, value: float) -> Callable[[int, Tensor], Tensor]:
+def scale_loss(at: int, value: float) -> Callable[[int, Tensor], Tensor]:
     return lambda number, nats: nats * value if number == at else nats
 
 
@@ -376,15 +380,15 @@ def spoil(at: int, value: float) -> Callable[[int, Tensor], Tensor]:
 def test_a_loss_that_is_not_finite_stops(
     make_trainer: Make, value: float, log_every: int, at: int, where: str
 ) -> None:
-    trainer, notes = make_trainer(log_every=log_every)
-    trainer.model.on_call = spoil(at, value)
+    trainer, records = make_trainer(log_every=log_every)
+    trainer.model.on_call = scale_loss(at, value)
     with pytest.raises(TrainingError, match=rf"^the loss is not finite at {where}: .*") as caught:
         trainer.run()
     assert len(str(caught.value).splitlines()) == 1
     # Neither saved nor validated nor logged.
-    assert all(step < at for step, _, _ in notes.saves)
-    assert all(step < at for step in notes.validations)
-    assert all(math.isfinite(point[1]) for point in notes.points)
+    assert all(step < at for step, _, _ in records.saves)
+    assert all(step < at for step in records.validations)
+    assert all(math.isfinite(point[1]) for point in records.points)
 
 
 def test_a_gradient_that_is_not_finite_stops(make_trainer: Make) -> None:
@@ -402,7 +406,7 @@ def test_a_gradient_that_is_not_finite_stops(make_trainer: Make) -> None:
 
 
 def test_a_bad_loss_is_not_saved_when_the_user_stops(make_trainer: Make) -> None:
-    trainer, notes = make_trainer(log_every=100)
+    trainer, records = make_trainer(log_every=100)
 
     def request_stop(number: int, nats: Tensor) -> Tensor:
         trainer.stop.stop_requested = number == 3
@@ -411,12 +415,12 @@ def test_a_bad_loss_is_not_saved_when_the_user_stops(make_trainer: Make) -> None
     trainer.model.on_call = request_stop
     with pytest.raises(TrainingError, match="step 2"):
         trainer.run()
-    assert notes.saves == []
+    assert records.saves == []
 
 
 @pytest.mark.parametrize("log_every", [1, 100])
 def test_a_stop_takes_effect_after_the_step(make_trainer: Make, log_every: int) -> None:
-    trainer, notes = make_trainer(log_every=log_every)
+    trainer, records = make_trainer(log_every=log_every)
 
     def request_stop(number: int, nats: Tensor) -> Tensor:
         trainer.stop.stop_requested |= number == 3
@@ -428,13 +432,13 @@ def test_a_stop_takes_effect_after_the_step(make_trainer: Make, log_every: int) 
     progress = trainer.progress
     assert (progress.step, progress.batch, progress.epoch_tokens) == (3, 3, 18)
     assert progress.epoch_nats > 0
-    assert notes.points[-1][0] == 3
-    assert notes.validations == []
+    assert records.points[-1][0] == 3
+    assert records.validations == []
 
 
 def test_a_stopped_run_resumes_with_its_validation(make_trainer: Make) -> None:
     """Stopped after the last step of an epoch, before valid was measured."""
-    trainer, notes = make_trainer(epochs=2)
+    trainer, records = make_trainer(epochs=2)
 
     def request_stop(number: int, nats: Tensor) -> Tensor:
         trainer.stop.stop_requested = number == 4
@@ -443,19 +447,19 @@ def test_a_stopped_run_resumes_with_its_validation(make_trainer: Make) -> None:
     trainer.model.on_call = request_stop
     with pytest.raises(TrainingInterrupted):
         trainer.run()
-    assert notes.validations == []
+    assert records.validations == []
     trainer.stop.stop_requested = False
     trainer.run()
-    assert notes.validations == [4, 8]
+    assert records.validations == [4, 8]
     assert trainer.model.seen == [[0, 0], [3, 3], [6, 6], [9, 9]] * 2
 
 
 def test_a_finished_run_has_nothing_to_do(make_trainer: Make) -> None:
-    trainer, notes = make_trainer()
+    trainer, records = make_trainer()
     trainer.run()
-    before = dataclasses.astuple(trainer.progress), list(notes.points), list(notes.validations)
+    before = dataclasses.astuple(trainer.progress), list(records.points), list(records.validations)
     trainer.run()
-    assert before == (dataclasses.astuple(trainer.progress), notes.points, notes.validations)
+    assert before == (dataclasses.astuple(trainer.progress), records.points, records.validations)
 
 
 # --- signals -------------------------------------------------------------------------------------

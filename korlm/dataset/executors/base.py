@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 class Executor:
     """Runs functions in this process."""
 
-    is_here = True
+    is_local = True
 
     def run_all(
         self, function: Callable[[Item], Result], items: Iterable[Item]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask.config
 from distributed import (
     CancelledError,
     Client,
@@ -57,6 +58,17 @@ REACH_SECONDS = 15  # until the scheduler of an address must answer
 IDLE_SECONDS = 15  # without any worker, before a warning
 MAX_INITIAL_FAILURES = 4  # failed pieces before the first success
 
+# Dask's processes check clocks and memory many times per second, which costs several percent of a
+# core in the process that waits for the pieces. Pieces take minutes. Settings of the user win.
+DASK_DEFAULTS = {
+    "distributed": {
+        "admin": {"tick": {"interval": "1s"}, "system-monitor": {"interval": "5s"}},
+        "client": {"scheduler-info-interval": "20s"},
+        "scheduler": {"active-memory-manager": {"start": False}},
+        "worker": {"memory": {"monitor-interval": "1s"}, "profile": {"enabled": False}},
+    }
+}
+
 
 class DaskExecutor(Executor):
     """A connection to workers; a context manager that stops the workers it started.
@@ -72,7 +84,7 @@ class DaskExecutor(Executor):
         MissingPackageError: a package of the cluster is not installed.
     """
 
-    is_here = False
+    is_local = False
 
     def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
         assert config.cluster is not None
@@ -87,6 +99,7 @@ class DaskExecutor(Executor):
             )
 
     def __enter__(self) -> DaskExecutor:
+        dask.config.update_defaults(DASK_DEFAULTS)
         with self._stack:
             # korlm reports lost workers itself.
             for name in ("asyncio", "distributed", "distributed.client"):

@@ -1,4 +1,4 @@
-"""Collects the statistics of a prepared corpus and writes ``statistics.json``."""
+"""Compute the statistics of a prepared corpus and write ``statistics.json``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from korlm.config.objective import SPLITS
 from korlm.config.paths import mend_prepared
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.statistics.power_laws import Coverage, PowerLaw, fit_heaps, fit_zipf
-from korlm.dataset.statistics.scan import Ints, SplitScan, lines_at, marks, scan_split
-from korlm.dataset.statistics.schema import Statistics
+from korlm.dataset.statistics.scan import (
+    Ints,
+    SplitScan,
+    Statistics,
+    lines_at,
+    marks,
+    scan_split,
+)
 from korlm.dataset.storage.shards import ShardCounts, split_counts
 from korlm.dataset.vocab import SPECIALS
 from korlm.utils.errors import OutputError, PreparedError, output_errors
@@ -25,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 JSON, PICTURE = "statistics.json", "frequencies.png"
 MAX_MIN_FREQ = 5
-FIRST_RANKS = (*range(1, 11), 20, 50)  # that are listed, besides 100, 200, 500 ...
-NUM_REPEATED = 5  # lines of train that are listed
+FIRST_RANKS = (*range(1, 11), 20, 50)  # ranks that are listed, besides 100, 200, 500 ...
+NUM_REPEATED = 5  # most frequent lines of train that are listed
 TEXT_CHARS = 200
 
 
@@ -42,12 +48,12 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
     counts = _verified_counts(prepared)
     total = sum(split.num_lines for split in counts.values())
     scans: dict[str, SplitScan] = {}
-    known = np.empty(0, np.int64)
+    train_hashes = None
     with ProgressBar(total=total, desc="counting", unit="line", unit_scale=True, delay=1) as bar:
         for split in counts:
-            scans[split] = scan_split(prepared.folder / "tokens", split, known, bar.update)
+            scans[split] = scan_split(prepared.folder / "tokens", split, train_hashes, bar.update)
             if split == "train":
-                known = np.unique(scans[split].hashes)
+                train_hashes = np.unique(scans[split].hashes)
     train = scans["train"]
     ranked = sorted(train.counts.items(), key=lambda item: (-item[1], item[0]))
     frequencies = np.fromiter((count for _, count in ranked), np.int64, len(ranked))
@@ -56,7 +62,7 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
         "fingerprint": prepared.fingerprint,
         "tokenizer": prepared.manifest["settings"]["tokenizer"]["name"],
         "splits": {
-            split: _split(scan, counts[split], leaks=split != "train")
+            split: _split(scan, counts[split], is_train=split == "train")
             for split, scan in scans.items()
         },
         "ranks": [
@@ -101,7 +107,7 @@ def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None
         logger.info("%s: %s, %s", prepared.folder, JSON, PICTURE)
 
 
-def _split(scan: SplitScan, counts: ShardCounts, leaks: bool) -> Statistics:
+def _split(scan: SplitScan, counts: ShardCounts, is_train: bool) -> Statistics:
     lengths = scan.line_lengths
     num_duplicates = counts.num_sentences - len(np.unique(scan.hashes))
     statistics: Statistics = {
@@ -122,11 +128,11 @@ def _split(scan: SplitScan, counts: ShardCounts, leaks: bool) -> Statistics:
         "num_duplicate_lines": num_duplicates,
         "duplicate_share": num_duplicates / max(counts.num_sentences, 1),
     }
-    if leaks:
+    if not is_train:
         statistics |= {
-            "num_lines_in_train": scan.num_known,
-            "lines_in_train_share": scan.num_known / max(counts.num_sentences, 1),
-            "morphs_in_train_share": scan.num_known_morphs / max(counts.num_morphs, 1),
+            "num_lines_in_train": scan.num_in_train,
+            "lines_in_train_share": scan.num_in_train / max(counts.num_sentences, 1),
+            "morphs_in_train_share": scan.num_morphs_in_train / max(counts.num_morphs, 1),
         }
     return statistics | {
         "status": counts.status,

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from korlm.dataset.statistics.scan import Ints
-from korlm.dataset.statistics.schema import Statistics
+from korlm.dataset.statistics.scan import Ints, Statistics
 from korlm.utils.plotting import COLORS, labels, save, styled
 
 NAMED_RANKS = (1, 10, 100, 1000, 10_000, 100_000)

@@ -1,7 +1,7 @@
-"""Scans the shards of a split once and counts tokens and lines.
+"""Count the tokens and lines of a split in one pass over its shards.
 
-Python loops run over different tokens only. Memory holds a row group, the different tokens, and
-eight bytes for each line that is not blank.
+Python loops run over distinct tokens only. Memory holds a row group, the distinct tokens, and eight
+bytes for each line that is not blank.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.corpus.normalization import normalize_all
-from korlm.dataset.numericalize import non_blank_mask
-from korlm.dataset.storage.shards import read_columns, shard_paths
+from korlm.dataset.storage.shards import non_blank_mask, read_columns, shard_paths
 
-NUM_LONGEST = 5  # lines that are listed
+NUM_LONGEST = 5  # longest lines that are listed
 Ints = npt.NDArray[np.int64]
+Statistics = dict[str, Any]  # the values of statistics.json, or some of them
 
 
 class LongLine(NamedTuple):
@@ -39,25 +39,26 @@ class SplitScan:
     """Counts of the lines of a split (NFC) that are not blank.
 
     Args:
-        known: sorted hashes of the lines of train, to count lines that are in both; None: none.
+        train_hashes: sorted hashes of the lines of train, to count lines that are in both splits;
+            None: do not count them.
 
     Attributes:
-        counts: of each morph, in order of first occurrence.
-        growth: pairs of (number of morphs, number of different morphs), after 100, 200, 500,
+        counts: number of occurrences of each morph, in order of first occurrence.
+        growth: pairs of (number of morphs, number of distinct morphs), after 100, 200, 500,
             1,000 ... morphs and at the end.
         line_lengths: number of morphs -> number of lines.
         longest: the lines with the most characters, in decreasing order.
-        num_known: lines whose hash is in ``known``.
-        num_known_morphs: morphs of these lines.
+        num_in_train: number of lines whose hash is in ``train_hashes``.
+        num_morphs_in_train: number of morphs of these lines.
     """
 
-    def __init__(self, known: Ints | None = None) -> None:
+    def __init__(self, train_hashes: Ints | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.growth: list[tuple[int, int]] = []
         self.line_lengths: Counter[int] = Counter()
         self.longest: list[LongLine] = []
-        self.num_morphs = self.num_known = self.num_known_morphs = 0
-        self._known = np.empty(0, np.int64) if known is None else known
+        self.num_morphs = self.num_in_train = self.num_morphs_in_train = 0
+        self._train_hashes = np.empty(0, np.int64) if train_hashes is None else train_hashes
         self._hashes: list[Ints] = []
 
     @property
@@ -67,8 +68,7 @@ class SplitScan:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add lines, with the columns doc_id, line, text, morphs and status."""
-        filled = np.flatnonzero(non_blank_mask(batch.column("status")))
-        batch = batch.take(pa.array(filled))
+        batch = batch.filter(pa.array(non_blank_mask(batch.column("status"))))
         self._add_morphs(batch.column("morphs").flatten())
         lengths = pc.list_value_length(batch.column("morphs")).to_numpy(zero_copy_only=False)
         sizes, counts = np.unique(lengths, return_counts=True)
@@ -76,9 +76,9 @@ class SplitScan:
         texts = normalize_all(batch.column("text").to_pylist())
         hashes = hash_lines(texts)
         self._hashes.append(hashes)
-        is_known = np.isin(hashes, self._known) if len(self._known) else np.zeros(len(hashes), bool)
-        self.num_known += int(is_known.sum())
-        self.num_known_morphs += int(lengths[is_known].sum())
+        is_in_train = np.isin(hashes, self._train_hashes)
+        self.num_in_train += int(is_in_train.sum())
+        self.num_morphs_in_train += int(lengths[is_in_train].sum())
         self._add_longest(batch, texts, lengths)
 
     def _add_morphs(self, morphs: pa.StringArray) -> None:
@@ -120,7 +120,7 @@ class SplitScan:
 def scan_split(
     tokens: Path,
     split: str,
-    known: Ints | None = None,
+    train_hashes: Ints | None = None,
     progress: Callable[[int], object] = lambda lines: None,
 ) -> SplitScan:
     """Scan the shards of a split.
@@ -128,13 +128,13 @@ def scan_split(
     Args:
         tokens: folder of the shards.
         split: name of the split.
-        known: sorted hashes of the lines of train, to count lines that are in both.
+        train_hashes: see ``SplitScan``.
         progress: called with the number of lines of each row group.
 
     Raises:
         PreparedError: a shard is damaged.
     """
-    scan = SplitScan(known)
+    scan = SplitScan(train_hashes)
     for path in shard_paths(tokens, split):
         for batch in read_columns(path, ["doc_id", "line", "text", "morphs", "status"]):
             scan.add(batch)
@@ -178,12 +178,12 @@ def lines_at(tokens: Path, split: str, indices: Sequence[int]) -> list[tuple[str
     begin = 0
     for path in shard_paths(tokens, split):
         for batch in read_columns(path, ["doc_id", "line", "text", "status"]):
-            filled = np.flatnonzero(non_blank_mask(batch.column("status")))
-            inside = [index for index in indices if begin <= index < begin + len(filled)]
-            rows = batch.take(pa.array([filled[index - begin] for index in inside], pa.int64()))
+            batch = batch.filter(pa.array(non_blank_mask(batch.column("status"))))
+            inside = [index for index in indices if begin <= index < begin + len(batch)]
+            rows = batch.take(pa.array([index - begin for index in inside], pa.int64()))
             for index, row in zip(inside, rows.to_pylist(), strict=True):
                 lines[index] = (row["doc_id"], row["line"], row["text"])
-            begin += len(filled)
+            begin += len(batch)
             if len(lines) == len(set(indices)):
                 return [lines[index] for index in indices]
     return [lines[index] for index in indices]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from korlm.dataset.statistics.schema import Statistics
+from korlm.dataset.statistics.scan import Statistics
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.io.tables import aligned, tsv_cell
 
@@ -29,7 +29,7 @@ _ROWS: tuple[tuple[str, Callable[[Statistics], str]], ...] = (
     ("lines", lambda s: _count(s["num_lines"])),
     ("  blank", lambda s: _count(s["num_blank_lines"])),
     ("  repeats of earlier ones", lambda s: _of(s["num_duplicate_lines"], s["duplicate_share"])),
-    ("  that are in train", lambda s: _leak(s)),
+    ("  that are in train", lambda s: _lines_in_train(s)),
     ("    share of the morphs", lambda s: _percent(s.get("morphs_in_train_share"))),
     ("characters", lambda s: _count(s["num_chars"])),
     ("eojeol", lambda s: _count(s["num_eojeol"])),
@@ -62,7 +62,7 @@ def _of(number: int, share: float) -> str:
     return f"{number:,} ({_percent(share)})"
 
 
-def _leak(split: Statistics) -> str:
+def _lines_in_train(split: Statistics) -> str:
     number = split.get("num_lines_in_train")
     return "" if number is None else _of(number, split["lines_in_train_share"])
 

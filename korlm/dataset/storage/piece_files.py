@@ -1,4 +1,4 @@
-"""Files that a piece of a corpus becomes, and the record that marks them as complete.
+"""Names of the files of a tokenized piece, and the record that marks them as complete.
 
 The names of the files contain the number of the piece. A record has ``#`` in its place: the same
 text may be a piece of another number in a corpus that has grown.
@@ -59,6 +59,28 @@ class PieceRecord:
         return cls(values["key"], splits, dict(values["files"]))
 
 
+@dataclass(frozen=True)
+class TokenizedPieces:
+    """All pieces of a corpus, tokenized.
+
+    Attributes:
+        folder: folder or URL of their files.
+        records: of the pieces, in their order.
+    """
+
+    folder: Path
+    records: list[PieceRecord]
+
+    def counts(self, split: str | None = None) -> ShardCounts:
+        """Return the counts of a split, or of all."""
+        total = ShardCounts()
+        for record in self.records:
+            for name, counts in record.splits.items():
+                if split in (name, None):
+                    total.add(counts)
+        return total
+
+
 def piece_path(folder: Path, name: str, number: int) -> Path:
     """Return the path of a file of a piece."""
     return folder / name.replace("#", f"{number:05d}")
@@ -83,7 +105,7 @@ class EarlierPiece:
     """A piece of a prepared corpus.
 
     Attributes:
-        folder: of the corpus; may be a URL.
+        folder: folder or URL of its files.
         number: of the piece.
         record: of the piece.
     """

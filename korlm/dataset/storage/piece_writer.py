@@ -1,4 +1,4 @@
-"""Writes the analyzed lines of a piece of a corpus."""
+"""Write the files of a piece of a corpus: token shards, report, counts of tokens, record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ from korlm.dataset.storage.piece_files import (
     piece_path,
     write_record,
 )
-from korlm.dataset.storage.shards import SCHEMA, ShardCounts, open_parquet_writer, write_counts
+from korlm.dataset.storage.shards import (
+    SCHEMA,
+    ShardCounts,
+    non_blank_mask,
+    open_parquet_writer,
+    write_counts,
+)
 from korlm.dataset.storage.token_counts import add_tokens, write_token_counts
 from korlm.dataset.text_batches import TextBatch
 from korlm.text.eojeol import count_units
@@ -31,7 +37,6 @@ from korlm.utils.io import checksums
 from korlm.utils.io.new_files import NewFile, new_file
 
 ROW_GROUP_CHARS = 250_000  # characters of text in a row group, which is read and encoded at once
-_EMPTY = pa.scalar("empty", pa.string())
 NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -79,7 +84,7 @@ class PieceWriter:
     Args:
         folder: of the files (``korlm.dataset.storage.piece_files``).
         number: of the piece.
-        columns: further columns of the shards -> columns of the blocks.
+        columns: further columns of the shards -> the columns of ``LineBlock.columns``.
     """
 
     def __init__(self, folder: Path, number: int, columns: Mapping[str, str] = NO_COLUMNS) -> None:
@@ -181,7 +186,7 @@ def to_table(
     Args:
         batches: the lines.
         analyses: of each batch (``korlm.tokenizers.analysis.ANALYSIS``).
-        columns: further columns -> columns of the blocks; null where a block lacks it.
+        columns: further columns -> the columns of ``LineBlock.columns``; null where there is none.
     """
     analyzed = pa.Table.from_batches(analyses)
     blocks = [block for batch in batches for block in batch.blocks]
@@ -217,15 +222,15 @@ def _count(
     batches: Sequence[TextBatch], analyses: Sequence[pa.RecordBatch], table: pa.Table
 ) -> ShardCounts:
     morphs, status = (table.column(name).chunk(0) for name in ("morphs", "status"))
-    filled = pc.not_equal(status, _EMPTY).to_numpy(zero_copy_only=False)
+    non_blank = non_blank_mask(status)
     texts = [text for batch in batches for text in batch.normalized]
-    kinds = pc.value_counts(status)
+    statuses = pc.value_counts(status)
     return ShardCounts(
         num_lines=len(table),
-        num_sentences=int(filled.sum()),
+        num_sentences=int(non_blank.sum()),
         num_morphs=len(morphs.flatten()),
-        num_eojeol=int(count_units(texts)[filled].sum()),
-        num_chars=int((np.fromiter(map(len, texts), np.int64, len(table)) + 1)[filled].sum()),
-        status=dict(zip(kinds.field(0).to_pylist(), kinds.field(1).to_pylist(), strict=True)),
+        num_eojeol=int(count_units(texts)[non_blank].sum()),
+        num_chars=int((np.fromiter(map(len, texts), np.int64, len(table)) + 1)[non_blank].sum()),
+        status={row["values"]: row["counts"] for row in statuses.to_pylist()},
         num_dropped=sum(pc.sum(c.column("dropped")).as_py() or 0 for c in analyses),
     )

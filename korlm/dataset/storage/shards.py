@@ -1,7 +1,8 @@
-"""Token shards: Parquet files of analyzed lines, readable by pandas, DuckDB or Spark.
+"""Read and write token shards: Parquet files of tokenized lines.
 
 A shard is ``tokens/<split>-<number>.parquet`` with the columns of ``SCHEMA``, one row per line,
-and those of the source that the settings keep; the number is that of the piece of the corpus.
+and further columns of the source (``corpus.keep_columns``); the number is that of the piece of the
+corpus. Pandas, DuckDB and Spark can read it.
 ``text`` is the line as read, so that nothing is lost. The metadata of a shard holds its counts. The
 same text yields the same bytes, however often the work was interrupted; measured times are
 therefore kept elsewhere (``statistics/tokenization_report.py``).
@@ -18,7 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from korlm.config.paths import mend_prepared
@@ -86,12 +90,19 @@ class ShardCounts:
         self.status = dict(sorted((Counter(self.status) + Counter(other.status)).items()))
 
 
+def non_blank_mask(status: pa.StringArray) -> npt.NDArray[np.bool_]:
+    """Return a mask of the non-blank lines, (lines,); blank ones have the status ``empty``."""
+    mask: npt.NDArray[np.bool_] = pc.not_equal(status, "empty").to_numpy(zero_copy_only=False)
+    return mask
+
+
 def shard_paths(folder: Path, split: str) -> list[Path]:
     """Return the paths of the shards of a split, in order; some may not be fetched yet."""
-    remote, sums = _remote(folder.parent)
-    if remote:
-        names = (name.removeprefix("tokens/") for name in sums if name.startswith("tokens/"))
-        return [folder / name for name in sorted(names) if name.startswith(f"{split}-")]
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        remote, sums = _manifest_values(folder.parent)
+        if remote:
+            names = (name.removeprefix("tokens/") for name in sums if name.startswith("tokens/"))
+            return [folder / name for name in sorted(names) if name.startswith(f"{split}-")]
     return sorted(folder.glob(f"{split}-*.parquet"))
 
 
@@ -195,13 +206,6 @@ def _fetch(path: Path, remote: str) -> None:
             f"{source}: cannot be fetched ({error.strerror or error}); prepare.folder had the "
             f"tokens of this corpus written there: move them back, or {advice}"
         ) from error
-
-
-def _remote(folder: Path) -> tuple[str, dict[str, str]]:
-    """Return the URL of the shards of a prepared corpus, if they are not here, and checksums."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return _manifest_values(folder)
-    return "", {}
 
 
 def _manifest_values(folder: Path) -> tuple[str, dict[str, str]]:

@@ -15,6 +15,8 @@ from korlm.dataset.storage.shards import read_columns, read_counts, shard_paths
 
 Ints = npt.NDArray[np.int64]
 
+MAX_SHARDS = 16  # a sample of the text does not need all shards of a large corpus
+
 
 @dataclass(frozen=True)
 class AlignedTokens:
@@ -63,14 +65,18 @@ def read_aligned_tokens(folder: Path, split: str, max_tokens: int | None = None)
     Args:
         folder: the prepared corpus.
         split: train, valid or test.
-        max_tokens: approximate limit; of a larger split every second, third, ... line is read.
+        max_tokens: approximate limit; of a larger split every second, third, ... line is read, of
+            ``MAX_SHARDS`` to ``2 * MAX_SHARDS - 1`` shards if there are more.
 
     Raises:
         PreparedError: a shard is damaged.
     """
     paths = shard_paths(folder / "tokens", split)
-    total = sum(read_counts(path).num_morphs for path in paths)
-    step = 1 if max_tokens is None else max(1, -(-total // max_tokens))
+    step = 1
+    if max_tokens is not None:
+        paths = paths[:: max(1, len(paths) // MAX_SHARDS)]
+        total = sum(read_counts(path).num_morphs for path in paths)
+        step = max(1, -(-total // max_tokens))
     batches = [
         batch.take(pa.array(np.arange(0, len(batch), step)))
         for path in paths

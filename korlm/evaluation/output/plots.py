@@ -1,4 +1,4 @@
-"""Breakdown plot (PNG): bits per character, documents, token frequency and position."""
+"""Plot breakdowns (PNG): bits per character, documents, token frequency and position."""
 
 from __future__ import annotations
 

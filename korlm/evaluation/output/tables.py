@@ -1,4 +1,4 @@
-"""Evaluation results as tables for the terminal."""
+"""Format evaluation results as tables for the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Breakdowns as TSV files.
+"""Write breakdowns as TSV files.
 
     documents.tsv    text row doc_id num_tokens num_unk num_eojeol num_chars loss perplexity ...
     bands.tsv        text row band num_tokens token_share nats spelling_nats loss perplexity ...
@@ -16,7 +16,7 @@ import numpy as np
 
 from korlm.evaluation.evaluate import EvaluationResult
 from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.io.tables import tsv_cell
+from korlm.utils.io.tables import tsv_row
 
 Results = Mapping[str, Mapping[str, EvaluationResult]]  # text -> row -> result
 
@@ -58,7 +58,6 @@ def _write(path: Path, heads: list[str], rows: Iterable[list[object]]) -> None:
         atomic_write(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="\n") as file,
     ):
-        file.write("\t".join(heads) + "\n")
+        file.write(tsv_row(heads))
         for row in rows:
-            cells = (f"{c:.6g}" if isinstance(c, float) else tsv_cell(c) for c in row)
-            file.write("\t".join(cells) + "\n")
+            file.write(tsv_row(f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row))

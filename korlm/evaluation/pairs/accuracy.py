@@ -1,4 +1,4 @@
-"""Accuracy of a language model on minimal pairs.
+"""Compute the accuracy of a language model on minimal pairs.
 
 A pair counts as right if the model gives the acceptable sentence the higher probability (Marvin and
 Linzen 2018; Warstadt et al. 2020), the spelling of unknown tokens included.
@@ -18,12 +18,12 @@ import torch
 
 from korlm.config import ScoreContext
 from korlm.dataset.text_encoder import EncodedText, TextEncoder
+from korlm.evaluation.bootstrap import LEVEL
 from korlm.evaluation.pairs.templates import Pair
 from korlm.evaluation.surprisal.scorer import SurprisalScorer
-from korlm.evaluation.token_scores import Floats
+from korlm.evaluation.token_scores import Floats, segment_sums
 from korlm.runs.trained_run import TrainedRun
 
-LEVEL = 0.95
 CHUNK = 5000  # pairs that are scored at once
 
 PAIRS = pa.schema(
@@ -115,8 +115,7 @@ def score_pairs(
 def _sentence_bits(scorer: SurprisalScorer, text: EncodedText) -> Floats:
     """Return the surprisal of each line, none of which is blank, with spelling."""
     bits = np.concatenate([batch.open_surprisal for batch in scorer.score([text])])
-    sums: Floats = np.add.reduceat(bits, np.cumsum(text.lengths) - text.lengths)
-    return sums
+    return segment_sums(bits, text.lengths)
 
 
 def _same_tokens(good: EncodedText, bad: EncodedText) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Reads minimal pairs from TSV files."""
+"""Read minimal pairs from TSV files."""
 
 from __future__ import annotations
 

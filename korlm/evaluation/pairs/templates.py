@@ -1,4 +1,4 @@
-"""Minimal pairs made from templates (``phenomena.yaml``) and word lists (``words.yaml``).
+"""Make minimal pairs from templates (``phenomena.yaml``) and word lists (``words.yaml``).
 
 A pair is two sentences that differ in one place, of which one is acceptable and the other is not
 (Warstadt et al. 2020, "BLiMP: The Benchmark of Linguistic Minimal Pairs for English"). The files

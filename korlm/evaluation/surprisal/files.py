@@ -1,8 +1,9 @@
-"""Surprisal of text files, written to tables window by window."""
+"""Write the surprisal of text files to tables, window by window."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import sys
@@ -52,8 +53,7 @@ class Summary:
 
     def add(self, batch: SurprisalBatch) -> None:
         """Add a window."""
-        for status in pc.value_counts(batch.lines.table.column("status")).to_pylist():
-            self.status[status["values"]] += status["counts"]
+        self.status += batch.lines.status_counts()
         self.num_tokens += len(batch.unknown)
         self.num_unk += int(batch.unknown.sum())
         self.surprisal += float(batch.surprisal.sum())
@@ -130,10 +130,11 @@ def score_files(
         lines = (read_corpus(config, [source], notes) for source, config in inputs)
         encoded = encoder.read(itertools.chain.from_iterable(lines), kept)
         for batch in scorer.score(encoded):
+            rows = functools.cache(functools.partial(rows_of, batch, counts=counts))
             for unit, writer in writers:
-                writer.write(rows_of(batch, unit, counts))
+                writer.write(rows(unit))
             if plot is not None:
-                plot.add(batch, counts)
+                plot.add(rows)
             summary.add(batch)
             text = batch.lines.table.column("text")
             bar.update((pc.sum(pc.binary_length(text)).as_py() or 0) + len(text))

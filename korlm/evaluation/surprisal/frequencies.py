@@ -1,4 +1,4 @@
-"""Counts in train of tokens and eojeols, for the log frequencies of surprisal tables."""
+"""Count tokens and eojeols in train, for the log frequencies of surprisal tables."""
 
 from __future__ import annotations
 

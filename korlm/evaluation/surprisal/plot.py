@@ -1,8 +1,8 @@
-"""Plot (PNG) of the surprisal of sentences: a panel for each, a bar for each morph or eojeol."""
+"""Plot the surprisal of sentences (PNG): a panel for each, a bar for each morph or eojeol."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,6 @@ from matplotlib.figure import Figure
 
 from korlm.config import ScoreUnit
 from korlm.dataset.vocab import EOS
-from korlm.evaluation.surprisal.frequencies import TrainCounts
-from korlm.evaluation.surprisal.scorer import SurprisalBatch
-from korlm.evaluation.surprisal.tables import rows_of
 from korlm.evaluation.token_scores import Floats
 from korlm.utils.errors import OutputError
 from korlm.utils.io.table_files import check_target
@@ -43,11 +40,11 @@ class SentencePlot:
         self._tables: list[pa.Table] = []
         self._num_sentences = 0
 
-    def add(self, batch: SurprisalBatch, counts: TrainCounts) -> None:
-        """Add the sentences of a window, until there are enough."""
+    def add(self, rows: Callable[[ScoreUnit], pa.Table]) -> None:
+        """Add the sentences of a window, until there are enough; ``rows`` returns its table."""
         if self._num_sentences < MAX_SENTENCES:
-            self._tables.append(rows_of(batch, self._unit, counts))
-            self._num_sentences += int((batch.lines.lengths > 0).sum())
+            self._tables.append(rows(self._unit))
+            self._num_sentences += len(_sentences(self._tables[-1]))
 
     def save(self) -> None:
         """Write the plot.

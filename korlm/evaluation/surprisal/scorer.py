@@ -1,4 +1,4 @@
-"""Surprisal and entropy of every token of a text in one pass of constant memory.
+"""Compute surprisal and entropy of every token of a text in one pass of constant memory.
 
 The text is processed in windows of some ten thousand tokens. The segments of a window (lines,
 documents, or all of it: tokens that share a context) are batched by length; a segment that

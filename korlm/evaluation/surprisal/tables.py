@@ -1,4 +1,4 @@
-"""Surprisal tables with a row per morph, eojeol or sentence.
+"""Build surprisal tables with a row per morph, eojeol or sentence.
 
 All tables of a text have the same total surprisal: <eos> has its own row, without an eojeol, in
 tables of morphs and eojeols, and is part of the sum of its sentence. Every number of a line, an
@@ -25,11 +25,11 @@ from korlm.dataset.vocab import EOS, EOS_ID
 from korlm.detokenizers.alignment import eojeol_spans, token_spans
 from korlm.evaluation.surprisal.frequencies import TrainCounts
 from korlm.evaluation.surprisal.scorer import SurprisalBatch
-from korlm.evaluation.token_scores import Ints
+from korlm.evaluation.token_scores import Ints, segment_sums
 from korlm.text.eojeol import split_units
 
 _SYLLABLES = "[가-힣]"
-_PLACE = [
+_PREDICTORS = [
     ("char_begin", pa.int64()),
     ("char_end", pa.int64()),
     ("num_syllables", pa.int64()),
@@ -53,7 +53,7 @@ _SCHEMAS = {
             ("open_surprisal", pa.float64()),
             ("position", pa.int64()),
             ("position_in_eojeol", pa.int64()),
-            *_PLACE,
+            *_PREDICTORS,
         ]
     ),
     ScoreUnit.eojeol: pa.schema(
@@ -68,7 +68,7 @@ _SCHEMAS = {
             ("surprisal", pa.float64()),
             ("entropy", pa.float64()),
             ("open_surprisal", pa.float64()),
-            *_PLACE,
+            *_PREDICTORS,
         ]
     ),
     ScoreUnit.sentence: pa.schema(
@@ -146,7 +146,8 @@ def _token_columns(lines: EncodedText, rows: Ints) -> dict[str, Any]:
     """
     indices = _morph_indices(lines.lengths)
     eojeol = _flat(lines.table, "eojeol").take(indices)
-    num_units, units = _units(lines)
+    texts = lines.table.column("text").to_pylist()
+    num_units, units = split_units(normalize_all(texts, lines.unicode))
     starts = np.cumsum(num_units) - num_units
     unit_indices = pc.add(pa.array(starts[rows]), eojeol.cast(pa.int64()))
     return {
@@ -166,7 +167,7 @@ def _morph_columns(
 ) -> dict[str, Any]:
     lines = batch.lines
     begins = _changes(rows)
-    in_eojeol = _places(_changes(rows, tokens["eojeol"].fill_null(0).to_numpy()))
+    in_eojeol = _ranks(_changes(rows, tokens["eojeol"].fill_null(0).to_numpy()))
     spans = _span_columns(_token_spans(lines), tokens["indices"])
     known = counts.tokens[lines.ids]
     syllables = pc.count_substring_regex(tokens["morph"], _SYLLABLES)
@@ -176,7 +177,7 @@ def _morph_columns(
         "entropy": batch.entropy,
         "unknown": batch.unknown,
         "open_surprisal": batch.open_surprisal,
-        "position": _places(begins),
+        "position": _ranks(begins),
         "position_in_eojeol": pc.if_else(tokens["is_end"], None, pa.array(in_eojeol)),
         **spans,
         **_predictors(begins, tokens["is_end"], batch.surprisal, syllables, known),
@@ -195,20 +196,23 @@ def _eojeol_columns(
     tagged = pc.binary_join_element_wise(tokens["morph"], tokens["tag"], "/")
     has_tag = pc.greater(pc.fill_null(pc.binary_length(tokens["tag"]), 0), 0)
     parts = pc.if_else(has_tag, tagged, tokens["morph"])
-    offsets = pa.array(np.append(starts, len(rows)), pa.int32())
+    offsets = np.append(starts, len(rows))
+    lengths = np.diff(offsets)
     names = ("eojeol", "eojeol_text", "unit_indices", "is_end")
     first = {name: tokens[name].take(pa.array(starts)) for name in names}
-    surprisal = _sums(batch.surprisal, starts)
+    surprisal = segment_sums(batch.surprisal, lengths)
     syllables = pc.count_substring_regex(first["eojeol_text"], _SYLLABLES)
     known = None if counts.eojeols is None else counts.of_eojeols(first["eojeol_text"])
     columns = {
         **first,
-        "morphs": pc.binary_join(pa.ListArray.from_arrays(offsets, parts), "+"),
-        "num_tokens": np.diff(np.append(starts, len(rows))),
-        "num_unk": _sums(batch.unknown.astype(np.int64), starts),
+        "morphs": pc.binary_join(
+            pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), parts), "+"
+        ),
+        "num_tokens": lengths,
+        "num_unk": segment_sums(batch.unknown, lengths),
         "surprisal": surprisal,
         "entropy": None if batch.entropy is None else batch.entropy[starts],
-        "open_surprisal": _sums(batch.open_surprisal, starts),
+        "open_surprisal": segment_sums(batch.open_surprisal, lengths),
         **_span_columns(_eojeol_spans(lines, tokens["num_units"]), first["unit_indices"]),
         **_predictors(_changes(rows[starts]), first["is_end"], surprisal, syllables, known),
     }
@@ -217,7 +221,7 @@ def _eojeol_columns(
 
 def _sentence_columns(batch: SurprisalBatch, rows: Ints) -> dict[str, Any]:
     lines = batch.lines
-    starts = np.cumsum(lines.lengths[rows]) - lines.lengths[rows]
+    lengths = lines.lengths[rows]
     texts = lines.table.column("text").take(pa.array(rows)).combine_chunks()
     normalized = normalize_all(texts.to_pylist(), lines.unicode)
     return {
@@ -225,10 +229,10 @@ def _sentence_columns(batch: SurprisalBatch, rows: Ints) -> dict[str, Any]:
         "status": lines.table.column("status").take(pa.array(rows)),
         "num_eojeol": lines.num_eojeol[rows],
         "num_chars": lines.num_chars[rows],
-        "num_tokens": lines.lengths[rows],
-        "num_unk": _sums(batch.unknown.astype(np.int64), starts),
-        "surprisal": _sums(batch.surprisal, starts),
-        "open_surprisal": _sums(batch.open_surprisal, starts),
+        "num_tokens": lengths,
+        "num_unk": segment_sums(batch.unknown, lengths),
+        "surprisal": segment_sums(batch.surprisal, lengths),
+        "open_surprisal": segment_sums(batch.open_surprisal, lengths),
         "num_syllables": pc.count_substring_regex(pa.array(normalized, pa.string()), _SYLLABLES),
     }
 
@@ -297,15 +301,10 @@ def _changes(*keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return changed
 
 
-def _places(begins: npt.NDArray[np.bool_]) -> Ints:
+def _ranks(begins: npt.NDArray[np.bool_]) -> Ints:
     """Return the position of each row in its group, from 1."""
     index = np.arange(len(begins))
     return index - np.maximum.accumulate(np.where(begins, index, 0)) + 1
-
-
-def _sums(values: npt.NDArray[Any], starts: Ints) -> npt.NDArray[Any]:
-    """Return the sums of consecutive groups that begin at ``starts``."""
-    return np.add.reduceat(values, starts) if len(starts) else values
 
 
 def _flat(table: pa.Table, name: str) -> pa.Array:
@@ -318,11 +317,3 @@ def _morph_indices(lengths: npt.NDArray[np.int64]) -> pa.Array:
     is_end = np.zeros(int(lengths.sum()), dtype=bool)
     is_end[np.cumsum(lengths[lengths > 0]) - 1] = True
     return pa.array(np.cumsum(~is_end) - 1, mask=is_end)
-
-
-def _units(lines: EncodedText) -> tuple[Ints, pa.StringArray]:
-    """Return the number of eojeols of each line, and the eojeols of all normalized lines."""
-    lengths, units = split_units(
-        normalize_all(lines.table.column("text").to_pylist(), lines.unicode)
-    )
-    return lengths.astype(np.int64), units

@@ -1,4 +1,4 @@
-"""Surprisals and log-probabilities of texts in memory, for use in Python.
+"""Compute surprisals and log-probabilities of texts in memory, for use in Python.
 
 Axes: M texts.
 """
@@ -13,11 +13,10 @@ import pyarrow as pa
 from korlm.config import ScoreContext, ScoreUnit, choice_of
 from korlm.corpus.lines import LineBlock
 from korlm.dataset.text_encoder import EncodedText, TextEncoder, checked_texts
-from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.surprisal.frequencies import train_counts
 from korlm.evaluation.surprisal.scorer import SurprisalScorer, rebatch
 from korlm.evaluation.surprisal.tables import rows_of, schema_of
-from korlm.evaluation.token_scores import Floats, score_tokens
+from korlm.evaluation.token_scores import Floats, score_tokens, segment_sums
 from korlm.runs.trained_run import TrainedRun
 
 
@@ -61,13 +60,9 @@ def log_probs(
     """
     model, scores = run.inference_model(), [np.zeros(0)]
     for window in rebatch(_encoded(texts, reader)):
-        starts, is_empty = np.cumsum(window.lengths) - window.lengths, window.lengths == 0
-        ids = np.insert(window.ids, starts[is_empty], EOS_ID)  # an empty text is its end alone
-        nats = score_tokens(model, ids, np.maximum(window.lengths, 1), run.start_id).nats
-        if open_vocabulary:
-            nats = nats + np.insert(window.spelling_nats, starts[is_empty], 0.0)
-        lengths = np.maximum(window.lengths, 1)
-        scores.append(-np.add.reduceat(nats, np.cumsum(lengths) - lengths))
+        ids, spelling_nats, lengths = window.with_blank_lines()
+        nats = score_tokens(model, ids, lengths, run.start_id).nats
+        scores.append(-segment_sums(nats + spelling_nats * open_vocabulary, lengths))
     return np.concatenate(scores) + 0.0  # turns -0 into 0
 
 

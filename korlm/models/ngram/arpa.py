@@ -38,7 +38,7 @@ from korlm.utils.io.atomic_files import atomic_write
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 ZERO = -99.0  # log10 of probability 0
-LINES = 100_000  # written at once
+LINES = 100_000  # lines that are formatted at once
 _KENLM_BINARY = b"mmap lm http://kheafield.com/code"  # at the beginning of .binary and .klm files
 _SIZE = re.compile(r"ngram +(\d+) *= *(\d+)")
 
@@ -83,12 +83,13 @@ def write_arpa(
     """
     opener: Any = functools.partial(gzip.open, compresslevel=6) if path.suffix == ".gz" else open
     with output_errors(path), atomic_write(path) as temporary, opener(temporary, "wb") as file:
-        for part in _text(tables, _words(tokens)):
+        for block in _arpa_blocks(tables, _words(tokens)):
             check()
-            file.write(part)
+            file.write(block)
 
 
-def _text(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[bytes]:
+def _arpa_blocks(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[bytes]:
+    """Yield the content of an ARPA file in blocks of lines."""
     # Without <pad> and <bos>, but with a line for <s>.
     sizes = [len(words) - 1, *(len(table.keys) for table in tables[1:])]
     counts = (f"ngram {k}={size}\n" for k, size in enumerate(sizes, start=1))
@@ -109,10 +110,8 @@ def _text(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[bytes]
             ids = np.arange(first, min(first + LINES, len(table.keys)))
             if k == 1:
                 ids = ids[(ids != PAD_ID) & (ids != BOS_ID)]
-            fields = [_log10(table.log_probs[ids])]
-            fields.append(
-                _ngram_text(tables, k, ids, first_words if k > 1 else last_words, last_words)
-            )
+            ngrams = _ngram_text(tables, k, ids, first_words if k > 1 else last_words, last_words)
+            fields = [_log10(table.log_probs[ids]), ngrams]
             if has_backoffs:
                 fields.append(_log10(backoffs[ids]))
             yield _lines(fields)
@@ -261,7 +260,7 @@ class _Reader:
                 self._fail(f"expected a probability and {k} tokens")
             row = [ids.get(word, -1) for word in fields[1 : k + 1]]
             if -1 in row:
-                self._misfit(f"{fields[1 + row.index(-1)]!r} is not in the run's vocabulary")
+                self._fail_vocab(f"{fields[1 + row.index(-1)]!r} is not in the run's vocabulary")
             if k > 1:
                 if BOS_ID in row[1:] or EOS_ID in row[:-1]:
                     self._fail(
@@ -281,7 +280,7 @@ class _Reader:
         grams = np.array(rows, dtype=np.int64).reshape(-1, k)
         return numbers, grams, np.array(values, dtype=np.float64).reshape(-1, 2)
 
-    def _misfit(self, reason: str) -> NoReturn:
+    def _fail_vocab(self, reason: str) -> NoReturn:
         raise ConfigError(
             f"{self._source}: line {self._number}: {reason}: use a file made with the same "
             "vocabulary, or set corpus, tokenizer and vocab to those of the file"
@@ -302,7 +301,7 @@ class _Reader:
             )
         missing = np.setdiff1d(np.arange(EOS_ID, len(self._tokens)), token_ids)
         if len(missing):
-            self._misfit(
+            self._fail_vocab(
                 f"{len(missing):,} tokens of the run's vocabulary are missing above, such as "
                 f"{_words(self._tokens)[missing[0]]!r}"
             )

@@ -1,8 +1,8 @@
-"""Columns of numbers that grow at their end: in memory, or in temporary files.
+"""Append-only columns of numbers, in memory or in temporary files.
 
-With a limit of memory, all that grows with the text lies in files and is read in blocks of rows.
-The files have no name (they are in the folder of Python's ``tempfile``, which ``TMPDIR`` sets), so
-that nothing is left behind however the process ends.
+With a memory limit, all data whose size depends on the text is in files and read in blocks of rows.
+The files are unlinked temporary files in ``tempfile.gettempdir()`` (``TMPDIR``), so nothing is left
+behind however the process ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-BLOCK_ROWS = 1 << 21  # worked on at once; more are not faster
+BLOCK_ROWS = 1 << 21  # rows that are read at once; more are not faster
 SORT_BYTES = 64  # of memory per row that is sorted
 MIN_ROWS = 16
 
@@ -22,10 +22,10 @@ Array = npt.NDArray[Any]
 
 
 class Columns:
-    """Makes columns; a context manager that removes their files.
+    """Creates columns; a context manager that removes their files.
 
     Args:
-        memory: bytes for the rows that are worked on at once; None: no limit, and no files.
+        memory: bytes for the rows in memory; None: no limit, and no files.
 
     Attributes:
         sort_rows: rows that are sorted at once; None: all.
@@ -54,7 +54,7 @@ class Columns:
 
 
 class Column:
-    """A 1-D array in memory. What is read must not be changed."""
+    """A 1-D array in memory. Arrays that it returns must not be modified."""
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)

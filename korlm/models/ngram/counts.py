@@ -12,7 +12,7 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class NgramCounts:
         return len(self.keys)
 
     def close(self) -> None:
-        """Free what it takes."""
+        """Free the columns."""
         for column in (self.keys, self.counts, self.suffixes, self.starts_sentence):
             column.close()
 
@@ -84,8 +84,8 @@ def count_grams(
         ids: (N,), the train split with <eos> after each sentence.
         vocab_size: V.
         order: at most ``max_order(ids)``.
-        check: called again and again; it may raise to stop.
-        columns: makes the columns of the counts.
+        check: called between blocks; it may raise to stop.
+        columns: creates the columns of the counts.
     """
     counter = _Counter(ids, vocab_size, check, columns)
     level = counter.unigrams()
@@ -96,7 +96,7 @@ def count_grams(
 
 
 class _Counter:
-    """Counts one order after the other."""
+    """Counts order by order."""
 
     def __init__(
         self, ids: Ids, vocab_size: int, check: Callable[[], None], columns: Columns
@@ -109,19 +109,21 @@ class _Counter:
         self._id_at: Column | None = None
 
     def unigrams(self) -> NgramCounts:
+        """Return the counts of all ids."""
         counts = np.zeros(self._vocab_size, dtype=np.int64)
         for _, block in _blocks(self._ids, self._columns.block_rows):
             counts += np.bincount(block, minlength=self._vocab_size)
-        return self._level(
-            [np.arange(self._vocab_size), counts, np.zeros(self._vocab_size), counts < 0]
-        )
+        level = self._new_level()
+        level.keys.append(np.arange(self._vocab_size))
+        level.counts.append(counts)
+        level.suffixes.append(np.zeros(self._vocab_size))
+        level.starts_sentence.append(np.zeros(self._vocab_size))
+        return level
 
-    def _level(self, parts: Sequence[npt.NDArray[Any]] = ()) -> NgramCounts:
+    def _new_level(self) -> NgramCounts:
+        """Return the counts of no n-grams."""
         dtypes = (np.dtype(np.int64), self._dtype, self._dtype, np.dtype(np.bool_))
-        made = [self._columns.new(dtype) for dtype in dtypes]
-        for column, part in zip(made, parts, strict=False):
-            column.append(part)
-        return NgramCounts(*made)
+        return NgramCounts(*(self._columns.new(dtype) for dtype in dtypes))
 
     def _tokens(self, begin: int, end: int) -> npt.NDArray[Any]:
         """Return a range of the stream."""
@@ -139,20 +141,20 @@ class _Counter:
             k: at least 2, one more than before.
             shorter: those of order k - 1.
         """
-        level = self._level()
-        runs = []
+        level = self._new_level()
+        parts = []
         for begin, end, rows in self._ranges(k, shorter):
             self._check()
-            runs.append(self._count_range(k, shorter, level, begin, end, rows))
+            parts.append(self._count_range(k, shorter, level, begin, end, rows))
         id_at = self._columns.new(self._dtype)
         for number, (begin, end) in enumerate(self._position_blocks(k)):
             block = np.full(end - begin, -1, self._dtype)
-            for run in runs:
-                positions, ids = run.read(number)
+            for part in parts:
+                positions, ids = part.read(number)
                 block[positions] = ids
             id_at.append(block)
-        for run in runs:
-            run.close()
+        for part in parts:
+            part.close()
         if self._id_at is not None:
             self._id_at.close()
         self._id_at = id_at
@@ -165,14 +167,14 @@ class _Counter:
             yield begin, min(begin + size, end)
 
     def _ranges(self, k: int, shorter: NgramCounts) -> Iterator[tuple[int, int, int]]:
-        """Yield ranges of keys that together are all: begin, end, and rows at most."""
+        """Yield ranges that partition the keys: begin, end, and a bound of the number of rows."""
         limit, V = self._columns.sort_rows, self._vocab_size
         if limit is None:
             yield 0, len(shorter) * V, self._length
             return
         begin = rows_before = total = 0
         for offset in range(0, len(shorter), self._columns.block_rows):
-            # An n-gram is the prefix of as many as it occurs, or of fewer.
+            # No more n-grams have a prefix than the prefix has occurrences.
             counts = shorter.counts.read(offset, offset + self._columns.block_rows)
             if k == 2 and offset <= EOS_ID < offset + len(counts):
                 counts = counts.copy()
@@ -192,7 +194,7 @@ class _Counter:
         yield begin, len(shorter) * V, total - rows_before
 
     def _cuts(self, k: int, prefix: int, limit: int) -> list[int]:
-        """Return tokens with which ranges of the keys of one prefix begin, but for the first."""
+        """Return the last tokens at which the keys of a frequent prefix are split into ranges."""
         counts = np.zeros(self._vocab_size, dtype=np.int64)
         for begin, end in self._position_blocks(k):
             last = self._tokens(begin + k - 1, end + k - 1)
@@ -209,14 +211,19 @@ class _Counter:
 
     def _count_range(
         self, k: int, shorter: NgramCounts, level: NgramCounts, begin: int, end: int, max_rows: int
-    ) -> _Run:
-        """Append the n-grams with keys from ``begin`` to ``end`` - 1 to a level.
+    ) -> _PositionIds:
+        """Append the n-grams with keys from ``begin`` to ``end`` - 1 to a level; return their ids.
 
-        Returns:
-            Their ids at their positions.
+        Args:
+            k: order of the n-grams.
+            shorter: n-grams of order k - 1.
+            level: n-grams of order k.
+            begin: first key of the range.
+            end: end of the range.
+            max_rows: bound of the number of occurrences.
         """
         V = self._vocab_size
-        run = _Run(self._columns, self._dtype)
+        position_ids = _PositionIds(self._columns, self._dtype)
         is_all = begin == 0 and end == len(shorter) * V
         keys, suffixes = np.empty(max_rows, np.int64), np.empty(max_rows, self._dtype)
         size = 0
@@ -231,7 +238,7 @@ class _Counter:
             if not is_all:
                 is_counted &= (block >= begin) & (block < end)
             positions = np.flatnonzero(is_counted)
-            run.add(positions)
+            position_ids.add_block(positions)
             rows = slice(size, size + len(positions))
             keys[rows], suffixes[rows] = block[positions] - begin, ids[1:][positions]
             size = rows.stop
@@ -241,7 +248,7 @@ class _Counter:
         begins = np.flatnonzero(is_first)
         ids = np.empty(len(keys), self._dtype)
         ids[by_key] = len(level) - 1 + np.cumsum(is_first, dtype=self._dtype)
-        run.finish(ids)
+        position_ids.set_ids(ids)
         keys = keys[begins] + begin
         level.counts.append(np.diff(begins, append=len(by_key)))
         level.suffixes.append(suffixes[by_key[begins]])
@@ -253,23 +260,23 @@ class _Counter:
             starts = shorter.starts_sentence.read(low, high)
             level.starts_sentence.append(starts[prefixes - low])
         level.keys.append(keys)
-        return run
+        return position_ids
 
 
-class _Run:
-    """The ids of the n-grams of a range of keys, in the order of their positions."""
+class _PositionIds:
+    """Positions of n-grams in the blocks of a stream, and the id of the n-gram at each."""
 
     def __init__(self, columns: Columns, dtype: np.dtype[Any]) -> None:
-        self._positions, self._ids = columns.new(np.int32), columns.new(dtype)  # in a block
-        self._ends = [0]  # of each block of positions
+        self._positions, self._ids = columns.new(np.int32), columns.new(dtype)
+        self._ends = [0]  # number of positions up to the end of each block
 
-    def add(self, positions: Int64) -> None:
-        """Add the positions of the next block."""
+    def add_block(self, positions: Int64) -> None:
+        """Add the positions of the next block, counted from its beginning."""
         self._positions.append(positions)
         self._ends.append(len(self._positions))
 
-    def finish(self, ids: npt.NDArray[Any]) -> None:
-        """Set the ids of all positions."""
+    def set_ids(self, ids: npt.NDArray[Any]) -> None:
+        """Set the ids at all positions."""
         self._ids.append(ids)
 
     def read(self, number: int) -> tuple[Int32, npt.NDArray[Any]]:
@@ -278,23 +285,23 @@ class _Run:
         return self._positions.read(begin, end), self._ids.read(begin, end)
 
     def close(self) -> None:
-        """Free what it takes."""
+        """Free the columns."""
         self._positions.close()
         self._ids.close()
 
 
 def _sort(keys: Int64, end: int) -> tuple[Int64, Int64]:
-    """Return keys in order, and the row of each one.
+    """Return sorted keys, and the index of each in ``keys``.
 
     Args:
         keys: (N,), from 0 to ``end`` - 1.
-        end: above all keys.
+        end: upper bound of the keys, exclusive.
     """
     bits = max(len(keys) - 1, 1).bit_length()
     if max(end - 1, 1).bit_length() + bits > 64:
         rows = np.argsort(keys, kind="stable")
         return keys[rows], rows
-    # Numbers are sorted several times as fast as their indices.
+    # Sorting keys and indices packed into one number is several times as fast as argsort.
     packed = keys.view(np.uint64) << np.uint64(bits)
     packed |= np.arange(len(keys), dtype=np.uint64)
     packed.sort()

@@ -31,7 +31,7 @@ from korlm.models.base import LanguageModel
 from korlm.models.ngram.columns import Columns
 from korlm.models.ngram.counts import Ids, count_grams, max_order
 from korlm.models.ngram.smoothing import NO_KEY, NgramTable, estimate
-from korlm.modules.state import State
+from korlm.modules.state import State, last_steps
 from korlm.utils.errors import ConfigError, output_errors
 
 
@@ -161,11 +161,7 @@ class NgramLM(LanguageModel):
 
     def _new_state(self, history: Tensor, lengths: Tensor | None) -> State:
         """Return the last order - 1 valid ids of each row."""
-        memory = self.order - 1
-        if lengths is None:
-            return (history[:, history.shape[1] - memory :],)
-        last = lengths.to(history.device)[:, None] + torch.arange(memory, device=history.device)
-        return (history.gather(1, last),)
+        return (last_steps(history, self.order - 1, lengths),)
 
     def _suffix_ids(self, history: Tensor, longest: int) -> list[Tensor]:
         """Return the ids of the n-grams of 1, 2, ... ``longest`` tokens that end at each new token.

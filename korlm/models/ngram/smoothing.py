@@ -6,6 +6,7 @@ n-gram that ends in the token, times the backoff weights of the longer known con
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -44,15 +45,15 @@ class NgramTable:
 
 @dataclass(frozen=True)
 class _Block:
-    """Consecutive n-grams of order k, with all tokens after each of their contexts.
+    """n consecutive n-grams of order k: all n-grams of c contexts.
 
     Attributes:
-        is_longest: whether no longer n-grams are counted.
+        is_longest: whether k is the highest order.
         counts: (n,) occurrences.
-        adjusted: (n,) counts of Kneser-Ney.
+        adjusted: (n,) adjusted counts of Kneser-Ney, see ``_adjusted``.
         is_kept: (n,) whether the n-gram is not pruned.
         starts_sentence: (n,) whether the first token is the start of a sentence.
-        contexts: (n,) number of the context within the block, ascending.
+        contexts: (n,) index of the context within the block, ascending.
         num_contexts: c.
         lower: (n,) probability of the last token after the context without its first token.
     """
@@ -72,7 +73,7 @@ class _Block:
         return sums.astype(np.float64)
 
 
-# Probabilities (n,), and backoff weights of the contexts (c,); 1 for one that nothing follows.
+# Block -> probabilities (n,) and backoff weights of the contexts (c,); 1 if nothing follows.
 _Estimate = Callable[[_Block], tuple[Float64, Float64]]
 
 
@@ -88,33 +89,31 @@ def estimate(
         levels: counts of order 1 and longer ones; they are freed.
         config: smoothing and pruning.
         columns: makes the columns of intermediate results.
-        check: called again and again; it may raise to stop.
+        check: called between blocks; it may raise to stop.
 
     Returns:
-        Tables of 32-bit floats, each with one more row at the end than n-grams, but for unigrams:
-        ``NO_KEY`` and logs of 0.
+        Tables of 32-bit floats. Those of orders 2 and above end in an additional row, for unknown
+        n-grams: ``NO_KEY`` and logs of 0.
     """
     estimator = _Estimator(config, columns, check)
-    shorter = None
-    for level in levels:
-        if shorter is not None:
-            estimator.add(shorter, level)
-        shorter = level
-    assert shorter is not None
-    estimator.add(shorter, None)
+    # An order is estimated when the next one is counted.
+    for level, longer in itertools.pairwise(itertools.chain(levels, [None])):
+        assert level is not None
+        estimator.add(level, longer)
     return estimator.tables
 
 
 class _Estimator:
-    """Makes the table of one order after the other."""
+    """Estimates the tables order by order."""
 
     def __init__(self, config: NgramConfig, columns: Columns, check: Callable[[], None]) -> None:
         self.tables: list[NgramTable] = []
         self._config, self._columns, self._check = config, columns, check
         self._vocab_size = 0
-        # Of the n-grams of the order before:
-        self._probs: Column | None = None  # not rounded
-        self._new_ids: Column | None = None  # ids among those that are not pruned; None: the same
+        # Of the n-grams of the previous order: probabilities in double precision, and their ids
+        # after pruning, -1 if pruned. None: there is no previous order; nothing is pruned.
+        self._probs: Column | None = None
+        self._ids_after_pruning: Column | None = None
 
     def add(self, level: NgramCounts, longer: NgramCounts | None) -> None:
         """Add the table of the next order.
@@ -130,25 +129,17 @@ class _Estimator:
         adjusted = _adjusted(level, longer, self._columns)
         estimate = self._formula(order, adjusted)
         size = _num_above(level.counts, threshold, self._columns) if threshold else len(level)
-        extra = order > 1
-        table = NgramTable(
-            np.full(size + extra, NO_KEY, np.int64),
-            np.zeros(size + extra, np.float32),
-            np.zeros(size + extra, np.float32),
-        )
+        size += order > 1  # the row of NO_KEY
+        floats = (np.zeros(size, np.float32) for _ in range(2))
+        table = NgramTable(np.full(size, NO_KEY, np.int64), *floats)
         probs = self._columns.new(np.float64)
-        new_ids = self._columns.new(np.int64) if threshold else None
-        size = 0
+        ids_after_pruning = self._columns.new(np.int64) if threshold else None
+        num_rows = 0
         for begin, end in self._context_blocks(level.keys) if order > 1 else [(0, len(level))]:
             self._check()
             keys = level.keys.read(begin, end)
             prefixes = keys // self._vocab_size
             first, last = int(prefixes[0]), int(prefixes[-1])
-            if order == 1:
-                lower = self._uniform()
-            else:
-                assert self._probs is not None
-                lower = self._probs.take(level.suffixes.read(begin, end))
             counts = level.counts.read(begin, end)
             block = _Block(
                 is_longest=longer is None,
@@ -158,33 +149,39 @@ class _Estimator:
                 starts_sentence=level.starts_sentence.read(begin, end),
                 contexts=prefixes - first,
                 num_contexts=last - first + 1,
-                lower=lower,
+                lower=self._lower_probs(level, begin, end),
             )
             values, weights = estimate(block)
             if longer is not None:
                 probs.append(values)
             if order > 1:
                 self._set_backoffs(first, last + 1, weights)
-            kept = block.is_kept
-            if self._new_ids is not None:
-                renamed = self._new_ids.read(first, last + 1)[prefixes - first]
-                keys = renamed * self._vocab_size + keys % self._vocab_size
-            if new_ids is not None:
-                new_ids.append(np.where(kept, size + np.cumsum(kept) - 1, -1))
-                keys, values = keys[kept], values[kept]
-            rows = slice(size, size + len(keys))
+            if self._ids_after_pruning is not None:
+                prefixes = self._ids_after_pruning.read(first, last + 1)[prefixes - first]
+                keys = prefixes * self._vocab_size + keys % self._vocab_size
+            if ids_after_pruning is not None:
+                ids = num_rows + np.cumsum(block.is_kept) - 1
+                ids_after_pruning.append(np.where(block.is_kept, ids, -1))
+                keys, values = keys[block.is_kept], values[block.is_kept]
+            rows = slice(num_rows, num_rows + len(keys))
             with np.errstate(divide="ignore"):  # log 0 = -inf is intended
                 table.keys[rows], table.log_probs[rows] = keys, np.log(values)
-            size = rows.stop
+            num_rows = rows.stop
         self.tables.append(table)
-        for column in (self._probs, self._new_ids, adjusted):
+        for column in (self._probs, self._ids_after_pruning, adjusted):
             if column is not None and column is not level.counts:
                 column.close()
-        self._probs, self._new_ids = probs, new_ids
+        self._probs, self._ids_after_pruning = probs, ids_after_pruning
         level.close()
 
+    def _lower_probs(self, level: NgramCounts, begin: int, end: int) -> Float64:
+        """Return the probabilities of the last tokens after contexts without their first token."""
+        if self._probs is None:
+            return self._uniform()
+        return self._probs.take(level.suffixes.read(begin, end))
+
     def _context_blocks(self, keys: Column) -> Iterator[tuple[int, int]]:
-        """Yield ranges of rows that no context belongs to two of."""
+        """Yield ranges of rows; all n-grams of a context are in the same range."""
         begin, size = 0, self._columns.block_rows
         while begin < len(keys):
             end = begin + size
@@ -203,18 +200,20 @@ class _Estimator:
         with np.errstate(divide="ignore"):
             logs = np.log(weights)
         backoffs = self.tables[-1].backoffs
-        if self._new_ids is None:
+        if self._ids_after_pruning is None:
             backoffs[begin:end] = logs
         else:
-            ids = self._new_ids.read(begin, end)
+            ids = self._ids_after_pruning.read(begin, end)
             backoffs[ids[ids >= 0]] = logs[ids >= 0]
 
     def _uniform(self) -> Float64:
+        """Return the uniform distribution over the tokens that may be predicted, (V,)."""
         uniform = np.full(self._vocab_size, 1 / (self._vocab_size - 2))
         uniform[[PAD_ID, BOS_ID]] = 0  # never predicted
         return uniform
 
     def _formula(self, order: int, adjusted: Column) -> _Estimate:
+        """Return the estimate of an order with the smoothing of the settings."""
         if self._config.smoothing is Smoothing.kneser_ney:
             sizes = np.zeros(5, np.int64)
             for begin in range(0, len(adjusted), self._columns.block_rows):
@@ -265,17 +264,17 @@ def _adjusted(level: NgramCounts, longer: NgramCounts | None, columns: Columns) 
 def _kneser_ney(block: _Block, discounts: Float64) -> tuple[Float64, Float64]:
     """Estimate interpolated modified Kneser-Ney (Chen and Goodman 1998, section 3), as lmplz does.
 
-    Unigrams are interpolated with the uniform distribution. What pruned n-grams had goes to the
-    shorter ones, with their discounts; the discounts are those of all n-grams.
+    Unigrams are interpolated with the uniform distribution. The probability of pruned n-grams goes
+    to the backoff weight, like the discounts, which are those of all n-grams, pruned ones included.
 
     Args:
-        block: some n-grams.
-        discounts: for an adjusted count of 0, 1, 2 and more.
+        block: the n-grams.
+        discounts: (4,), for adjusted counts of 0, 1, 2, and 3 or more.
     """
     discount = discounts[np.minimum(block.adjusted, 3)]
     total = block.sum(block.adjusted)
-    left_over = block.sum(np.where(block.is_kept, discount, block.adjusted))
-    weight = np.divide(left_over, total, out=np.ones(len(total)), where=total > 0)
+    freed = block.sum(np.where(block.is_kept, discount, block.adjusted))
+    weight = np.divide(freed, total, out=np.ones(len(total)), where=total > 0)
     own = (block.adjusted - discount) / total[block.contexts]
     return own + weight[block.contexts] * block.lower, weight
 
@@ -322,10 +321,10 @@ def _add_k(
     n-grams are in the table, for looking up contexts, with the uniform probability.
 
     Args:
-        block: some n-grams.
-        uniform: of each n-gram, or one for all.
+        block: the n-grams.
+        uniform: uniform probability of each n-gram, (n,), or of all, (1,).
         k_added: k.
-        num_tokens: that may be predicted, V - 2.
+        num_tokens: number of tokens that may be predicted, V - 2.
     """
     added = k_added * num_tokens
     total = block.sum(block.counts)

@@ -1,4 +1,4 @@
-"""ESPnet's folders: 1best_recog, 2best_recog, ..., each with the tables ``text`` and ``score``.
+"""Read ESPnet's folders 1best_recog, 2best_recog, ..., with the tables ``text`` and ``score``.
 
 ``asr_inference`` writes them to the folder of each of its jobs, output.1, output.2, ...; the folder
 of one job or of all jobs can be read. An utterance with fewer hypotheses than others is in fewer
@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from korlm.rescoring.nbest import Hypothesis, NBest, Row, keyed_lines, parse_score
+from korlm.rescoring.formats.parsing import Row, keyed_lines, parse_score
+from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.utils.errors import NbestError
 
 RANK = re.compile(r"(\d+)best_recog")

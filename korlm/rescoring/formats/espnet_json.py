@@ -1,4 +1,4 @@
-"""ESPnet1's data.json: one object, ``{"utts": {UTT: {"output": [{"rec_text", "score"}, ...]}}}``.
+"""Read ESPnet1's data.json: ``{"utts": {UTT: {"output": [{"rec_text", "score"}, ...]}}}``.
 
 ``asr_recog.py --nbest N`` writes a hypothesis to each element of ``output``, with the reference
 under ``text``. In ``rec_text``, <eos> ends the text and ▁ is the space symbol of subword units.
@@ -6,14 +6,13 @@ under ``text``. In ``rec_text``, <eos> ends the text and ▁ is the space symbol
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from korlm.rescoring.nbest import Hypothesis, NBest, lines_of, score_of
-from korlm.text.unicode import has_lone_surrogates
+from korlm.rescoring.formats.parsing import lines_of, parse_json, score_of, text_of
+from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.utils.errors import NbestError
 
 OUTPUT, TEXT, REFERENCE = "output", "rec_text", "text"
@@ -36,7 +35,7 @@ def read_espnet_json(path: Path, sign: int, score_field: str) -> Iterator[NBest]
         hyps = []
         for number, output in enumerate(outputs, 1):
             where = f"{path}: hypothesis {number} of utterance {utt}"
-            text = _text(output, TEXT, where)
+            text = text_of(output, TEXT, where)
             text = " ".join(text.removesuffix("<eos>").replace("▁", " ").split())
             score = sign * score_of(output, score_field, where)
             hyps.append(Hypothesis(text, score, utt, output))
@@ -46,20 +45,15 @@ def read_espnet_json(path: Path, sign: int, score_field: str) -> Iterator[NBest]
 def references_of(path: Path) -> Iterator[tuple[str, str, str]]:
     """Yield file, utterance and reference of each utterance."""
     for utt, _, outputs in _utterances(path):
-        yield str(path), utt, _text(outputs[0], REFERENCE, f"{path}: utterance {utt}")
+        yield str(path), utt, text_of(outputs[0], REFERENCE, f"{path}: utterance {utt}")
 
 
 def _utterances(path: Path) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
     """Yield name, object and hypotheses of each utterance."""
-    try:
-        data = json.loads("\n".join(line for _, line in lines_of(path)))
-    except (ValueError, RecursionError) as error:
-        raise NbestError(f"{path}: is not JSON ({error})") from None
+    data = parse_json("\n".join(line for _, line in lines_of(path)), str(path))
     utterances = data.get("utts") if isinstance(data, dict) else None
     if not isinstance(utterances, dict):
         raise NbestError(f"{path}: no object under 'utts'; ESPnet's data.json has one")
-    if has_lone_surrogates(json.dumps(data, ensure_ascii=False)):
-        raise NbestError(f"{path}: has a lone surrogate, which UTF-8 cannot encode")
     for utt, record in utterances.items():
         outputs = record.get(OUTPUT) if isinstance(record, dict) else None
         is_list = isinstance(outputs, list) and all(isinstance(output, dict) for output in outputs)
@@ -68,10 +62,3 @@ def _utterances(path: Path) -> Iterator[tuple[str, dict[str, Any], list[dict[str
         if utt.split() != [utt]:
             raise NbestError(f"{path}: utterance {utt!r}: the name must not have spaces")
         yield utt, record, outputs
-
-
-def _text(output: dict[str, Any], key: str, where: str) -> str:
-    text = output.get(key)
-    if not isinstance(text, str):
-        raise NbestError(f"{where}: no text under {key!r} (there is {', '.join(output)})")
-    return text

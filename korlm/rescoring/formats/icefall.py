@@ -1,4 +1,4 @@
-r"""icefall's recogs files: two lines per utterance, ``UTT:\tref=[...]`` and ``UTT:\thyp=[...]``.
+r"""Read references from icefall's recogs files: lines ``UTT:\tref=[...]`` and ``UTT:\thyp=[...]``.
 
 They have references and one hypothesis per utterance without a score: they are not n-best lists.
 """

@@ -1,4 +1,4 @@
-"""JSON lines: one object per utterance or per hypothesis.
+"""Read JSON lines: one object per utterance or per hypothesis.
 
 An utterance is ``{"utt": ..., "hyps": [{"text": ..., "score": ...}, ...]}``, a hypothesis
 ``{"utt": ..., "text": ..., "score": ...}``. The keys may also be ``id`` and ``nbest``.
@@ -7,13 +7,19 @@ An utterance is ``{"utt": ..., "hyps": [{"text": ..., "score": ...}, ...]}``, a 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from korlm.rescoring.nbest import Hypothesis, NBest, Row, grouped, lines_of, score_of
-from korlm.text.unicode import has_lone_surrogates
+from korlm.rescoring.formats.parsing import (
+    Row,
+    grouped,
+    lines_of,
+    parse_json,
+    score_of,
+    text_of,
+)
+from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.utils.errors import NbestError
 
 NAMES = ("utt", "id")
@@ -48,17 +54,12 @@ def read_jsonl(path: Path, sign: int, score_field: str) -> Iterator[NBest]:
 def records_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ``file:line`` and object of each line."""
     for where, line in lines_of(path):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if line in ("{", "["):
-                raise NbestError(
-                    f"{where}: one JSON value over several lines; give JSON lines, one object "
-                    "per line, or the data.json of ESPnet1"
-                ) from None
-            raise NbestError(f"{where}: is not JSON ({error})") from None
-        if has_lone_surrogates(json.dumps(record, ensure_ascii=False)):
-            raise NbestError(f"{where}: has a lone surrogate, which UTF-8 cannot encode")
+        if line in ("{", "["):
+            raise NbestError(
+                f"{where}: one JSON value over several lines; give JSON lines, one object per "
+                "line, or the data.json of ESPnet1"
+            )
+        record = parse_json(line, where)
         if not isinstance(record, dict):
             raise NbestError(f"{where}: must be an object {{...}}, not {type(record).__name__}")
         yield where, record
@@ -71,14 +72,6 @@ def name_of(record: Mapping[str, Any], where: str) -> str:
         if isinstance(value, (str, int)) and str(value).split() == [str(value)]:
             return str(value)
     raise NbestError(f"{where}: no utterance name without spaces under {' or '.join(NAMES)}")
-
-
-def text_of(record: Mapping[str, Any], where: str) -> str:
-    """Return the text of an object."""
-    text = record.get("text")
-    if not isinstance(text, str):
-        raise NbestError(f"{where}: no text under 'text' (there is {', '.join(record)})")
-    return text
 
 
 def list_key(record: Mapping[str, Any]) -> str | None:
@@ -106,5 +99,5 @@ def _parse_list(record: Mapping[str, Any], where: str, sign: int, score_field: s
 def _parse_hypothesis(
     record: Mapping[str, Any], where: str, utt: str, sign: int, score_field: str
 ) -> Hypothesis:
-    text = text_of(record, where)
+    text = text_of(record, "text", where)
     return Hypothesis(text, sign * score_of(record, score_field, where), utt, record)

@@ -1,4 +1,4 @@
-"""Kaldi tables: lines of ``utterance score text``, or separate files for texts and costs.
+"""Read Kaldi tables: lines of ``utterance score text``, or separate files for texts and costs.
 
 ``nbest-to-linear`` names hypotheses utterance-1, utterance-2, ... and writes words, acoustic costs
 and language model costs to one table each; ``int2sym.pl`` converts the words to text.
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from korlm.rescoring.formats.icefall import is_recogs
-from korlm.rescoring.nbest import Hypothesis, NBest, Row, grouped, keyed_lines, parse_score
+from korlm.rescoring.formats.parsing import Row, grouped, keyed_lines, parse_score
+from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.utils.errors import NbestError
 
 

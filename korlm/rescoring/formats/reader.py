@@ -13,9 +13,10 @@ from korlm.corpus.files import kind_of
 from korlm.rescoring.formats.espnet import read_espnet
 from korlm.rescoring.formats.espnet_json import START, read_espnet_json, references_of
 from korlm.rescoring.formats.icefall import icefall_references
-from korlm.rescoring.formats.jsonl import name_of, read_jsonl, records_of, text_of
+from korlm.rescoring.formats.jsonl import name_of, read_jsonl, records_of
 from korlm.rescoring.formats.kaldi import CostFile, read_text
-from korlm.rescoring.nbest import NBestLists, keyed_lines, lines_of
+from korlm.rescoring.formats.parsing import keyed_lines, lines_of, text_of
+from korlm.rescoring.nbest import NBestLists
 from korlm.utils.errors import ConfigError, NbestError
 
 
@@ -96,7 +97,10 @@ def read_references(path: Path) -> dict[str, str]:
     if reference_format is ListFormat.espnet_json:
         rows = references_of(path)
     elif reference_format is ListFormat.jsonl:
-        rows = ((w, name_of(record, w), text_of(record, w)) for w, record in records_of(path))
+        rows = (
+            (where, name_of(record, where), text_of(record, "text", where))
+            for where, record in records_of(path)
+        )
     else:
         rows = icefall_references(keyed_lines(path))
     for where, utt, text in rows:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
+import itertools
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from korlm.config import LengthUnit, ListFormat
 from korlm.rescoring.formats.espnet_json import OUTPUT
 from korlm.rescoring.formats.jsonl import list_key
+from korlm.rescoring.nbest import NBest
 from korlm.rescoring.rescore import Rescored, RescoredList
 from korlm.utils.errors import ConfigError, output_errors
 from korlm.utils.io.atomic_files import atomic_write
@@ -28,125 +31,63 @@ LENGTH_KEYS = {
 }
 
 
-class Writer(Protocol):
-    """Writes n-best lists."""
-
-    def write(self, lists: list[RescoredList]) -> None:
-        """Write some lists."""
+Writer = Callable[[Iterable[RescoredList]], None]
 
 
-class OneBestWriter:
-    """Writes ``utterance text`` of the best hypotheses, for the scoring of Kaldi and ESPnet."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
-
-    def write(self, lists: list[RescoredList]) -> None:
-        """See ``Writer``."""
-        for nbest, hyps in lists:
-            # Texts in JSON may have line ends.
-            self.file.write(" ".join([nbest.utt, *hyps[0].hypothesis.text.split()]) + "\n")
+def _one_best_line(nbest: NBest, hyps: Sequence[Rescored]) -> str:
+    """Format ``utterance text`` of the best hypothesis, for the scoring of Kaldi and ESPnet."""
+    # Texts in JSON may have line ends.
+    return " ".join([nbest.utt, *hyps[0].hypothesis.text.split()]) + "\n"
 
 
-class TextWriter:
-    """Writes lines of ``name total text``: hypothesis name, combined score, text.
+def _text_lines(sign: int, hyps: Sequence[Rescored]) -> str:
+    """Format lines of ``name total text``: hypothesis name, combined score, text."""
+    lines = (f"{h.hypothesis.name} {sign * h.total:.6f} {h.hypothesis.text}" for h in hyps)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
-    Args:
-        file: to write to.
-        sign: -1 to write costs, as in the input.
+
+def _records(sign: int, unit: LengthUnit, hyps: Sequence[Rescored]) -> list[dict[str, Any]]:
+    """Return the input objects with ``total_score``, ``lm_log_prob`` and ``num_...`` added."""
+    return [
+        {
+            **hyp.hypothesis.fields,
+            "total_score": sign * hyp.total,
+            "lm_log_prob": hyp.log_prob,
+            LENGTH_KEYS[unit]: hyp.length,
+        }
+        for hyp in hyps
+    ]
+
+
+def _json_lines(nbest: NBest, records: list[dict[str, Any]]) -> str:
+    """Format a list as in the input: one object, or one for each hypothesis."""
+    key = nbest.fields and list_key(nbest.fields)
+    if nbest.fields and key:
+        records = [{**nbest.fields, key: records}]
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _espnet_json_entry(nbest: NBest, records: list[dict[str, Any]]) -> str:
+    """Format an utterance of ESPnet1's data.json with ``output`` sorted."""
+    record = {**(nbest.fields or {}), OUTPUT: records}
+    return ": ".join(json.dumps(part, ensure_ascii=False) for part in (nbest.utt, record))
+
+
+def _write_espnet(folder: Path, sign: int, lists: Iterable[RescoredList]) -> None:
+    """Append to ``text`` and ``score`` in the folders 1best_recog, 2best_recog, ...
+
+    Files are closed after each call, since there are two for each rank.
     """
-
-    def __init__(self, file: TextIO, sign: int) -> None:
-        self.file, self.sign = file, sign
-
-    def write(self, lists: list[RescoredList]) -> None:
-        """See ``Writer``."""
-        for _, hyps in lists:
-            for hyp in hyps:
-                line = f"{hyp.hypothesis.name} {self.sign * hyp.total:.6f} {hyp.hypothesis.text}"
-                self.file.write(line.rstrip() + "\n")
-
-
-class JsonlWriter:
-    """Writes the input objects with ``total_score``, ``lm_log_prob`` and ``num_...`` added.
-
-    Args:
-        file: to write to.
-        sign: -1 if scores in the file are costs.
-        unit: length unit, which names the key of the length.
-    """
-
-    def __init__(self, file: TextIO, sign: int, unit: LengthUnit) -> None:
-        self.file, self.sign, self.length_key = file, sign, LENGTH_KEYS[unit]
-
-    def write(self, lists: list[RescoredList]) -> None:
-        """See ``Writer``."""
-        for nbest, hyps in lists:
-            records = self._records(hyps)
-            key = nbest.fields and list_key(nbest.fields)
-            if nbest.fields and key:
-                records = [{**nbest.fields, key: records}]
-            for record in records:
-                self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-    def _records(self, hyps: Sequence[Rescored]) -> list[dict[str, Any]]:
-        return [
-            {
-                **hyp.hypothesis.fields,
-                "total_score": self.sign * hyp.total,
-                "lm_log_prob": hyp.log_prob,
-                self.length_key: hyp.length,
-            }
-            for hyp in hyps
-        ]
-
-
-class EspnetJsonWriter(JsonlWriter):
-    """Writes ESPnet1's data.json with ``output`` sorted and the same keys added.
-
-    ``close`` writes the end of the file.
-    """
-
-    def __init__(self, file: TextIO, sign: int, unit: LengthUnit) -> None:
-        super().__init__(file, sign, unit)
-        self._separator = '{"utts": {\n'
-
-    def write(self, lists: list[RescoredList]) -> None:
-        """See ``Writer``."""
-        for nbest, hyps in lists:
-            record = {**(nbest.fields or {}), OUTPUT: self._records(hyps)}
-            name, value = (json.dumps(part, ensure_ascii=False) for part in (nbest.utt, record))
-            self.file.write(f"{self._separator}{name}: {value}")
-            self._separator = ",\n"
-
-    def close(self) -> None:
-        """Write the end of the file."""
-        self.file.write("\n}}\n")
-
-
-class EspnetWriter:
-    """Writes folders 1best_recog, 2best_recog, ... with ``text`` and ``score``.
-
-    Args:
-        folder: to write to.
-        sign: -1 to write costs.
-    """
-
-    def __init__(self, folder: Path, sign: int) -> None:
-        self.folder, self.sign = folder, sign
-
-    def write(self, lists: list[RescoredList]) -> None:
-        """See ``Writer``; files are closed after each call, since there is one per n-best rank."""
-        lines: dict[tuple[int, str], list[str]] = collections.defaultdict(list)
-        for nbest, hyps in lists:
-            for rank, hyp in enumerate(hyps, 1):
-                lines[rank, "text"].append(f"{nbest.utt} {hyp.hypothesis.text}".rstrip() + "\n")
-                lines[rank, "score"].append(f"{nbest.utt} {self.sign * hyp.total:.6f}\n")
-        for (rank, table), rows in lines.items():
-            folder = self.folder / f"{rank}best_recog"
-            folder.mkdir(exist_ok=True)
-            with open(folder / table, "a", encoding="utf-8", newline="\n") as file:
-                file.writelines(rows)
+    lines: dict[tuple[int, str], list[str]] = collections.defaultdict(list)
+    for nbest, hyps in lists:
+        for rank, hyp in enumerate(hyps, 1):
+            lines[rank, "text"].append(f"{nbest.utt} {hyp.hypothesis.text}".rstrip() + "\n")
+            lines[rank, "score"].append(f"{nbest.utt} {sign * hyp.total:.6f}\n")
+    for (rank, table), rows in lines.items():
+        rank_folder = folder / f"{rank}best_recog"
+        rank_folder.mkdir(exist_ok=True)
+        with open(rank_folder / table, "a", encoding="utf-8", newline="\n") as file:
+            file.writelines(rows)
 
 
 def check_output(output: str, list_format: ListFormat, one_best: bool) -> None:
@@ -171,30 +112,35 @@ def check_output(output: str, list_format: ListFormat, one_best: bool) -> None:
 def open_writer(
     output: str, list_format: ListFormat, one_best: bool, sign: int, unit: LengthUnit
 ) -> Iterator[Writer]:
-    """Open the output.
+    """Open the output; yield a function that writes lists to it.
 
     Args:
         output: a file, a folder for ESPnet's format, or - for stdout.
         list_format: of the lists.
         one_best: write only the best hypotheses.
-        sign: -1 to write costs.
-        unit: length unit.
+        sign: -1 to write costs, as in the input.
+        unit: length unit, which names the key of the length in JSON.
     """
     if list_format is ListFormat.espnet and not one_best:
         with _new_folder(Path(output)) as folder:
-            yield EspnetWriter(folder, sign)
+            yield functools.partial(_write_espnet, folder, sign)
         return
-    with _new_file(output) as file:
+    separators = itertools.chain(['{"utts": {\n'], itertools.repeat(",\n"))
+
+    def format_list(nbest: NBest, hyps: Sequence[Rescored]) -> str:
         if one_best:
-            yield OneBestWriter(file)
-        elif list_format is ListFormat.espnet_json:
-            writer = EspnetJsonWriter(file, sign, unit)
-            yield writer
-            writer.close()
-        elif list_format is ListFormat.jsonl:
-            yield JsonlWriter(file, sign, unit)
-        else:
-            yield TextWriter(file, sign)
+            return _one_best_line(nbest, hyps)
+        if list_format is ListFormat.text:
+            return _text_lines(sign, hyps)
+        records = _records(sign, unit, hyps)
+        if list_format is ListFormat.jsonl:
+            return _json_lines(nbest, records)
+        return next(separators) + _espnet_json_entry(nbest, records)
+
+    with _new_file(output) as file:
+        yield lambda lists: file.writelines(format_list(*rescored) for rescored in lists)
+        if list_format is ListFormat.espnet_json and not one_best:
+            file.write("\n}}\n")
 
 
 @contextlib.contextmanager

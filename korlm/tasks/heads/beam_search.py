@@ -118,26 +118,26 @@ def beam_search(
         row_of = torch.arange(len(sources), device=device)[:, None]
         tokens = torch.cat([tokens[row_of, parents], ids[..., None]], -1)
         for row, beam in (is_open & (ids == EOS_ID)).nonzero().tolist():
-            text, values = tokens[row, beam, 1:-1], (log_probs[row, beam], top_scores[row, beam])
-            found = Hypothesis(tuple(text.tolist()), float(values[0]), float(values[1]))
-            complete[sources[row]].append(found)
+            text = tuple(tokens[row, beam, 1:-1].tolist())
+            values = float(log_probs[row, beam]), float(top_scores[row, beam])
+            complete[sources[row]].append(Hypothesis(text, *values))
         log_probs = log_probs.masked_fill(~is_open | (ids == EOS_ID), -torch.inf)
 
-        kept = []
+        unfinished = []
         for row, (source, best) in enumerate(zip(sources, log_probs.amax(1).tolist(), strict=True)):
-            # Log-probabilities and penalties only fall, so this is what a beam can still reach.
+            # Log-probabilities and penalties only fall, so this bounds the scores of open beams.
             bound = best / settings.length_divisor(max_lengths[source] + 1)
             complete[source].sort(key=lambda hypothesis: -hypothesis.score)
-            rivals = complete[source][settings.num_best - 1 : settings.num_best]
-            if bound > (rivals[0].score if rivals else -torch.inf):
-                kept.append(row)
-        rows = torch.tensor(kept, dtype=torch.int64, device=device)
-        if len(kept) < len(sources):
-            sources = [sources[row] for row in kept]
+            has_best = len(complete[source]) >= settings.num_best
+            if not has_best or bound > complete[source][settings.num_best - 1].score:
+                unfinished.append(row)
+        rows = torch.tensor(unfinished, dtype=torch.int64, device=device)
+        if len(unfinished) < len(sources):
+            sources = [sources[row] for row in unfinished]
             memory, tokens, log_probs = memory.select(rows), tokens[rows], log_probs[rows]
-        before = rows[:, None] * attention.shape[1] + parents[rows]  # row of B * N, (b, N')
-        state = tuple(part[before.flatten()] for part in state)
-        attention = attention.flatten(0, 1)[before]
+        previous = rows[:, None] * attention.shape[1] + parents[rows]  # row of B * N, (b, N')
+        state = tuple(part[previous.flatten()] for part in state)
+        attention = attention.flatten(0, 1)[previous]
     return [hypotheses[: settings.num_best] for hypotheses in complete]
 
 

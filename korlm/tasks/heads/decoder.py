@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from korlm.modules.encoder import EncoderOutput
 from korlm.modules.rnn import RecurrentLayer, cell_of
 from korlm.modules.state import State
 from korlm.tasks.heads.attention import Attention, Memory
+
+Part = TypeVar("Part")
 
 
 class DecoderOutput(NamedTuple):
@@ -52,9 +54,9 @@ class AttentionDecoder(nn.Module):
     Args:
         embedding: of target tokens; the encoder may share it.
         config: cell, layers, dropouts. Dropout of weights and of recurrent states is not applied.
-        encoder_state: features of the parts of the encoder's state.
-        memory_dim: features of the encoder's output.
-        score: of the attention.
+        encoder_state_dims: number of features of each part of the encoder's state.
+        memory_dim: number of features of the encoder's output.
+        score: formula of the attention.
         input_feeding: see above; the steps of training then run one by one.
         vocab_size: V.
     """
@@ -63,7 +65,7 @@ class AttentionDecoder(nn.Module):
         self,
         embedding: TokenEmbedding,
         config: RecurrentConfig,
-        encoder_state: Sequence[int],
+        encoder_state_dims: Sequence[int],
         memory_dim: int,
         score: AttentionScore,
         input_feeding: bool,
@@ -82,12 +84,8 @@ class AttentionDecoder(nn.Module):
         self.layers = nn.ModuleList(
             RecurrentLayer(cell_of(config), size, hidden, config) for size in inputs
         )
-        parts = self._layers()[0].num_states
-        sources = len(encoder_state) // config.num_layers  # parts of a layer of the encoder
         self.bridge = nn.ModuleList(
-            nn.Linear(sum(encoder_state[begin + part : begin + sources : parts]), hidden)
-            for begin in range(0, len(encoder_state), sources)
-            for part in range(parts)
+            nn.Linear(sum(dims), hidden) for dims in self._bridge_inputs(encoder_state_dims)
         )
         self.attention = Attention(score, hidden, memory_dim)
         self.combine = nn.Linear(memory_dim + hidden, self.output_dim, bias=False)
@@ -98,13 +96,22 @@ class AttentionDecoder(nn.Module):
     def _layers(self) -> list[RecurrentLayer]:
         return cast(list[RecurrentLayer], list(self.layers))
 
-    def muon_weights(self) -> list[tuple[Tensor, int]]:
-        """Return the matrices of all layers, each with its number of gates."""
-        weights = [
-            (weight, len(weight) // layer.hidden_dim)
-            for layer in self._layers()
-            for weight in (layer.weight_ih, layer.weight_hh)
+    def _bridge_inputs(self, encoder_state: Sequence[Part]) -> list[Sequence[Part]]:
+        """Return the parts of the encoder's state that each part of the initial state depends on.
+
+        These are the parts of the same layer and kind (h or c) of both directions.
+        """
+        kinds = self._layers()[0].num_states
+        per_layer = len(encoder_state) // self.config.num_layers
+        return [
+            encoder_state[begin + kind : begin + per_layer : kinds]
+            for begin in range(0, len(encoder_state), per_layer)
+            for kind in range(kinds)
         ]
+
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
+        """See ``Trainable.muon_weights``."""
+        weights = [pair for layer in self._layers() for pair in layer.muon_weights()]
         return [*weights, (self.combine.weight, 1)]
 
     def start(self, encoded: EncoderOutput, lengths: Tensor | None) -> tuple[Memory, State]:
@@ -112,14 +119,11 @@ class AttentionDecoder(nn.Module):
 
         The state has the parts of each layer, (B, H), and with input feeding a last one (B, A).
         """
-        parts = self._layers()[0].num_states
-        sources = len(encoded.state) // self.config.num_layers
         state: State = ()
-        for number, linear in enumerate(self.bridge):
-            layer, part = divmod(number, parts)
-            begin = layer * sources
-            source = torch.cat(encoded.state[begin + part : begin + sources : parts], -1)
-            state += (torch.tanh(linear(source)) if part == 0 else linear(source),)
+        for linear, parts in zip(self.bridge, self._bridge_inputs(encoded.state), strict=True):
+            x = linear(torch.cat(list(parts), -1))
+            is_cell = len(state) % self._layers()[0].num_states == 1
+            state += (x if is_cell else torch.tanh(x),)
         if self.feeds_input:
             state += (encoded.output.new_zeros(len(encoded.output), self.output_dim),)
         return self.attention.memory(encoded.output, lengths), state
@@ -148,8 +152,8 @@ class AttentionDecoder(nn.Module):
             step_x = x[t : t + 1]
             if t and forcing_ratio < 1:
                 with torch.no_grad():
-                    own = self.output.log_probs(steps[-1][:, 0], output_weight).argmax(-1)
-                ids = torch.where(is_forced[:, t], inputs[:, t], own)
+                    predicted = self.output.log_probs(steps[-1][:, 0], output_weight).argmax(-1)
+                ids = torch.where(is_forced[:, t], inputs[:, t], predicted)
                 step_x = self.embedding.embed(ids[None])[0]
             step_masks = [mask if mask is None else mask[t : t + 1] for mask in masks]
             vectors, weights, state = self._run(step_x, state, memory, step_masks)
@@ -194,22 +198,22 @@ class AttentionDecoder(nn.Module):
             Attentional vectors and weights, (B, T, A) and (B, T, S) or, for hypotheses,
             (B, N / B, A) and (B, N / B, S); the state.
         """
-        after: State = ()
+        new_state: State = ()
         if self.feeds_input:
             x = torch.cat([x, state[-1][None].to(x.dtype)], -1)
         for layer, mask in zip(self._layers(), masks, strict=False):
             x = x if mask is None else x * mask
-            before = state[len(after) : len(after) + layer.num_states]
-            x, new = layer(x, before, None)
-            after += new
+            layer_state = state[len(new_state) : len(new_state) + layer.num_states]
+            x, new_layer_state = layer(x, layer_state, None)
+            new_state += new_layer_state
         hidden = x.transpose(0, 1) if batch_size is None else x.view(batch_size, -1, x.shape[-1])
         context, weights = self.attention(hidden, memory)
         vectors = torch.tanh(self.combine(torch.cat([context, hidden], -1)))
         if self.feeds_input:
-            after += (vectors.reshape(-1, self.output_dim),)
+            new_state += (vectors.reshape(-1, self.output_dim),)
         if masks[-1] is not None:
             vectors = vectors * masks[-1].transpose(0, 1)
-        return vectors, weights, after
+        return vectors, weights, new_state
 
     def _dropout_masks(self, x: Tensor) -> list[Tensor | None]:
         """Return masks (T, B, features) for the input of each layer and the attentional vectors.

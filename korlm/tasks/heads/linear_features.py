@@ -19,7 +19,7 @@ from korlm.tokenizers.base import SPACE_SYMBOL
 # Odd multiplier and prime below 2^31: a product of two residues fits into int64.
 _MULTIPLIER, _PRIME = 1_000_003, (1 << 31) - 1
 
-# Distances from a token to those of a feature.
+# Positions of the tokens of each feature, relative to the token.
 TOKENS = (
     *((k,) for k in range(-3, 4)),
     *((k, k + 1) for k in range(-2, 2)),
@@ -27,11 +27,16 @@ TOKENS = (
 )
 KINDS = (*((k,) for k in range(-2, 3)), (-1, 0, 1))  # of kinds of characters
 TAGS = (*((k,) for k in range(-2, 3)), (-1, 0), (0, 1))  # of part-of-speech tags
-WORD = 8  # tokens of an eojeol before a token, and from it on, at most
+MAX_WORD_TOKENS = 8  # maximum number of tokens of an eojeol before a token, and from it on
 
 
 def hash_ids(code: Tensor, ids: Tensor) -> Tensor:
-    """Return the hash of sequences that are one id longer, int64 of any shape."""
+    """Return the hashes of sequences with one more id, int64 of any shape.
+
+    Args:
+        code: hashes of the sequences.
+        ids: the ids to append.
+    """
     return (code * _MULTIPLIER + ids) % _PRIME
 
 
@@ -87,8 +92,8 @@ class LinearFeatures(nn.Module):
                     code = hash_ids(code, shifted(values, distance))
                 features.append(code)
         blank = kinds == 0
-        before = _word_code(ids, blank, [-k for k in range(1, WORD + 1)], len(features))
-        after = _word_code(ids, blank, list(range(WORD)), len(features) + 1)
+        before = _word_code(ids, blank, [-k for k in range(1, MAX_WORD_TOKENS + 1)], len(features))
+        after = _word_code(ids, blank, list(range(MAX_WORD_TOKENS)), len(features) + 1)
         features += [before, after, hash_ids(before, after)]
         if tags is not None:
             features.append(hash_ids(hash_ids(torch.full_like(ids, len(features)), ids), tags))

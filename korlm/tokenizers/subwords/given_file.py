@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from korlm.utils.errors import TokenizerError
+from korlm.utils.io.checksums import short_hash
 
 MAX_MB = 256
 
@@ -30,4 +29,4 @@ def read_tokenizer_file(path: str) -> bytes:
 
 def digest_of(content: bytes) -> str:
     """Return a short hash of the file of a tokenizer, for versions."""
-    return f"file {hashlib.blake2b(content, digest_size=6).hexdigest()}"
+    return f"file {short_hash(content)}"

@@ -11,6 +11,7 @@ its own values as well.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import zlib
@@ -39,6 +40,11 @@ def _crc32(path: str, *state: int) -> str:
         while block := file.read(_BLOCK):
             value = zlib.crc32(block, value)
     return f"{value:08x}"
+
+
+def short_hash(data: bytes) -> str:
+    """Return 12 hexadecimal digits (BLAKE2b) that identify some bytes, for names and versions."""
+    return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
 def sealed(

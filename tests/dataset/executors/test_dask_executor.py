@@ -91,9 +91,9 @@ def make(corpus: CorpusConfig, tmp_path: Path) -> Make:
     ) -> dict[str, bytes]:
         config = ClusterConfig(cluster=cluster, piece_mb=PIECE_BYTES / 1e6, **more)
         vocab, outputs = VocabConfig(min_freq=1), tmp_path / name
-        made = preparation.prepare(corpus, tokenizer, vocab, outputs, False, config)
+        prepared = preparation.prepare(corpus, tokenizer, vocab, outputs, False, config)
         assert not list(outputs.glob("prepared/.*"))
-        return files(made.folder)
+        return files(prepared.folder)
 
     return run
 
@@ -191,14 +191,14 @@ def test_interrupted_work_continues(
 def test_a_file_that_changes_is_named(
     make: Make, corpus: CorpusConfig, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = preparation._make_pieces
+    real = preparation.starts_of
 
     def change(*arguments: Any) -> Any:
         with open(corpus.files[0], "ab") as file:
             file.write("너\n".encode())
         return real(*arguments)
 
-    monkeypatch.setattr(preparation, "_make_pieces", change)
+    monkeypatch.setattr(preparation, "starts_of", change)
     with pytest.raises(CorpusError, match=r"text.txt: has changed while it was read; run the"):
         make("two", address)
 
@@ -241,8 +241,8 @@ def test_training_prepares_in_the_same_way(
     korlm: Command, tiny: TinyCorpus, address: str, tmp_path: Path
 ) -> None:
     arguments = ("train", *tiny.overrides, *LIGHT, "trainer.max_steps=1")
-    made = korlm(*arguments, f"prepare.cluster={address}")
-    assert made.code == 0, made.err
+    ended = korlm(*arguments, f"prepare.cluster={address}")
+    assert ended.code == 0, ended.err
     assert len(list((tmp_path / "outputs/prepared").glob("*/tokens/*.parquet"))) == 3
     (run,) = (tmp_path / "outputs/runs").iterdir()
     assert f"cluster: {address}" in (run / ".hydra/config.yaml").read_text("utf-8")
@@ -367,8 +367,8 @@ def test_slurm(korlm: Command, tiny: TinyCorpus, slurm: Path) -> None:
     assert korlm(*command, *arguments).code == 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert korlm(*command, "outputs=alone").code == 0
-    made, alone = (next((slurm / name / "prepared").iterdir()) for name in ("outputs", "alone"))
-    assert files(made) == files(alone)
+    prepared, alone = (next((slurm / name / "prepared").iterdir()) for name in ("outputs", "alone"))
+    assert files(prepared) == files(alone)
     (script,) = {path.read_text("utf-8") for path in slurm.glob("job.*") if path.suffix != ".out"}
     for line in ("-p long", "-n 1", "--cpus-per-task=1", "--mem=1G"):
         assert re.search(rf"^#SBATCH {line}$", script, re.MULTILINE), script

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import made, random_lines
+from corpora import prepare_corpus, random_lines
 
 from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.dataset.statistics import collect as station
@@ -23,7 +23,7 @@ VALID = ["나 간다", "그 가 간다 또 온다", "나 간다"]
 
 @pytest.fixture
 def small(tmp_path: Path) -> Prepared:
-    return made(tmp_path, train=TRAIN, valid=VALID)
+    return prepare_corpus(tmp_path, train=TRAIN, valid=VALID)
 
 
 def test_by_hand(small: Prepared) -> None:
@@ -82,7 +82,9 @@ def test_by_hand(small: Prepared) -> None:
 
 def test_medians_and_repeated_lines_of_a_larger_corpus(tmp_path: Path) -> None:
     train = random_lines(3, 501)
-    actual, _ = collect(made(tmp_path, train=train, valid=random_lines(4, 20), test=train[:9]))
+    actual, _ = collect(
+        prepare_corpus(tmp_path, train=train, valid=random_lines(4, 20), test=train[:9])
+    )
     filled = [line for line in train if line]
     lengths = [len(line.split()) for line in filled]
     assert actual["splits"]["train"]["morphs_per_line"] == {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import made, random_lines
+from corpora import prepare_corpus, random_lines
 
 from korlm.config import VocabConfig
 from korlm.dataset.statistics.power_laws import Coverage, fit_heaps, fit_power_law, fit_zipf
@@ -56,7 +56,7 @@ def test_unknown_as_prepared_corpora_count_them(tmp_path: Path, lower: bool, num
         *(VocabConfig(min_freq=n, **same) for n in (1, 2, 3, 5)),
         *(VocabConfig(min_freq=1, max_size=n, **same) for n in (1, 7, 30)),
     ):
-        prepared = made(tmp_path, config, **splits)
+        prepared = prepare_corpus(tmp_path, config, **splits)
         size = len(prepared.vocab) - 4
         num_unk = prepared.stats["valid"].num_unk
         assert coverage.num_unknown(size) == num_unk

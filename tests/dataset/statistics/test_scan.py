@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import made, random_lines
+from corpora import prepare_corpus, random_lines
 
 from korlm.config import VocabConfig
 from korlm.corpus.normalization import normalize
@@ -27,7 +27,7 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     train = [normalize(line) for line in random_lines(1, 700)]
     valid = [normalize(line) for line in random_lines(2, 60)]
     valid += train[::50]
-    tokens = made(tmp_path, piece_mb=0.005, train=train, valid=valid).folder / "tokens"
+    tokens = prepare_corpus(tmp_path, piece_mb=0.005, train=train, valid=valid).folder / "tokens"
     assert len(shard_paths(tokens, "train")) > 2
     scan = scan_split(tokens, "train")
 
@@ -45,12 +45,12 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     assert scan.longest == [
         LongLine(len(line), len(line.split()), "train.txt", number) for number, line in by_length
     ]
-    assert (scan.num_known, scan.num_known_morphs) == (0, 0)
+    assert (scan.num_in_train, scan.num_morphs_in_train) == (0, 0)
 
     leaked = [line for line in valid if line and line in set(train)]
     actual = scan_split(tokens, "valid", np.unique(scan.hashes))
-    assert actual.num_known == len(leaked) > 10
-    assert actual.num_known_morphs == sum(len(line.split()) for line in leaked)
+    assert actual.num_in_train == len(leaked) > 10
+    assert actual.num_morphs_in_train == sum(len(line.split()) for line in leaked)
 
     indices = [len(filled) - 1, 0, 333, 0]
     expected = [("train.txt", *filled[index]) for index in indices]
@@ -60,7 +60,7 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
 
 def test_nothing_but_blank_lines(tmp_path: Path) -> None:
     """Whole row groups may consist of blank lines."""
-    prepared = made(tmp_path, train=[*[""] * 2000, "가 가", *["\t"] * 2000], valid=["가"])
+    prepared = prepare_corpus(tmp_path, train=[*[""] * 2000, "가 가", *["\t"] * 2000], valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train", np.array([7]))
     assert (scan.growth, scan.longest) == ([(2, 1)], [LongLine(3, 2, "train.txt", 2001)])
     assert (len(scan.hashes), scan.counts, scan.line_lengths) == (1, {"가": 2}, {2: 1})
@@ -68,20 +68,20 @@ def test_nothing_but_blank_lines(tmp_path: Path) -> None:
 
 
 def test_one_point_of_growth_where_a_mark_is_the_end(tmp_path: Path) -> None:
-    prepared = made(tmp_path, train=["가 나"] * 50, valid=["가"])
+    prepared = prepare_corpus(tmp_path, train=["가 나"] * 50, valid=["가"])
     assert scan_split(prepared.folder / "tokens", "train").growth == [(100, 2)]
 
 
 def test_lines_in_decomposed_letters_are_the_same_lines(tmp_path: Path) -> None:
     lines = ["한글", unicodedata.normalize("NFD", "한글")]
-    prepared = made(tmp_path, train=lines, valid=["가"])
+    prepared = prepare_corpus(tmp_path, train=lines, valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train")
     assert len(np.unique(scan.hashes)) == 1 and {line.num_chars for line in scan.longest} == {2}
 
 
 def test_similar_lines_are_not_duplicates(tmp_path: Path) -> None:
     lines = ["가 나", "가  나", "가 나 ", "가 나"]
-    prepared = made(tmp_path, train=lines, valid=["가"])
+    prepared = prepare_corpus(tmp_path, train=lines, valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train")
     assert len(np.unique(scan.hashes)) == 3
     assert hash_lines([]).shape == (0,)
@@ -93,7 +93,7 @@ def test_marks() -> None:
 
 
 def test_growth_without_repeated_morphs(tmp_path: Path) -> None:
-    prepared = made(
+    prepared = prepare_corpus(
         tmp_path, VocabConfig(min_freq=1), train=[f"말{n}" for n in range(250)], valid=["가"]
     )
     growth = scan_split(prepared.folder / "tokens", "train").growth

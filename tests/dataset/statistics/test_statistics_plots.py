@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from corpora import made, random_lines
+from corpora import prepare_corpus, random_lines
 
 from korlm.dataset.statistics.collect import collect
 from korlm.dataset.statistics.plots import draw_frequencies
@@ -22,7 +22,7 @@ from korlm.dataset.statistics.plots import draw_frequencies
 def test_any_corpus(tmp_path: Path, train: list[str], valid: list[str]) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
-    draw_frequencies(folder / "a.png", *collect(made(tmp_path, train=train, valid=valid)))
+    draw_frequencies(folder / "a.png", *collect(prepare_corpus(tmp_path, train=train, valid=valid)))
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert (folder / "a.png").stat().st_size > 10_000
     assert [path.name for path in folder.iterdir()] == ["a.png"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from corpora import made
+from corpora import prepare_corpus
 
 from korlm.dataset.statistics.collect import collect
 from korlm.dataset.statistics.text_report import describe
@@ -54,7 +54,9 @@ unknown in valid     vocabulary  tokens     rate
 
 
 def report(tmp_path: Path) -> dict[str, Any]:
-    return collect(made(tmp_path, train=TRAIN, valid=["나 간다", "그 가 간다 또 온다"]))[0]
+    return collect(prepare_corpus(tmp_path, train=TRAIN, valid=["나 간다", "그 가 간다 또 온다"]))[
+        0
+    ]
 
 
 def test_the_whole_report(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_lines_with_problems(tmp_path: Path) -> None:
 
 def test_growth_of_a_larger_corpus(tmp_path: Path) -> None:
     lines = [f"말{n} 말{n // 2} 말{n // 3}" for n in range(100)]
-    report_text = describe(collect(made(tmp_path, train=lines, valid=lines[:5]))[0])
+    report_text = describe(collect(prepare_corpus(tmp_path, train=lines, valid=lines[:5]))[0])
     last = report_text.splitlines()[-1]
     assert last.startswith("Heaps: types ~ morphs^0.") and last.endswith("100 in 300")
     assert report_text.count("\x07") == 0
@@ -88,6 +90,6 @@ def test_growth_of_a_larger_corpus(tmp_path: Path) -> None:
 
 def test_nothing_that_steers_a_terminal_is_printed(tmp_path: Path) -> None:
     line = "\x1b[31m빨강\u2028 " + "긴" * 100
-    report_text = describe(collect(made(tmp_path, train=[line, line], valid=["가"]))[0])
+    report_text = describe(collect(prepare_corpus(tmp_path, train=[line, line], valid=["가"]))[0])
     assert "\x1b" not in report_text and "\u2028" not in report_text
     assert r"\x1b[31m빨강\u2028 " in report_text and "긴" * 60 not in report_text

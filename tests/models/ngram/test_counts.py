@@ -28,10 +28,10 @@ def count(
     vocab_size: int = VOCAB_SIZE,
 ) -> list[NgramCounts]:
     """Count, and keep the counts in memory."""
-    with columns or Columns() as made:
+    with columns or Columns() as storage:
         return [
             NgramCounts(*(in_memory(getattr(level, name)) for name in COLUMNS))
-            for level in count_grams(ids, vocab_size, order, nothing, made)
+            for level in count_grams(ids, vocab_size, order, nothing, storage)
         ]
 
 

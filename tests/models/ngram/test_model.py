@@ -143,22 +143,22 @@ def test_pruned_probabilities_sum_to_one(prune: list[int]) -> None:
 @pytest.mark.parametrize("prune", [[], [0, 1]])
 @pytest.mark.parametrize("memory_gb", [1e-6, 1e-5, 1e-3])
 def test_little_memory_makes_the_same_model(memory_gb: float, prune: list[int]) -> None:
-    made = []
+    models = []
     for memory in (None, memory_gb):
         config = NgramConfig(name="ngram", order=4, prune=prune, memory_gb=memory)
-        made.append(NgramLM(config, VOCAB_SIZE))
-        made[-1].fit(random_text(2000, seed=1))
-    assert buffers(made[0]) == buffers(made[1])
+        models.append(NgramLM(config, VOCAB_SIZE))
+        models[-1].fit(random_text(2000, seed=1))
+    assert buffers(models[0]) == buffers(models[1])
 
 
 @pytest.mark.parametrize("smoothing", [Smoothing.maximum_likelihood, Smoothing.add_k])
 def test_little_memory_with_other_smoothing(smoothing: Smoothing) -> None:
-    made = []
+    models = []
     for memory in (None, 1e-6):
         config = NgramConfig(name="ngram", order=3, smoothing=smoothing, memory_gb=memory)
-        made.append(NgramLM(config, VOCAB_SIZE))
-        made[-1].fit(random_text(500, seed=1))
-    assert buffers(made[0]) == buffers(made[1])
+        models.append(NgramLM(config, VOCAB_SIZE))
+        models[-1].fit(random_text(500, seed=1))
+    assert buffers(models[0]) == buffers(models[1])
 
 
 def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from korlm.config import ListFormat
 from korlm.rescoring.formats.kaldi import CostFile
+from korlm.rescoring.formats.parsing import parse_score
 from korlm.rescoring.formats.reader import ReadOptions, detect_format, open_lists, read_references
-from korlm.rescoring.nbest import NBest, batches_of, check_references, parse_score
+from korlm.rescoring.nbest import NBest, batches_of, check_references
 from korlm.utils.errors import ConfigError, NbestError
 
 OBJECT = '{"utt": "a", "hyps": [{"text": "가", "score": -1}]}'

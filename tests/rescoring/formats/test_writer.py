@@ -54,9 +54,9 @@ EXPECTED = [("a", [("", -1.0), ("다", -0.5), ("가 나", 0.0)]), ("b", [("라",
 def test_round_trip(tmp_path: Path, list_format: ListFormat, name: str, sign: int) -> None:
     path = tmp_path / "new" / name
     check_output(str(path), list_format, False)
-    with open_writer(str(path), list_format, False, sign, LengthUnit.token) as output:
-        for one in lists_of(nbests(fields=list_format is ListFormat.jsonl)):
-            output.write([one])
+    with open_writer(str(path), list_format, False, sign, LengthUnit.token) as write:
+        for rescored in lists_of(nbests(fields=list_format is ListFormat.jsonl)):
+            write([rescored])
         assert not path.exists()
     field = "total_score" if list_format is ListFormat.jsonl else "score"
     assert read_again(path, sign, field) == EXPECTED
@@ -65,16 +65,16 @@ def test_round_trip(tmp_path: Path, list_format: ListFormat, name: str, sign: in
 
 def test_jsonl_keeps_other_keys(tmp_path: Path) -> None:
     path = tmp_path / "n.jsonl"
-    with open_writer(str(path), ListFormat.jsonl, False, 1, LengthUnit.eojeol) as output:
-        output.write(lists_of(nbests(fields=True)))
+    with open_writer(str(path), ListFormat.jsonl, False, 1, LengthUnit.eojeol) as write:
+        write(lists_of(nbests(fields=True)))
     first = json.loads(path.read_text("utf-8").splitlines()[0])
     assert (first["id"], first["more"], len(first["nbest"])) == ("a", 1, 3)
     assert first["nbest"][1] == {
         **{"text": "다", "score": -1, "x": [1]},
         **{"total_score": -0.5, "lm_log_prob": -9.5, "num_eojeol": 4},
     }
-    with open_writer(str(path), ListFormat.jsonl, False, 1, LengthUnit.char) as output:
-        output.write(lists_of(nbests()))
+    with open_writer(str(path), ListFormat.jsonl, False, 1, LengthUnit.char) as write:
+        write(lists_of(nbests()))
     assert json.loads(path.read_text("utf-8").splitlines()[1])["num_chars"] == 4
 
 
@@ -83,9 +83,9 @@ def test_espnet_json_keeps_other_keys(tmp_path: Path) -> None:
     rows = [{"rec_text": text, "score": score} for text, score in (("가", 0.0), ("나", -1.0))]
     hyps = [Hypothesis(r["rec_text"], r["score"], "a", r) for r in rows]  # type: ignore[arg-type]
     lists = [NBest(utt, hyps, fields={"x": 1, "output": rows}) for utt in "ab"]
-    with open_writer(str(path), ListFormat.espnet_json, False, 1, LengthUnit.token) as output:
-        for one in lists_of(lists):
-            output.write([one])
+    with open_writer(str(path), ListFormat.espnet_json, False, 1, LengthUnit.token) as write:
+        for rescored in lists_of(lists):
+            write([rescored])
     data = json.loads(path.read_text("utf-8"))
     assert list(data["utts"]) == ["a", "b"] and data["utts"]["a"]["x"] == 1
     assert data["utts"]["b"]["output"][0] == {
@@ -99,8 +99,8 @@ def test_espnet_json_keeps_other_keys(tmp_path: Path) -> None:
 def test_one_best(
     tmp_path: Path, list_format: ListFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with open_writer("-", list_format, True, 1, LengthUnit.token) as output:
-        output.write(lists_of(nbests()))
+    with open_writer("-", list_format, True, 1, LengthUnit.token) as write:
+        write(lists_of(nbests()))
     assert capsys.readouterr().out == "a\nb 라\n"
 
 
@@ -108,9 +108,9 @@ def test_an_interrupted_output_is_removed(tmp_path: Path) -> None:
     for list_format, name in ((ListFormat.text, "n.txt"), (ListFormat.espnet, "folder")):
         with (
             pytest.raises(KeyboardInterrupt),
-            open_writer(str(tmp_path / name), list_format, False, 1, LengthUnit.token) as output,
+            open_writer(str(tmp_path / name), list_format, False, 1, LengthUnit.token) as write,
         ):
-            output.write(lists_of(nbests()))
+            write(lists_of(nbests()))
             raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
 

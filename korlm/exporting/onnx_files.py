@@ -1,0 +1,173 @@
+"""Write the ONNX files of an export, verify them against PyTorch, and measure them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from korlm.config import Mode
+from korlm.dataset.batches import sentences_of
+from korlm.dataset.storage.id_stream import Ids
+from korlm.dataset.vocab import EOS_ID
+from korlm.evaluation.metrics import exp
+from korlm.evaluation.token_scores import Ints, score_tokens, segment_sums
+from korlm.exporting import sherpa, verify
+from korlm.exporting.int8 import Int8Graph
+from korlm.exporting.onnx_graph import Graph
+from korlm.exporting.onnx_step import begin_state, build_step
+from korlm.models.neural import NeuralLM
+from korlm.runs.trained_run import TrainedRun
+from korlm.utils.errors import ExportError
+
+MAX_DIFFERENCE = 1e-4  # allowed between log-probabilities of PyTorch and float32 ONNX
+SAMPLE_STEPS, SAMPLE_ROWS = 64, 3  # of the text that the difference is measured on
+
+# Perplexity is measured in parallel columns of the text. There are few of them, and long ones,
+# because each starts from the initial state in the middle of the text.
+MAX_COLUMNS, MIN_COLUMN_LENGTH = 16, 200
+
+INT8 = ".int8"  # before .onnx in the name of a quantized model
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """The ONNX files of a run, and their measurements.
+
+    Attributes:
+        run: a run of a ``NeuralLM`` on the CPU.
+        folder: folder of the files.
+        has_int8: also write quantized models.
+        ids: (N,), a text to measure perplexity on; None: no perplexity, and models are verified on
+            random ids.
+        threads: of onnxruntime; None: its default.
+        models: name of a file -> its measurements, which the methods add.
+    """
+
+    run: TrainedRun
+    folder: Path
+    has_int8: bool
+    ids: Ids | None
+    threads: int | None
+    models: dict[str, Figures]
+
+    @property
+    def model(self) -> NeuralLM:
+        """The model of the run."""
+        assert isinstance(self.run.model, NeuralLM)
+        return self.run.model
+
+    def write_steps(self) -> None:
+        """Write begin.npz and the models of a single step; also time PyTorch.
+
+        Raises:
+            ExportError: the exported model predicts differently.
+        """
+        begin = begin_state(self.model)
+        np.savez(self.folder / "begin.npz", **begin)  # type: ignore[arg-type]
+        sample = self._parallel(self._sample_ids(), SAMPLE_ROWS).inputs
+        reference = verify.torch_step(self.model.inference_copy())
+        for path, graph in self._graphs("step"):
+            path.write_bytes(build_step(self.model, graph, self.run.start_id))
+            step = verify.onnx_step(path, begin, self.threads)
+            self._measure(path, step, reference, sample, self.ids)
+        torch_figures = self.models.setdefault("PyTorch", {})
+        torch_figures["step_ms"] = verify.milliseconds(reference, sample[:, 0])
+
+    def write_sherpa(self, recognizer_tokens: Path | None) -> None:
+        """Write the models for sherpa-onnx and their tokens.
+
+        Args:
+            recognizer_tokens: ``tokens.txt`` of the recognizer; None: the ids of the run. Models
+                for other ids have no perplexity and are verified on random ids.
+
+        Raises:
+            ExportError: the tokens cannot be read, or the exported model predicts differently.
+        """
+        run, ids = self.run, self.ids
+        if recognizer_tokens is None:
+            table, text = sherpa.own_tokens(run.vocab, run.start_id), self._sample_ids()
+            sample = self._parallel(text, SAMPLE_ROWS).inputs
+        else:
+            table, ids = sherpa.read_tokens(recognizer_tokens, run.vocab, run.start_id), None
+            text = _random_ids(len(table.tokens))
+            sample = text.astype(np.int64).reshape(SAMPLE_STEPS, SAMPLE_ROWS)
+        table.save(self.folder / "sherpa-tokens.txt")
+        model = self.model.inference_copy()
+        reference = verify.translated(verify.torch_step(model), table.ids)
+        for path, graph in self._graphs("sherpa-streaming"):
+            path.write_bytes(sherpa.build_streaming(self.model, graph, table))
+            step = verify.streaming_step(path, self.threads)
+            self._measure(path, step, reference, sample, ids)
+        hypotheses = _hypotheses(text)
+        lengths = np.array([len(hypothesis) + 1 for hypothesis in hypotheses])
+        targets = np.concatenate([[*table.ids[part], EOS_ID] for part in hypotheses])
+        nats = segment_sums(score_tokens(model, targets, lengths, run.start_id).nats, lengths)
+        for path, graph in self._graphs("sherpa-offline"):
+            path.write_bytes(sherpa.build_offline(self.model, graph, table))
+            onnx_nats = verify.hypothesis_nats(path, hypotheses, self.threads)
+            figures = self._add_figures(path, float((np.abs(onnx_nats - nats) / lengths).max()))
+            if ids is not None:
+                total = verify.hypothesis_nats(path, _hypotheses(ids), self.threads).sum()
+                figures["perplexity"] = exp(float(total) / len(ids))
+
+    def _graphs(self, stem: str) -> Iterator[tuple[Path, Graph]]:
+        """Yield the path of each file, float32 and int8, with an empty graph."""
+        yield self.folder / f"{stem}.onnx", Graph()
+        if self.has_int8:
+            yield self.folder / f"{stem}{INT8}.onnx", Int8Graph()
+
+    def _measure(
+        self, path: Path, step: verify.Step, reference: verify.Step, sample: Ints, ids: Ids | None
+    ) -> None:
+        """Compare a step with PyTorch on inputs (S, B); measure its perplexity and its time."""
+        figures = self._add_figures(path, verify.largest_difference(reference, step, sample))
+        if ids is not None:
+            columns = min(MAX_COLUMNS, max(1, len(ids) // MIN_COLUMN_LENGTH))
+            text = self._parallel(ids, columns)
+            figures["perplexity"] = verify.perplexity(step, text, path.name)
+        figures["step_ms"] = verify.milliseconds(step, sample[:, 0])
+
+    def _add_figures(self, path: Path, difference: float) -> Figures:
+        """Add size and difference to PyTorch of a file to ``models``; return its entry.
+
+        Raises:
+            ExportError: the difference is too large for a model that is not quantized.
+        """
+        if INT8 not in path.suffixes and not difference <= MAX_DIFFERENCE:
+            raise ExportError(
+                f"{self.run.folder}: log-probabilities of onnxruntime differ by {difference:.2g} "
+                f"from those of PyTorch (limit {MAX_DIFFERENCE:g}): use 'formats=[safetensors]' to "
+                "export the weights only"
+            )
+        figures = {"size_mb": path.stat().st_size / 1e6, "max_abs_diff": difference}
+        self.models[path.name] = figures
+        return figures
+
+    def _parallel(self, ids: Ids, rows: int) -> verify.ParallelText:
+        """Cut a text into rows as the run was trained."""
+        by_sentence = self.run.settings.batches.mode is Mode.sentence
+        return verify.ParallelText.of(ids, rows, self.run.start_id, by_sentence)
+
+    def _sample_ids(self) -> Ids:
+        """Return a short text to verify on: the start of the text, or random ids without one."""
+        if self.ids is None:
+            return _random_ids(len(self.run.vocab))
+        return self.ids[: SAMPLE_STEPS * SAMPLE_ROWS]
+
+
+def _hypotheses(ids: Ids) -> list[Ints]:
+    """Return the sentences of a text without their <eos>."""
+    return [sentence[:-1].astype(np.int64) for sentence in sentences_of(ids)]
+
+
+def _random_ids(vocab_size: int) -> Ids:
+    """Return a text of random ids."""
+    random = np.random.default_rng(0)
+    first = min(1, vocab_size - 1)
+    return random.integers(first, vocab_size, SAMPLE_STEPS * SAMPLE_ROWS, dtype=np.uint32)
