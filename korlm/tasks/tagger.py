@@ -120,8 +120,7 @@ class Tagger(Trainable):
         self.linear: LinearFeatures | None = None
         if config.linear_buckets:
             self.linear = LinearFeatures(
-                *(vocab.tokens, len(labels), config.linear_buckets, config.linear_dropout),
-                rank=config.linear_rank,
+                *(vocab.tokens, len(labels), config.linear_buckets, config.linear_dropout)
             )
         self.crf: LinearChainCRF | None = None
         if config.head is TagHead.crf:

@@ -249,7 +249,7 @@ def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
     "options",
     [
         *({}, {"ngram_dim": 4}, {"bidirectional": False}),
-        *({"linear_buckets": 99}, {"linear_buckets": 99, "linear_rank": 3}),
+        {"linear_buckets": 99},
     ],
     ids=str,
 )

@@ -186,13 +186,6 @@ class TaggingConfig(EncoderTaskConfig):
     linear_dropout: float = setting(
         0.3, "Probability of leaving out a linear feature, in training.", min=0, below=1
     )
-    linear_rank: int = setting(
-        0,
-        "Weights of a linear feature; a matrix turns their sum into scores of the labels, for "
-        "hundreds of labels. 0: one for each label.",
-        min=0,
-        max=65_536,
-    )
     kkma_dim: int = setting(
         0,
         "Size of the embeddings of the part-of-speech tags of Kkma's morphemes, features of their "
@@ -227,8 +220,7 @@ class TaggingConfig(EncoderTaskConfig):
             for key in ("ngram_orders", "ngram_buckets", "ngram_dropout"):
                 ignored[key] = "it applies to task.ngram_dim greater than 0"
         if not self.linear_buckets:
-            for key in ("linear_dropout", "linear_rank"):
-                ignored[key] = "it applies to task.linear_buckets greater than 0"
+            ignored["linear_dropout"] = "it applies to task.linear_buckets greater than 0"
         return ignored
 
 

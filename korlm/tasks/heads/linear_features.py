@@ -1,6 +1,6 @@
 """Linear features of tagging, as linear-chain CRFs have them (Lafferty, McCallum and Pereira 2001).
 
-Axes: B batch, T tokens, U units (tokens or eojeols), K features of a unit, L labels, R rank.
+Axes: B batch, T tokens, U units (tokens or eojeols), K features of a unit, L labels.
 """
 
 from __future__ import annotations
@@ -53,24 +53,17 @@ class LinearFeatures(nn.Module):
         num_labels: L.
         num_buckets: rows of weights.
         dropout: probability of leaving out a feature, in training.
-        rank: R, weights of a row, whose sum a matrix turns into scores; 0: one for each label.
     """
 
     kinds: Tensor
 
     def __init__(
-        self,
-        tokens: Sequence[str],
-        num_labels: int,
-        num_buckets: int,
-        dropout: float,
-        rank: int = 0,
+        self, tokens: Sequence[str], num_labels: int, num_buckets: int, dropout: float
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        self.table = nn.Embedding(num_buckets, rank or num_labels)
+        self.table = nn.Embedding(num_buckets, num_labels)
         nn.init.zeros_(self.table.weight)
-        self.output = nn.Linear(rank, num_labels, bias=False) if rank else None
         kinds = torch.tensor([_kind(token) for token in tokens])
         self.register_buffer("kinds", kinds, persistent=False)
 
@@ -102,11 +95,10 @@ class LinearFeatures(nn.Module):
 
     def forward(self, ids: Tensor, last: Tensor, tags: Tensor | None = None) -> Tensor:
         """Return the scores of the labels, (B, U, L); arguments as in ``codes``."""
-        weights = self.table(self.codes(ids, last, tags))  # (B, U, K, R or L)
+        weights: Tensor = self.table(self.codes(ids, last, tags))  # (B, U, K, L)
         if self.training and self.dropout:
             weights = weights * dropout_mask(weights, self.dropout, *weights.shape[:3], 1)
-        total: Tensor = weights.sum(2)
-        return total if self.output is None else self.output(total)
+        return weights.sum(2)
 
 
 def _word_code(ids: Tensor, blank: Tensor, distances: Sequence[int], code: int) -> Tensor:

@@ -12,8 +12,8 @@ VOCAB = [*SPECIALS, SPACE_SYMBOL, *"가나다12ab.,"]
 SPACE, GA, NA, DA, ONE, TWO = range(4, 10)
 
 
-def features(dropout: float = 0.0, rank: int = 0) -> LinearFeatures:
-    return LinearFeatures(VOCAB, 2, 1 << 22, dropout, rank)
+def features(dropout: float = 0.0) -> LinearFeatures:
+    return LinearFeatures(VOCAB, 2, 1 << 22, dropout)
 
 
 def each(ids: torch.Tensor) -> torch.Tensor:
@@ -49,16 +49,6 @@ def test_padding_changes_nothing() -> None:
     assert torch.equal(longer, linear.codes(part, each(part), tags[:1, :3]))
     scores = linear(ids, each(ids))[:1, :3]
     assert torch.equal(linear(part, each(part)), scores)
-
-
-def test_rank() -> None:
-    linear = features(rank=3)
-    ids = torch.tensor([[GA, NA, EOS_ID]])
-    assert linear.table.weight.shape[1] == 3
-    assert linear(ids, each(ids)).shape == (1, 3, 2)
-    assert not linear(ids, each(ids)).any()
-    linear(ids, each(ids))[..., 0].sum().backward()
-    assert linear.table.weight.grad is not None and linear.table.weight.grad.any()
 
 
 def test_dropout_leaves_out_whole_features() -> None:
