@@ -1,4 +1,4 @@
-"""Command: run -> a folder for other programs: safetensors; ONNX for language models."""
+"""Command: run -> a folder for other programs: safetensors, ONNX."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,7 @@ def main(settings: RescoreSettings) -> None:
     list_format = detect_format(path, settings.format)
     check_output(settings.output, list_format, settings.one_best)
     lists = open_lists(path, options)
-    utterances, num_hyps = lists.size()
-    references = _references(settings, utterances)
+    references = _references(settings, lists.sizes.keys())
     names = None
     if settings.context is RescoreContext.recording:
         names = RecordingNames(settings.recording_pattern, settings.recording_field)
@@ -60,7 +60,7 @@ def main(settings: RescoreSettings) -> None:
         ) as write,
     ):
         rescore_lists(
-            *(lists, scorer, write, weights, references, num_hyps),
+            *(lists, scorer, write, weights, references),
             tune_metric=settings.tune_metric if settings.tune is not None else None,
             batch_size=settings.batch_size,
             recordings=names,
@@ -78,7 +78,7 @@ def _read_options(settings: RescoreSettings) -> ReadOptions:
     return ReadOptions(settings.format, sign, settings.score_field, settings.numbered, costs)
 
 
-def _references(settings: RescoreSettings, utterances: set[str]) -> dict[str, str]:
+def _references(settings: RescoreSettings, utterances: Set[str]) -> dict[str, str]:
     """Return the references of the utterances; empty without ``tune`` and ``reference``."""
     from korlm.rescoring.error_rates import check_jiwer
     from korlm.rescoring.formats.reader import read_references

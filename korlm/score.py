@@ -37,7 +37,7 @@ def main(settings: ScoreSettings) -> None:
 
 def _score(settings: ScoreSettings) -> None:
     from korlm.corpus.sources import find_inputs
-    from korlm.evaluation.surprisal.files import find_kept, score_files
+    from korlm.evaluation.surprisal.files import resolve_kept_columns, score_files
     from korlm.evaluation.surprisal.frequencies import train_counts
     from korlm.evaluation.surprisal.scorer import SurprisalScorer
     from korlm.evaluation.surprisal.tables import schema_of
@@ -46,7 +46,7 @@ def _score(settings: ScoreSettings) -> None:
     from korlm.utils.io.table_files import TableWriter
     from korlm.utils.torch_backend import tf32
 
-    inputs, kept = find_kept(settings.corpus, find_inputs(settings.inputs, "input"))
+    inputs, kept = resolve_kept_columns(settings.corpus, find_inputs(settings.inputs, "input"))
     run = load_run(Path(settings.run))
     device = inference_device(settings)
     with contextlib.ExitStack() as stack:

@@ -133,6 +133,15 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     return functools.cache(lambda name: train_tiny_run(folder, name))
 
 
+@pytest.fixture(scope="session")
+def tiny_task_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Return a function that loads a run of ``TASKS``; as ``tiny_run``."""
+    from task_cases import train_task_run
+
+    folder = tmp_path_factory.mktemp("tiny_task_runs")
+    return functools.cache(lambda name: train_task_run(folder, name))
+
+
 def reseal(path: Path, **changes: Any) -> None:
     """Change values of manifest.json or config.json, and renew the checksums of all files.
 

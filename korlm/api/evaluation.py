@@ -165,15 +165,12 @@ def _inputs(
     by_tokenizer = {run.settings.tokenizer.name: texts[name] for name, run in runs.items()}
     for tokenizer, text in by_tokenizer.items():
         logger.info("%s: lines: %s", tokenizer, summary(text.status))
-    return {
-        name: EvaluationInputs(
-            {settings.corpus.name: texts[name]},
-            tuning=by_fingerprint[run.fingerprint].tuning
-            if run.fingerprint in by_fingerprint
-            else None,
-        )
-        for name, run in runs.items()
-    }
+    inputs = {}
+    for name, run in runs.items():
+        own = by_fingerprint.get(run.fingerprint)
+        tuning = None if own is None else own.tuning
+        inputs[name] = EvaluationInputs({settings.corpus.name: texts[name]}, tuning)
+    return inputs
 
 
 def _own_inputs(

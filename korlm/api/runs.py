@@ -38,17 +38,18 @@ from korlm.generation.completion import MAX_EXPANSIONS, Completions
 from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.prediction.task_run import TaskRun, load
+from korlm.reporting.tensorboard_events import Curve, read_events
 from korlm.rescoring.lm_scorer import LMScorer, same_vocab
 from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.rescoring.recordings import RecordingNames, rescore_recordings
 from korlm.rescoring.rescore import Rescored, RescoredList, ScoreWeights, rescore
 from korlm.runs.device import available_device
 from korlm.runs.trained_run import RunParts, TrainedRun
-from korlm.utils.errors import ConfigError, CorpusError, NbestError
+from korlm.utils.errors import CheckpointError, ConfigError, CorpusError, NbestError
 from korlm.utils.torch_backend import tf32
 
 # Settings of korlm.evaluate that a method of a run does not take.
-_OF_THE_COMMAND = {
+_COMMAND_ONLY = {
     **dict.fromkeys(("device", "threads"), "the model computes where it is; use run.to(device)"),
     **dict.fromkeys(("output", "plot"), "no files are written"),
     "run": "it is this run",
@@ -59,7 +60,7 @@ class _Resources:
     """Tokenizer and generator of a run, started at the first use and shared by all threads.
 
     Attributes:
-        lock: of the run; its methods work one at a time.
+        lock: lock of the run, whose methods work one at a time.
     """
 
     def __init__(self, run: RunParts) -> None:
@@ -190,7 +191,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
 
         Args:
             texts: one line each, together one document; a str is a single line.
-            unit: of the rows: morph, eojeol or sentence.
+            unit: unit of the rows: morph, eojeol or sentence.
             context: what a token is predicted from: line, document or carried.
             entropy: also compute the entropy of each prediction, which sentences do not have.
 
@@ -256,7 +257,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             max_tokens: longest text, without its prompt.
             sentences: sentences after which the text ends.
             beams: beam size of a beam search, whose best text is returned; None: sample.
-            length_penalty: of the beam search.
+            length_penalty: length penalty of the beam search.
 
         Returns:
             The text with its prompt, a sentence on each line.
@@ -312,12 +313,12 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             length_bonus: added for each token.
             mix: other language models to mix with: linearly if all have the same tokens, else
                 log-linearly.
-            mixture_weights: of this run and the others, summing to 1; empty: equal weights.
+            mixture_weights: weights of this run and the others, summing to 1; empty: equal weights.
             open_vocabulary: see ``score``.
             context: what a hypothesis is predicted from: utterance, or recording: also the chosen
                 hypotheses of the utterances before it in its recording.
-            recording_pattern: of the names of utterances, by default recording-begin-end; see
-                ``python -m korlm.rescore --help``.
+            recording_pattern: pattern of the names of utterances, by default
+                recording-begin-end; see ``python -m korlm.rescore --help``.
 
         Raises:
             ConfigError: a text has probability 0, or a setting is wrong.
@@ -356,6 +357,16 @@ class LanguageModelRun(_OpenRun, TrainedRun):
                 names = RecordingNames(recording_pattern)
                 rescored = rescore_recordings(lists, names, scorer, weights)
             return {part.utt: hyps for part, hyps in rescored}
+
+    def curves(self) -> dict[str, Curve]:
+        """Return the training curves: tag of TensorBoard -> (step, value) of each point.
+
+            steps, perplexities = zip(*run.curves()["perplexity/valid"])
+
+        Raises:
+            CheckpointError: the run was recorded without TensorBoard, or its files were removed.
+        """
+        return _curves(self.folder)
 
     def evaluate(self, modes: bool = False, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the run on valid and test, or on another text.
@@ -432,6 +443,16 @@ class TaskModelRun(_OpenRun, TaskRun):
         with self._resources.lock:
             return super().predict(texts, reader or self._resources.reader())
 
+    def curves(self) -> dict[str, Curve]:
+        """Return the training curves: tag of TensorBoard -> (step, value) of each point.
+
+            steps, perplexities = zip(*run.curves()["perplexity/valid"])
+
+        Raises:
+            CheckpointError: the run was recorded without TensorBoard, or its files were removed.
+        """
+        return _curves(self.folder)
+
     def evaluate(self, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the task on valid and test, or on another text with labels.
 
@@ -452,14 +473,21 @@ class TaskModelRun(_OpenRun, TaskRun):
         return {split: rows["run"] for split, rows in results.items()}
 
 
+def _curves(folder: Path) -> dict[str, Curve]:
+    recorded = read_events(folder / "tensorboard")
+    if recorded.problem:
+        raise CheckpointError(f"{folder}: {recorded.problem}")
+    return recorded.curves
+
+
 def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSettings:
     """Return the settings of an evaluation.
 
     Raises:
         ConfigError: see ``compose``, or one belongs to the command.
     """
-    for key in settings.keys() & _OF_THE_COMMAND.keys():
-        raise ConfigError(f"{key}: does not apply to run.evaluate: {_OF_THE_COMMAND[key]}")
+    for key in settings.keys() & _COMMAND_ONLY.keys():
+        raise ConfigError(f"{key}: does not apply to run.evaluate: {_COMMAND_ONLY[key]}")
     parsed: EvaluateSettings = compose("evaluate", {"run": run.folder, **settings}).settings
     return parsed
 

@@ -21,6 +21,7 @@ from korlm.runs.directories import resumed_checkpoint
 from korlm.sweeps.folder import is_inside
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, enough_memory, output_errors
+from korlm.utils.packages import check_installed
 from korlm.utils.signals import signals_as_keyboard_interrupt
 
 if TYPE_CHECKING:
@@ -170,6 +171,8 @@ def train_in(
     if env.is_main_process:
         from korlm.detokenizers.registry import ensure_trained
 
+        for tracker in settings.trainer.tracker:  # before hours of tokenizing
+            check_installed(tracker.value, f"trainer.tracker={tracker.value}")
         prepared = _open_or_prepare(settings, overrides, resumed, encoding)
         ensure_trained(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
 
@@ -202,7 +205,7 @@ def load_resumed(command: TrainSettings, given: Sequence[str]) -> tuple[TrainSet
 
     Args:
         command: settings of this command.
-        given: its overrides.
+        given: overrides of this command.
 
     Raises:
         ConfigError: an override may not change in a resumed run.
@@ -246,7 +249,7 @@ def _open_or_prepare(
         settings: settings of the run.
         overrides: the overrides of the command line.
         resumed: the checkpoint of a resumed run.
-        encoding: of the language models that the run starts from; None: of the text.
+        encoding: encoding of the language models that the run starts from; None: that of the text.
 
     Raises:
         ConfigError: settings of the corpus beside ``prepared=DIR``.

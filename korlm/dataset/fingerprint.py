@@ -1,4 +1,4 @@
-"""Fingerprints of prepared corpora: hashes of the settings and of the input."""
+"""Compute fingerprints of prepared corpora: hashes of the settings and of the input."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def prepared_fingerprint(
 def token_settings(
     corpus: CorpusConfig, tokenizer: TokenizerConfig, tokenizer_model: bytes | None = None
 ) -> dict[str, Any]:
-    """Return all settings that decide the tokens of a piece of a corpus.
+    """Return the settings that the tokens of a piece of a corpus depend on.
 
-    These are the settings of documents, splits and text, and the tokenizer with its version and the
-    model that it is given. Paths and settings of speed are not part of it.
+    These are the settings of documents, splits and text, the tokenizer, its version and the model
+    that it is given; not paths and settings of speed.
     """
     settings: dict[str, Any] = {
         "format": FORMAT,
@@ -89,11 +89,11 @@ def token_settings(
 def text_settings(
     token_key: dict[str, Any], pieces: list[Piece], digests: list[str]
 ) -> dict[str, Any]:
-    """Return all values that decide the tokens; their hash is the fingerprint of the tokens.
+    """Return all values that the tokens depend on; their hash is the fingerprint of the tokens.
 
     Args:
-        token_key: what ``token_settings`` returned.
-        pieces: of the corpus.
+        token_key: result of ``token_settings``.
+        pieces: pieces of the corpus.
         digests: hashes of the bytes of the pieces.
     """
     files = [piece_settings(*pair) for pair in zip(pieces, digests, strict=True)]
@@ -104,7 +104,7 @@ def text_settings(
 
 
 def piece_settings(piece: Piece, digest: str) -> list[Any]:
-    """Return what decides the text of a piece: the names and splits of its files, range, bytes."""
+    """Return what the text of a piece depends on: files, their splits, range, hash of the bytes."""
     files = [[source.name, source.split] for source in piece.sources]
     return [files, piece.begin, piece.end, digest]
 

@@ -1,4 +1,4 @@
-r"""Spelling model: the cost of the characters of an unknown word.
+r"""Spelling model: the cost, in nats, of generating an unknown word character by character.
 
 An interpolated character n-gram model with the weights of Witten and Bell (1991), as given by Chen
 and Goodman (1998, section 2.5): with n(h) occurrences of a history h and t(h) different characters
@@ -71,13 +71,13 @@ class CharNgramModel:
         codes, starts = _codes(words)
         p = np.full(len(codes), UNIFORM)
         for k, (grams, counts) in enumerate(zip(self.grams, self.counts, strict=True)):
-            seen = _windows(codes, k)
+            windows = _windows(codes, k)
             histories, first = np.unique(grams >> np.uint64(_BITS), return_index=True)
             totals = np.add.reduceat(counts, first) if len(first) else counts
-            kinds = np.diff(np.append(first, len(grams)))
-            n_hc = _lookup(grams, counts, seen)
-            n_h = _lookup(histories, totals, seen >> np.uint64(_BITS))
-            t_h = _lookup(histories, kinds, seen >> np.uint64(_BITS))
+            num_continuations = np.diff(np.append(first, len(grams)))
+            n_hc = _lookup(grams, counts, windows)
+            n_h = _lookup(histories, totals, windows >> np.uint64(_BITS))
+            t_h = _lookup(histories, num_continuations, windows >> np.uint64(_BITS))
             weight = n_h + t_h
             known = weight > 0
             p[known] = (n_hc[known] + t_h[known] * p[known]) / weight[known]

@@ -12,7 +12,7 @@ from korlm.config import UnicodeForm
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 
-BATCH_CHARS = 16_384  # characters of text that are tokenized together
+BATCH_CHARS = 16_384  # characters of a batch, at least, unless the text ends
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from korlm.tokenizers.registry import train_tokenizer
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.new_files import new_file
 
-# The tokenizer model, beside the files of the pieces: of Kkma its user dictionary.
+# Names of the tokenizer model in the folder of the pieces: of SentencePiece, Kkma (its user
+# dictionary), and a tokenizer that is given as a file.
 TOKENIZER_MODEL_FILES = ("sentencepiece.model", "user_dictionary.dic", "tokenizer.json")
 
 # Batches of lines -> their analyses, in order.
@@ -44,9 +45,9 @@ class TokenizeSettings:
     Attributes:
         corpus: settings of the text.
         tokenizer: settings of the tokenizer.
-        blocks: how contiguous blocks split the text, if they do.
-        folder: of the files of the pieces, and of the model of a trained tokenizer.
-        token_key: all settings that decide the tokens.
+        blocks: division of the text into contiguous blocks of a split; None: documents are split.
+        folder: folder of the files of the pieces and of the tokenizer model.
+        token_key: the settings that decide the tokens (``token_settings``).
     """
 
     corpus: CorpusConfig
@@ -62,9 +63,9 @@ class PieceText:
 
     Attributes:
         piece: the piece.
-        start: what lies before it.
-        digest: of its bytes.
-        num_chars: of its lines, line ends included.
+        start: position of the piece in the corpus: documents and lines before it.
+        digest: hash of its bytes.
+        num_chars: number of characters of its lines, line ends included.
     """
 
     piece: Piece
@@ -77,7 +78,7 @@ class PieceText:
         return str(self.piece)
 
     def lines(self, settings: TokenizeSettings) -> Iterator[LineBlock]:
-        """Read the piece.
+        """Return the lines of the piece, read from its files.
 
         Raises:
             CorpusError: it has changed since it was scanned.
@@ -85,7 +86,7 @@ class PieceText:
         return read_piece(settings.corpus, self.piece, self.start, settings.blocks, self.digest)
 
     def key(self, settings: TokenizeSettings) -> str:
-        """Return the hash of all that decides the files of the piece."""
+        """Return a hash of everything that the files of the piece depend on."""
         key = [settings.token_key, piece_settings(self.piece, self.digest)]
         blocks = settings.blocks and to_json_values(settings.blocks)
         return hash_json([*key, to_json_values(self.start), blocks])
@@ -103,7 +104,7 @@ def tokenize_piece(
         settings: of all pieces.
         text: the piece.
         analyze: the tokenizer.
-        on_progress: called with the number of characters of each batch.
+        on_progress: called with the number of characters of each batch that is written.
 
     Raises:
         CorpusError: the text has changed since it was scanned.
@@ -126,7 +127,7 @@ def tokenize_piece(
 
 
 def kept_columns(corpus: CorpusConfig) -> dict[str, str]:
-    """Return the further columns of the shards -> columns of the source.
+    """Return the columns of the shards beyond ``SCHEMA``: name -> column of the source.
 
     Raises:
         CorpusError: two columns have the same name.
@@ -143,10 +144,10 @@ def kept_columns(corpus: CorpusConfig) -> dict[str, str]:
 
 
 def train_model(settings: TokenizeSettings, texts: Iterable[PieceText]) -> bytes | None:
-    """Return the model beside the files of the pieces; if there is none, train one on train.
+    """Return the tokenizer model in the folder of the pieces, or train and store one.
 
-    None for a tokenizer that is not trained. The words of Kkma's user dictionary count as one, and
-    so does a tokenizer that is given as a file.
+    It is trained on train. Kkma's user dictionary and a tokenizer that is given as a file are
+    models, too. None: the tokenizer has no model.
 
     Raises:
         TokenizerError: the text is not enough, or the user dictionary cannot be read.
@@ -173,19 +174,13 @@ def read_tokenizer_model(folder: Path, tokenizer: TokenizerConfig) -> bytes | No
 
 
 def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes) -> None:
-    """Write the model of a tokenizer, which ``Executor.tokenize`` then uses.
-
-    Args:
-        folder: of the files of the pieces.
-        tokenizer: settings of the tokenizer.
-        model: what ``train_tokenizer`` returned.
-    """
+    """Write the tokenizer model into the folder of the pieces, for ``Executor.tokenize``."""
     with new_file(_model_path(folder, tokenizer)) as temporary:
         temporary.write_bytes(model)
 
 
 def _model_path(folder: Path, tokenizer: TokenizerConfig) -> Path:
-    trained, words, given = TOKENIZER_MODEL_FILES
+    sentencepiece, user_dictionary, given_file = TOKENIZER_MODEL_FILES
     if isinstance(tokenizer, HuggingFaceConfig):
-        return folder / given
-    return folder / (words if isinstance(tokenizer, WorkerConfig) else trained)
+        return folder / given_file
+    return folder / (user_dictionary if isinstance(tokenizer, WorkerConfig) else sentencepiece)

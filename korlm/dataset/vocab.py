@@ -214,7 +214,7 @@ def read_given_vocab(config: VocabConfig) -> Vocab | None:
     if lines and not lines[-1]:  # after the last line end
         lines.pop()
     is_table = any("\t" in line for line in lines)
-    number_of: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         token, tab, count = line.rpartition("\t") if is_table else (line, "", "")
         token = unescape_tsv(token) if is_table else token
@@ -222,8 +222,8 @@ def read_given_vocab(config: VocabConfig) -> Vocab | None:
             raise VocabError(f"{name}: line {number} must be a token, a tab and its count")
         if not token:
             raise VocabError(f"{name}: line {number} is blank; remove it")
-        if token in number_of:
-            first = number_of[token]
+        if token in line_of:
+            first = line_of[token]
             raise VocabError(
                 f"{name}: line {number} has {token!r} of line {first} again; remove it"
             )
@@ -234,8 +234,8 @@ def read_given_vocab(config: VocabConfig) -> Vocab | None:
                 f"vocab.lowercase={str(config.lowercase).lower()} vocab.normalize_numbers="
                 f"{str(config.normalize_numbers).lower()}; write {entry!r} or change the settings"
             )
-        number_of[token] = number
-    tokens = [token for token in number_of if token not in SPECIALS]
+        line_of[token] = number
+    tokens = [token for token in line_of if token not in SPECIALS]
     if not tokens:
         raise VocabError(f"{name}: is empty; write one token on each line")
     tokens = [*SPECIALS, *tokens]

@@ -31,7 +31,7 @@ def resampled_sums(columns: Floats, samples: int, seed: int) -> Floats:
     Args:
         columns: (C, U).
         samples: R, the number of resamples of U units each.
-        seed: of the random generator.
+        seed: seed of the random generator.
 
     Returns:
         (C, R).
@@ -99,7 +99,7 @@ def sign_flip_p(differences: Floats, samples: int, seed: int) -> float:
     Args:
         differences: (U,), of two models on each unit.
         samples: number of random patterns.
-        seed: of the random generator.
+        seed: seed of the random generator.
 
     >>> sign_flip_p(np.array([1.0, 2.0, 3.0]), 100, 1)  # 2 of 8 patterns reach 6: +++ and ---
     0.25

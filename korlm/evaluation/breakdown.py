@@ -92,9 +92,9 @@ def by_frequency(nats: Floats, text: EvaluationText, counts: Sequence[int]) -> d
         text: their ids.
         counts: (V,), occurrences of each id in train.
     """
-    known = np.array(counts)
-    known[UNK_ID] = 0
-    bins = np.searchsorted(list(FREQUENCY_BINS.values()), known, side="right") - 1
+    train_counts = np.array(counts)
+    train_counts[UNK_ID] = 0
+    bins = np.searchsorted(list(FREQUENCY_BINS.values()), train_counts, side="right") - 1
     return _grouped(nats, text, bins.astype(np.int8)[text.ids], list(FREQUENCY_BINS))
 
 

@@ -68,7 +68,7 @@ class DynamicEvaluation:
 
         Args:
             ids: (N,); each token is scored before it is trained on.
-            learning_rate: of the update.
+            learning_rate: learning rate of the updates.
             decay: strength of the decay towards the trained parameters.
         """
         trained = [parameter.detach().clone() for parameter in self._parameters]

@@ -55,7 +55,7 @@ class EvaluationResult:
         documents: sums of each document.
         sentences: sums of each sentence.
         doc_ids: names of the documents.
-        vocab: of the run.
+        vocab: vocabulary of the run.
         as_trained: whether the mode is the one that the run was trained in.
     """
 
@@ -96,7 +96,7 @@ def summarize(
     Args:
         result: scores of the text.
         text: as the run encodes it.
-        run: whose model was used.
+        run: run whose model was used.
         as_trained: whether the mode is the one that the run was trained in.
     """
     is_unk = text.ids == UNK_ID
@@ -129,9 +129,9 @@ def evaluate(
     """Evaluate a run on a text in the mode that it was trained in.
 
     Args:
-        run: its model is moved to the device.
+        run: run to evaluate; its model is moved to the device.
         text: as this run encodes it.
-        device: that computes.
+        device: device to compute on.
     """
     run.model.to(torch.device(device))
     scores = score_as_trained(run, text.ids, "model")
@@ -202,7 +202,7 @@ class TuningData:
     """Texts that the hyperparameters of modes are chosen with.
 
     Attributes:
-        valid: to tune on.
+        valid: text to tune on.
         train: ids on which dynamic evaluation computes its gradient statistics.
     """
 
@@ -227,7 +227,7 @@ def split_inputs(run: TrainedRun, prepared: Prepared, test: bool) -> EvaluationI
     """Return the splits of a prepared corpus: valid, which is also tuned on, and test.
 
     Args:
-        run: whose vocabulary to use.
+        run: run whose vocabulary is used.
         prepared: the corpus.
         test: include test, if there is one.
     """

@@ -67,9 +67,9 @@ def metrics(sums: LossSums, counts: SplitStats, peak_memory_mb: float) -> dict[s
     vocabulary does not look good by mapping words to <unk>.
 
     Args:
-        sums: of a pass over the whole split.
-        counts: of that split.
-        peak_memory_mb: of the pass.
+        sums: sums of a pass over the whole split.
+        counts: counts of that split.
+        peak_memory_mb: peak memory of the pass.
     """
     known = sums.num_tokens - sums.num_unk
     known_nats = sums.nats - sums.unk_nats

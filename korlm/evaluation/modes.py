@@ -55,7 +55,7 @@ class EvaluationModes:
         others: runs of the same vocabulary to mix with, by the names of their modes.
         cache: values to try; no sizes: no cache.
         dynamic: values to try; no rates: no dynamic evaluation.
-        device: that computes.
+        device: device to compute on.
     """
 
     others: Mapping[str, TrainedRun]
@@ -91,8 +91,8 @@ class Tuned:
     Attributes:
         caches: (size, theta) of the cache for the passes "carried" and "dynamic".
         dynamic: None: no dynamic evaluation.
-        learning_rate: of dynamic evaluation.
-        decay: of dynamic evaluation.
+        learning_rate: learning rate of dynamic evaluation.
+        decay: decay of dynamic evaluation.
         weights: mixture weights of the modes cache, mix and all.
     """
 
@@ -109,7 +109,7 @@ def tune(
     """Choose the hyperparameters of all modes; return them with the results on the tuning text.
 
     Args:
-        run: its model is on the device that computes, as are those of ``modes.others``.
+        run: run whose model is on ``modes.device``, as are those of ``modes.others``.
         modes: the modes, and the values to try.
         valid: (N,), the text to tune on.
         train: ids on which dynamic evaluation computes its gradient statistics.

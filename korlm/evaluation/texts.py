@@ -8,16 +8,14 @@ Splits of the training corpus are read from the prepared corpus, any other text 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from korlm.config import CorpusConfig
@@ -51,7 +49,7 @@ class EvaluationText:
         num_eojeol: (S,), number of space-delimited units.
         num_chars: (S,), number of characters, one for the line end included.
         documents: (S,), index of each sentence's document in ``doc_ids``.
-        doc_ids: D names.
+        doc_ids: names of the D documents.
         status: tokenizer status -> number of lines, blank ones included.
     """
 
@@ -84,54 +82,39 @@ class EvaluationText:
         )
 
 
-class TextBuilder:
-    """Concatenates encoded lines to an ``EvaluationText``.
+def build_text(parts: Sequence[EncodedText], vocab_size: int) -> EvaluationText:
+    """Concatenate encoded lines, at least one of which is not blank.
 
     Args:
+        parts: the lines; of their tables, only doc_id and status are used.
         vocab_size: V, which determines the dtype of ids.
     """
+    lines = EncodedText.concatenate(parts)
+    not_blank = lines.lengths > 0
+    doc_ids = lines.table.column("doc_id").filter(pa.array(not_blank)).combine_chunks()
+    documents = doc_ids.dictionary_encode()
+    return EvaluationText(
+        ids=lines.ids.astype(id_dtype(vocab_size)),
+        spelling_nats=lines.spelling_nats,
+        lengths=lines.lengths[not_blank],
+        num_eojeol=lines.num_eojeol[not_blank],
+        num_chars=lines.num_chars[not_blank],
+        documents=documents.indices.to_numpy().astype(np.int64),
+        doc_ids=documents.dictionary.to_pylist(),
+        status=dict(sorted(lines.status_counts().items())),
+    )
 
-    def __init__(self, vocab_size: int) -> None:
-        self._dtype = id_dtype(vocab_size)
-        self._ids: list[Ids] = []
-        self._columns: dict[str, list[npt.NDArray[Any]]] = {
-            name: [] for name in ("spelling_nats", "lengths", "num_eojeol", "num_chars")
-        }
-        self._documents: list[Ints] = []
-        self._doc_index: dict[str, int] = {}
-        self._status: Counter[str] = Counter()
 
-    def add(self, lines: EncodedText) -> None:
-        """Append lines."""
-        not_blank = lines.lengths > 0
-        self._ids.append(lines.ids.astype(self._dtype))
-        for name, arrays in self._columns.items():
-            values = getattr(lines, name)
-            arrays.append(values if name == "spelling_nats" else values[not_blank])
-        self._status += lines.status_counts()
-        doc_ids = lines.table.column("doc_id").filter(pa.array(not_blank)).to_pylist()
-        index = [self._doc_index.setdefault(doc_id, len(self._doc_index)) for doc_id in doc_ids]
-        self._documents.append(np.array(index, dtype=np.int64))
-
-    def build(self) -> EvaluationText:
-        """Return all lines as one text; there must be at least one."""
-        columns = {name: np.concatenate(arrays) for name, arrays in self._columns.items()}
-        return EvaluationText(
-            np.concatenate(self._ids),
-            **columns,
-            documents=np.concatenate(self._documents),
-            doc_ids=list(self._doc_index),
-            status=dict(sorted(self._status.items())),
-        )
+def _without_text(lines: EncodedText) -> EncodedText:
+    """Return lines without the columns that ``build_text`` does not use, to save memory."""
+    return dataclasses.replace(lines, table=lines.table.select(["doc_id", "status"]))
 
 
 def read_split(folder: Path, split: str, run: TrainedRun) -> EvaluationText:
     """Read a split of a prepared corpus with the vocabulary of a run."""
-    builder = TextBuilder(len(run.vocab))
     unicode = run.settings.corpus.unicode
-    for lines in read_prepared(folder, split, run.vocab, run.spelling, unicode):
-        builder.add(lines)
-    return builder.build()
+    batches = read_prepared(folder, split, run.vocab, run.spelling, unicode)
+    return build_text(list(map(_without_text, batches)), len(run.vocab))
 
 
 def read_texts(corpus: CorpusConfig, runs: Sequence[TrainedRun]) -> list[EvaluationText]:
@@ -142,7 +125,7 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[TrainedRun]) -> list[Evaluat
 
     Args:
         corpus: where the text is; its splits are ignored.
-        runs: whose tokenizers and vocabularies to use.
+        runs: runs whose tokenizers and vocabularies are used.
 
     Raises:
         CorpusError: the text cannot be read or has no Hangul.
@@ -159,7 +142,6 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[TrainedRun]) -> list[Evaluat
     for run in runs:
         by_tokenizer.setdefault(_tokenizer_key(run), {})[run.fingerprint] = run
     texts: dict[str, EvaluationText] = {}
-    notes = Notes()
     for group in by_tokenizer.values():
         notes = Notes()  # every tokenizer reads the same files and gets the same notes
         texts |= _tokenize(read_corpus(corpus, sources, notes), group)
@@ -180,17 +162,17 @@ def _tokenize(
 ) -> dict[str, EvaluationText]:
     """Tokenize a text once and encode it with the vocabulary of each run, by fingerprint."""
     first, *others = runs.values()
-    builders = [TextBuilder(len(run.vocab)) for run in runs.values()]
-    description = first.settings.tokenizer.name
+    parts: dict[str, list[EncodedText]] = {name: [] for name in runs}
     with (
         first.reader() as encoder,
-        ProgressBar(desc=description, unit="line", leave=False) as bar,
+        ProgressBar(desc=first.settings.tokenizer.name, unit="line", leave=False) as bar,
     ):
         for lines in encoder.read(block._replace(split="text") for block in blocks):
-            builders[0].add(lines)
-            for builder, run in zip(builders[1:], others, strict=True):
-                builder.add(
-                    EncodedText.from_table(lines.table, run.vocab, run.spelling, lines.unicode)
+            parts[first.fingerprint].append(_without_text(lines))
+            for run in others:
+                encoded = EncodedText.from_table(
+                    lines.table, run.vocab, run.spelling, lines.unicode
                 )
+                parts[run.fingerprint].append(_without_text(encoded))
             bar.update(len(lines.table))
-    return {name: builder.build() for name, builder in zip(runs, builders, strict=True)}
+    return {name: build_text(parts[name], len(run.vocab)) for name, run in runs.items()}

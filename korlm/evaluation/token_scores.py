@@ -143,16 +143,12 @@ def score_tokens(
     scores = np.empty((2 if entropy else 1, len(ids)))
     device = device_of(model)
     starts, last = np.cumsum(lengths) - lengths, len(lengths) - 1
-    order = np.argsort(-lengths, kind="stable")  # longest first
-    next_state, first = state, 0
+    next_state = state
     bar = ProgressBar(
         total=len(ids), desc=description, unit="token", leave=False, shown=bool(description)
     )
     with bar:
-        while first < len(order):
-            num_rows = max(1, batch_tokens // int(lengths[order[first]]))
-            rows = order[first : first + min(num_rows, max_rows or num_rows)]
-            first += len(rows)
+        for rows in _row_batches(lengths, batch_tokens, max_rows):
             batch_state = model.initial_state(len(rows))
             if state is not None and 0 in rows:
                 row = int(np.flatnonzero(rows == 0)[0])
@@ -183,6 +179,16 @@ def score_tokens(
     return SegmentScores(
         scores[0], scores[1] if entropy else None, next_state if keep_state else None
     )
+
+
+def _row_batches(lengths: Ints, batch_tokens: int, max_rows: int | None) -> Iterator[Ints]:
+    """Yield the indices of segments of similar length, the longest ones first."""
+    order = np.argsort(-lengths, kind="stable")
+    while len(order):
+        num_rows = max(1, batch_tokens // int(lengths[order[0]]))
+        num_rows = min(num_rows, max_rows or num_rows)
+        yield order[:num_rows]
+        order = order[num_rows:]
 
 
 def score_sentences(model: LanguageModel, ids: Ids, start_id: int) -> TokenScores:

@@ -5,6 +5,7 @@ model.safetensors spelling.safetensors all weights; ``korlm.load`` opens the fol
 tokenizer.model tokenizer.json         of a tokenizer that was trained or given
 begin.npz                              the initial state, name -> (1, ...)
 step.onnx step.int8.onnx               one step of the model (``korlm.exporting.onnx_step``)
+classifier.onnx classifier.int8.onnx   of a classifier (``korlm.exporting.onnx_classifier``)
 sherpa-offline.onnx sherpa-streaming.onnx  for sherpa-onnx (``korlm.exporting.sherpa``)
 sherpa-*.int8.onnx sherpa-tokens.txt
 recomposition.*                        copied from the run
@@ -30,18 +31,20 @@ from korlm.models.neural import NeuralLM
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import MODEL, save_config, save_weights
 from korlm.runs.trained_run import TrainedRun
+from korlm.tasks.classification import Classifier
 from korlm.utils.errors import ExportError, output_errors, require_extra
 from korlm.utils.io.atomic_files import write_json
 
 Figures = dict[str, Any]
 
-# Formats of a language model, without those for a single other program.
+# Formats of language models and classifiers, without those for a single other program.
 COMMON = (ExportFormat.safetensors, ExportFormat.onnx, ExportFormat.int8)
 
 
 def formats_of(run: TrainedRun | TaskRun) -> list[ExportFormat]:
     """Return the formats that a run is exported in by default."""
-    return list(COMMON) if isinstance(run.model, NeuralLM) else [ExportFormat.safetensors]
+    has_onnx = isinstance(run.model, (NeuralLM, Classifier))
+    return list(COMMON) if has_onnx else [ExportFormat.safetensors]
 
 
 def export_run(
@@ -61,17 +64,16 @@ def export_run(
         formats: formats to write.
         ids: (N,), a text to measure perplexity on; None: no perplexity, and ONNX is verified on
             random ids.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
         recognizer_tokens: ``tokens.txt`` of the recognizer, for sherpa; None: ids of the run.
-        license_id: of the model, for the model card.
+        license_id: license of the model, for the model card.
 
     Returns:
         The content of export.json: ``num_tokens`` of the text, ``metrics`` of the run by split, and
-        ``models``, which has for
-        ``PyTorch`` and each ONNX file the keys ``size_mb`` (10^6 bytes) and, of those that advance
-        by a token, ``step_ms`` (of a step with one row); for the ONNX files also ``max_abs_diff``
-        (to PyTorch, of log-probabilities, in an offline file of their mean over a hypothesis) and
-        ``perplexity``, unless the ids are a recognizer's.
+        ``models``, which has for ``PyTorch`` and each ONNX file ``size_mb`` (10^6 bytes) and, of
+        those that advance by a token, ``step_ms`` (of a step with one row); for the ONNX files also
+        ``max_abs_diff`` (to PyTorch, of log-probabilities, in an offline file of their mean over a
+        hypothesis) and ``perplexity``, unless the ids are a recognizer's.
 
     Raises:
         ExportError: the model has no such export, or the exported model predicts differently.
@@ -79,16 +81,8 @@ def export_run(
         OutputError: the folder cannot be written.
     """
     has_onnx = ExportFormat.onnx in formats or ExportFormat.sherpa in formats
-    if has_onnx and isinstance(run, TaskRun):
-        raise ExportError(
-            f"{run.folder}: a run of task={run.settings.task.name} has no ONNX export, which only "
-            "language models have: use 'formats=[safetensors]'"
-        )
-    if has_onnx and not isinstance(run.model, NeuralLM):
-        raise ExportError(
-            f"{run.folder}: model={run.settings.model.name} has no ONNX export: use "
-            "'formats=[safetensors]', or train with model.write_arpa=true for an ARPA file"
-        )
+    if has_onnx:
+        _check_onnx(run, formats)
     if folder.exists():
         raise ExportError(f"{folder} already exists: use another output=FOLDER")
     building = folder.with_name(f".{folder.name}.{os.getpid()}.building")
@@ -102,12 +96,13 @@ def export_run(
                 size = (building / MODEL).stat().st_size
                 figures["models"]["PyTorch"] = {"size_mb": size / 1e6}
             if has_onnx:
-                assert isinstance(run, TrainedRun)
                 with require_extra("onnx", "onnxruntime"):
                     from korlm.exporting.onnx_files import OnnxExport
                 has_int8, models = ExportFormat.int8 in formats, figures["models"]
                 export = OnnxExport(run, building, has_int8, ids, threads, models)
-                if ExportFormat.onnx in formats:
+                if isinstance(run.model, Classifier):
+                    export.write_classifier()
+                elif ExportFormat.onnx in formats:
                     export.write_steps()
                 if ExportFormat.sherpa in formats:
                     export.write_sherpa(recognizer_tokens)
@@ -124,6 +119,26 @@ def export_run(
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return figures
+
+
+def _check_onnx(run: TrainedRun | TaskRun, formats: Sequence[ExportFormat]) -> None:
+    """Check that a run can be exported as ONNX.
+
+    Raises:
+        ExportError: it cannot.
+    """
+    if isinstance(run, TaskRun):
+        if not isinstance(run.model, Classifier) or ExportFormat.sherpa in formats:
+            raise ExportError(
+                f"{run.folder}: a run of task={run.settings.task.name} has no such ONNX export "
+                "(onnx: language models and classifiers; sherpa: language models): use "
+                "'formats=[safetensors]'"
+            )
+    elif not isinstance(run.model, NeuralLM):
+        raise ExportError(
+            f"{run.folder}: model={run.settings.model.name} has no ONNX export: use "
+            "'formats=[safetensors]', or train with model.write_arpa=true for an ARPA file"
+        )
 
 
 def _checkpoint_of(run: TrainedRun | TaskRun) -> dict[str, Any]:

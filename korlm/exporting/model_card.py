@@ -55,7 +55,7 @@ TOKENS_OF = {
     },
 }
 
-USAGE = """\
+SCORE = """\
 import numpy as np
 import onnxruntime
 {imports}
@@ -74,20 +74,36 @@ for token in [*tokens, "<eos>"]:
 print(f"{{nats:.3f}} nats")
 """
 
+CLASSIFY = """\
+import numpy as np
+import onnxruntime
+{imports}
+with open("vocab.tsv", encoding="utf-8") as file:
+    ids = {{line.split("\\t")[0]: number for number, line in enumerate(file)}}
+session = onnxruntime.InferenceSession("classifier.onnx")
+labels = session.get_modelmeta().custom_metadata_map["labels"].split("\\t")
+text = "나는 학교에 간다."
+tokens = {tokens}
+row = np.array([[ids.get(token, ids["<unk>"]) for token in [*tokens, "<eos>"]]], dtype=np.int64)
+inputs = {{"ids": row, "lengths": np.array([row.shape[1]], dtype=np.int64)}}
+(log_probs,) = session.run(None, inputs)
+print(dict(zip(labels, np.exp(log_probs[0]).tolist())))
+"""
+
 
 def trained_metrics(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the metrics of a run or of an export by split; empty if it has none."""
     for name, key in (("metrics.json", None), ("export.json", "metrics")):
         try:
             content = read_json(folder / name)
-            found = content if key is None else content[key]
+            metrics = content if key is None else content[key]
             return {
                 split: {
                     str(name): value
                     for name, value in row.items()
                     if isinstance(value, (int, float)) and not isinstance(value, bool)
                 }
-                for split, row in found.items()
+                for split, row in metrics.items()
             }
         except (OSError, ValueError, LookupError, AttributeError):
             continue
@@ -105,8 +121,8 @@ def model_card(
 
     Args:
         run: the exported run.
-        license_id: of the model, as the Hub names it.
-        metrics: of the run.
+        license_id: license of the model, as the Hub names it.
+        metrics: metrics of the run.
         files: names of the exported files.
         table: measurements of the exported models.
     """
@@ -196,8 +212,8 @@ def _data(run: TrainedRun | TaskRun, metrics: Metrics) -> str:
 
 
 def _quality(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in row.items() if not key.startswith(_NOT_QUALITY)}
-    return dict(list(found.items())[:MAX_ROWS])
+    quality = [item for item in row.items() if not item[0].startswith(_NOT_QUALITY)]
+    return dict(quality[:MAX_ROWS])
 
 
 def _figures(metrics: Metrics) -> str:
@@ -215,11 +231,13 @@ def _usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
         method = "score" if isinstance(run, TrainedRun) else "predict"
         code = f'import korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 간다."]))\n'
         parts.append(f"With korlm, in the folder of these files:\n\n```python\n{code}```")
-    if "step.onnx" in files:
+    code_of = {"step.onnx": SCORE, "classifier.onnx": CLASSIFY}
+    if graph := next((name for name in code_of if name in files), None):
         name = run.settings.tokenizer.name
-        imports, tokens = TOKENS_OF.get(name, ([], '"나 는 학교 에 가 ㄴ다 .".split()'))
-        others = "".join(f", {line.split()[1].partition('.')[0]}" for line in imports)
-        code = USAGE.format(imports="".join(f"{line}\n" for line in imports), tokens=tokens)
+        lines, tokens = TOKENS_OF.get(name, ([], '"나 는 학교 에 가 ㄴ다 .".split()'))
+        others = "".join(f", {line.split()[1].partition('.')[0]}" for line in lines)
+        imports = "".join(f"{line}\n" for line in lines)
+        code = code_of[graph].format(imports=imports, tokens=tokens)
         parts.append(
             f"Without korlm and PyTorch (numpy, onnxruntime{others}):\n\n```python\n{code}```"
         )

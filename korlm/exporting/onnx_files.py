@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from korlm.config import Mode
 from korlm.dataset.batches import sentences_of
+from korlm.dataset.example_batches import pad
 from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.metrics import exp
 from korlm.evaluation.token_scores import Ints, score_tokens, segment_sums
 from korlm.exporting import sherpa, verify
 from korlm.exporting.int8 import Int8Graph
+from korlm.exporting.onnx_classifier import build_classifier, onnx_log_probs
 from korlm.exporting.onnx_graph import Graph
 from korlm.exporting.onnx_step import begin_state, build_step
 from korlm.models.neural import NeuralLM
+from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
+from korlm.tasks.classification import Classifier
 from korlm.utils.errors import ExportError
 
 MAX_DIFFERENCE = 1e-4  # allowed between log-probabilities of PyTorch and float32 ONNX
@@ -40,16 +45,16 @@ class OnnxExport:
     """The ONNX files of a run, and their measurements.
 
     Attributes:
-        run: a run of a ``NeuralLM`` on the CPU.
+        run: a run of a ``NeuralLM`` or ``Classifier`` on the CPU.
         folder: folder of the files.
         has_int8: also write quantized models.
         ids: (N,), a text to measure perplexity on; None: no perplexity, and models are verified on
             random ids.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
         models: name of a file -> its measurements, which the methods add.
     """
 
-    run: TrainedRun
+    run: TrainedRun | TaskRun
     folder: Path
     has_int8: bool
     ids: Ids | None
@@ -57,8 +62,14 @@ class OnnxExport:
     models: dict[str, Figures]
 
     @property
+    def lm_run(self) -> TrainedRun:
+        """The run, of a language model."""
+        assert isinstance(self.run, TrainedRun)
+        return self.run
+
+    @property
     def model(self) -> NeuralLM:
-        """The model of the run."""
+        """The language model of the run."""
         assert isinstance(self.run.model, NeuralLM)
         return self.run.model
 
@@ -73,7 +84,7 @@ class OnnxExport:
         sample = self._parallel(self._sample_ids(), SAMPLE_ROWS).inputs
         reference = verify.torch_step(self.model.inference_copy())
         for path, graph in self._graphs("step"):
-            path.write_bytes(build_step(self.model, graph, self.run.start_id))
+            path.write_bytes(build_step(self.model, graph, self.lm_run.start_id))
             step = verify.onnx_step(path, begin, self.threads)
             self._measure(path, step, reference, sample, self.ids)
         torch_figures = self.models.setdefault("PyTorch", {})
@@ -89,7 +100,7 @@ class OnnxExport:
         Raises:
             ExportError: the tokens cannot be read, or the exported model predicts differently.
         """
-        run, ids = self.run, self.ids
+        run, ids = self.lm_run, self.ids
         if recognizer_tokens is None:
             table, text = sherpa.own_tokens(run.vocab, run.start_id), self._sample_ids()
             sample = self._parallel(text, SAMPLE_ROWS).inputs
@@ -115,6 +126,25 @@ class OnnxExport:
             if ids is not None:
                 total = verify.hypothesis_nats(path, _hypotheses(ids), self.threads).sum()
                 figures["perplexity"] = exp(float(total) / len(ids))
+
+    @torch.inference_mode()
+    def write_classifier(self) -> None:
+        """Write the models of a run of task=classification, which are verified on random ids.
+
+        Raises:
+            ExportError: the exported model predicts differently, or ONNX cannot express it.
+        """
+        model = self.run.model
+        assert isinstance(model, Classifier)
+        random = _random_ids(len(self.run.vocab))
+        lengths = np.arange(1, 18)  # 153 of the random ids
+        texts = np.split(random[: lengths.sum()], np.cumsum(lengths)[:-1])
+        logits = model(*pad(texts)) / model.temperature
+        expected = logits.log_softmax(-1).numpy()
+        for path, graph in self._graphs("classifier"):
+            path.write_bytes(build_classifier(model, graph, self.run.labels))
+            log_probs = onnx_log_probs(path, texts, self.threads)
+            self._add_figures(path, float(np.abs(log_probs - expected).max()))
 
     def _graphs(self, stem: str) -> Iterator[tuple[Path, Graph]]:
         """Yield the path of each file, float32 and int8, with an empty graph."""
@@ -152,7 +182,7 @@ class OnnxExport:
     def _parallel(self, ids: Ids, rows: int) -> verify.ParallelText:
         """Cut a text into rows as the run was trained."""
         by_sentence = self.run.settings.batches.mode is Mode.sentence
-        return verify.ParallelText.of(ids, rows, self.run.start_id, by_sentence)
+        return verify.ParallelText.of(ids, rows, self.lm_run.start_id, by_sentence)
 
     def _sample_ids(self) -> Ids:
         """Return a short text to verify on: the start of the text, or random ids without one."""

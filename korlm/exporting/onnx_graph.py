@@ -18,7 +18,7 @@ from korlm._version import __version__
 from korlm.utils.errors import ExportError
 
 OPSET, IR_VERSION = 17, 8
-FLOAT, INT64 = int(TensorProto.FLOAT), int(TensorProto.INT64)
+FLOAT, INT32, INT64 = map(int, (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64))
 MAX_MB = 2_000  # a protocol buffer has at most 2^31 bytes
 
 Array = npt.NDArray[Any]
@@ -34,7 +34,7 @@ class Graph:
     is stored once.
 
     Args:
-        prefix: of generated names, which a graph and the bodies of its loops must not share.
+        prefix: prefix of generated names; a graph and the bodies of its loops must not share it.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -55,8 +55,8 @@ class Graph:
         Args:
             op: operator.
             inputs: names; "" omits an optional input.
-            name: of the output; None: a generated name.
-            attributes: of the operator.
+            name: name of the output; None: a generated name.
+            attributes: attributes of the operator.
         """
         return self.add_many(op, *inputs, names=[name or self._new_name(op)], **attributes)[0]
 
@@ -82,6 +82,14 @@ class Graph:
         name = f"{self._prefix}integers_" + "_".join(map(str, values))
         if name not in self._weights:
             self.weight(name, np.array(values, dtype=np.int64))
+        return name
+
+    def scalar(self, value: int | float) -> str:
+        """Store an int64 or float32 scalar as a weight; return its name."""
+        name = f"{self._prefix}scalar_{value}"
+        if name not in self._weights:
+            kind = np.int64 if isinstance(value, int) else np.float32
+            self.weight(name, np.array(value, dtype=kind))
         return name
 
     def matrix(self, name: str, values: Array) -> None:
@@ -128,9 +136,9 @@ class Graph:
         """Return the content of the .onnx file, checked by onnx.
 
         Args:
-            inputs: of the graph.
-            outputs: of the graph; their names are outputs of nodes.
-            metadata: to store in the file.
+            inputs: inputs of the graph.
+            outputs: outputs of the graph, named as outputs of nodes.
+            metadata: metadata of the file.
 
         Raises:
             ExportError: the weights are too large for one file.

@@ -65,7 +65,7 @@ def own_tokens(vocab: Vocab, start_id: int) -> TokenTable:
     """Return the table of a recognizer that has the ids of the model.
 
     Args:
-        vocab: of the model.
+        vocab: vocabulary of the model.
         start_id: id of the input before the first token of a sentence.
     """
     return TokenTable(vocab.tokens, np.append(np.arange(len(vocab)), start_id))
@@ -76,7 +76,7 @@ def read_tokens(path: Path, vocab: Vocab, start_id: int) -> TokenTable:
 
     Args:
         path: token, blank and id on each line.
-        vocab: of the model.
+        vocab: vocabulary of the model.
         start_id: id of the input before the first token of a sentence.
 
     Raises:

@@ -65,9 +65,9 @@ def onnx_step(path: Path, begin: dict[str, Array], threads: int | None = 1) -> S
     Args:
         path: the .onnx file.
         begin: the initial state by name, each tensor (1, ...).
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
     """
-    session = _session(path, threads)
+    session = open_session(path, threads)
 
     def run(ids: Ints, state: State) -> tuple[Array, State]:
         log_probs, *new_state = session.run(
@@ -83,9 +83,9 @@ def streaming_step(path: Path, threads: int | None = 1) -> Step:
 
     Args:
         path: the .onnx file.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
     """
-    session = _session(path, threads)
+    session = open_session(path, threads)
     metadata = session.get_modelmeta().custom_metadata_map
     zeros = np.zeros((1, int(metadata["num_layers"]), int(metadata["hidden_size"])), np.float32)
 
@@ -118,9 +118,9 @@ def hypothesis_nats(path: Path, hypotheses: Sequence[Ints], threads: int | None 
     Args:
         path: the .onnx file.
         hypotheses: ids of each, without start and end.
-        threads: of onnxruntime; None: its default.
+        threads: number of threads of onnxruntime; None: its default.
     """
-    session, nats = _session(path, threads), [np.zeros(0)]
+    session, nats = open_session(path, threads), [np.zeros(0)]
     order = np.argsort([-len(ids) for ids in hypotheses], kind="stable")
     for first in range(0, len(order), MAX_HYPOTHESES):
         rows = [hypotheses[row] for row in order[first : first + MAX_HYPOTHESES]]
@@ -131,7 +131,7 @@ def hypothesis_nats(path: Path, hypotheses: Sequence[Ints], threads: int | None 
     return np.concatenate(nats)[np.argsort(order)]
 
 
-def _session(path: Path, threads: int | None) -> Any:
+def open_session(path: Path, threads: int | None) -> Any:
     """Open an .onnx file on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0

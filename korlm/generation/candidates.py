@@ -35,8 +35,8 @@ def choose(result: SearchResult, lexicon: Lexicon, typed: str) -> list[tuple[str
     writes are left out.
 
     Args:
-        result: of the search.
-        lexicon: of the model.
+        result: result of the search.
+        lexicon: vocabulary of the model.
         typed: the typed keys.
     """
     forms: dict[str, list[tuple[float, str]]] = {}
@@ -70,7 +70,7 @@ def is_written(node: Node, lexicon: Lexicon, typed: str) -> bool:
 
     Args:
         node: expanded, the eojeol's most probable tokens.
-        lexicon: of the model.
+        lexicon: vocabulary of the model.
         typed: the typed keys; what they contain is not judged.
     """
     path = [node]

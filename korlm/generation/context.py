@@ -23,7 +23,7 @@ class EncodedPrompt:
     """An encoded text.
 
     Attributes:
-        ids: its tokens. A model of single sentences sees only the last line.
+        ids: tokens of the text. A model of single sentences sees only the last line.
         last_token: last token of the last line; empty at the start of a line.
         log_probs: natural log probabilities of the next token, float32 (V,).
         state: model state after the text, each tensor (1, ...).

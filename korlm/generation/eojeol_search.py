@@ -249,7 +249,7 @@ class EojeolSearch:
 
     Args:
         model: language model for inference.
-        lexicon: its vocabulary.
+        lexicon: vocabulary of the model.
         context: encoded text before the eojeol.
     """
 
@@ -320,7 +320,7 @@ class EojeolSearch:
         Args:
             frontier: heap of the search.
             node: expanded node.
-            rank: of the child in ``top_ids``.
+            rank: index of the child in ``top_ids``.
         """
         top_ids = self._top_ids(node)
         if rank < len(top_ids):
@@ -346,9 +346,11 @@ class EojeolSearch:
             candidates = self._top_ids(node)[:MAX_ALTERING]
         altering = _top(node.child_probs, lexicon.altering_ids, MAX_ALTERING)
         candidates = np.union1d(candidates, altering)
+        is_certain = np.zeros(len(node.child_probs), dtype=bool)
+        is_certain[certain] = True
         probability = float(
             node.child_probs[certain].sum()
-            - node.child_probs[np.intersect1d(certain, candidates)].sum()
+            - node.child_probs[candidates[is_certain[candidates]]].sum()
         )
         for token_id in candidates.tolist():
             child = self._child(node, token_id)
@@ -363,7 +365,7 @@ class EojeolSearch:
     def _top_ids(self, node: Node) -> Ints:
         """Return the most probable next tokens of an expanded node in descending order."""
         if node.top_ids is None:
-            ids = _top(node.child_probs, np.arange(len(node.child_probs)), MAX_CHILDREN)
+            ids = _top(node.child_probs, None, MAX_CHILDREN)
             node.top_ids = ids[np.argsort(-node.child_probs[ids], kind="stable")]
         return node.top_ids
 
@@ -405,8 +407,12 @@ def _normalized(probs: npt.NDArray[np.float32]) -> Floats:
     return np.asarray(probs / np.maximum(probs.sum(-1, keepdims=True), _TINY), np.float32)
 
 
-def _top(values: Floats, ids: Ints, count: int) -> Ints:
-    """Return the ids of the ``count`` largest values without zeros, in any order."""
-    if len(ids) > count:
-        ids = ids[np.argpartition(values[ids], -count)[-count:]]
+def _top(values: Floats, ids: Ints | None, count: int) -> Ints:
+    """Return the ids of the ``count`` largest values without zeros, in any order; None: all ids."""
+    candidates = values if ids is None else values[ids]
+    if len(candidates) > count:
+        largest = np.argpartition(candidates, -count)[-count:]
+        ids = largest if ids is None else ids[largest]
+    elif ids is None:
+        ids = np.arange(len(values))
     return ids[values[ids] > 0]

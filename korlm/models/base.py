@@ -22,7 +22,7 @@ from korlm.dataset.vocab import PAD_ID
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
 
-BLOCK = 1 << 20  # log-probabilities per call in the entropy loop of ``token_nll_and_entropy``
+BLOCK = 1 << 20  # log-probabilities that ``token_nll_and_entropy`` computes at once
 
 
 class TrainingLoss(NamedTuple):
@@ -112,19 +112,19 @@ class LanguageModel(Trainable, ABC):
             ``token_nll``; the entropy in nats, float32 (B, T), undefined where the target is <pad>;
             the state.
         """
-        nll, after = self.token_nll(inputs, targets, state, lengths)
+        nll, new_state = self.token_nll(inputs, targets, state, lengths)
         state = self.initial_state(len(inputs)) if state is None else state
         tokens_at_once = max(1, BLOCK // self.vocab_size)
         entropy = torch.empty_like(nll)
         for begin in range(0, len(inputs), tokens_at_once):
             rows = slice(begin, begin + tokens_at_once)
-            part_state = tuple(part[rows] for part in state)
-            steps = max(1, tokens_at_once // len(inputs[rows]))
-            for step in range(0, inputs.shape[1], steps):
-                part = np.s_[rows, step : step + steps]
-                log_probs, part_state = self.log_probs(inputs[part], part_state)
-                entropy[part] = entropy_of(log_probs)
-        return nll, entropy, after
+            row_state = tuple(part[rows] for part in state)
+            num_steps = max(1, tokens_at_once // len(inputs[rows]))
+            for step in range(0, inputs.shape[1], num_steps):
+                block = np.s_[rows, step : step + num_steps]
+                log_probs, row_state = self.log_probs(inputs[block], row_state)
+                entropy[block] = entropy_of(log_probs)
+        return nll, entropy, new_state
 
     def training_loss(
         self,

@@ -21,7 +21,8 @@ from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput
 from korlm.modules.onnx_nodes import EMBEDDING, IDS, NEXT, add_linear
-from korlm.modules.state import State, last_steps
+from korlm.modules.padding import last_steps
+from korlm.modules.state import State
 
 if TYPE_CHECKING:
     from korlm.exporting.onnx_graph import Graph

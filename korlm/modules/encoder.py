@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from korlm.config import ModelConfig, RecurrentConfig
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.padding import reverse_valid
 from korlm.modules.rnn import RecurrentLayer, cell_of
 from korlm.modules.state import State
 
@@ -134,9 +135,9 @@ class RecurrentEncoder(nn.Module):
             outputs = []
             for is_backward, layer in enumerate(layers):
                 layer_state = state[len(new_state) : len(new_state) + layer.num_states]
-                inputs = _reverse(x, lengths) if is_backward else x
+                inputs = reverse_valid(x, lengths) if is_backward else x
                 out, new_layer_state = layer(inputs, layer_state, packed)
-                outputs.append(_reverse(out, lengths) if is_backward else out)
+                outputs.append(reverse_valid(out, lengths) if is_backward else out)
                 new_state += new_layer_state
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
         dropped = self._dropout(x, self.config.output_dropout)
@@ -194,7 +195,7 @@ class PairedEncoder(nn.Module):
             states = [state[:half], state[half:]]
 
         def reverse(x: Tensor) -> Tensor:
-            return _reverse(x.transpose(0, 1), lengths).transpose(0, 1)
+            return reverse_valid(x.transpose(0, 1), lengths).transpose(0, 1)
 
         reversed_ids = reverse(ids[..., None])[..., 0]
         reversed_features = None if features is None else reverse(features)
@@ -242,15 +243,3 @@ def build_encoder(
     if pretrained and bidirectional:
         return PairedEncoder(build(False), build(False))
     return build(bidirectional)
-
-
-def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Reverse each row in time, (T, B, F); the padding stays where it is."""
-    if lengths is None:
-        return x.flip(0)
-    steps, ends = torch.arange(x.shape[0], device=x.device)[:, None], lengths.to(x.device)
-    source = torch.where(steps < ends, ends - 1 - steps, steps)  # (T, B)
-    columns = torch.arange(x.shape[1], device=x.device)
-    # Whole rows are copied: ``gather`` would be four times as slow on a CPU.
-    rows = (source * x.shape[1] + columns).flatten()
-    return x.flatten(0, 1).index_select(0, rows).view_as(x)

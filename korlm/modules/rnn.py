@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from korlm.config import GRUConfig, InitialState, LSTMConfig, RecurrentConfig, RNNConfig
 from korlm.modules.dropout import dropout_mask, weight_dropout
+from korlm.modules.padding import valid_mask
 from korlm.modules.state import State
 
 _FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {
@@ -161,8 +162,7 @@ class RecurrentLayer(nn.Module):
             mask = dropout_mask(x, self.recurrent_dropout, x.shape[1], self.hidden_dim)
         step_mask = None
         if lengths is not None:
-            steps = torch.arange(x.shape[0], device=x.device)
-            step_mask = (steps[:, None] < lengths.to(x.device))[..., None]  # (T, B, 1)
+            step_mask = valid_mask(x.transpose(0, 1), lengths).t()[..., None]  # (T, B, 1)
         outputs = []
         for t in range(x.shape[0]):
             h = state[0] if mask is None else state[0] * mask

@@ -47,8 +47,8 @@ class TaskRun(RunParts):
         Raises:
             ConfigError: the device is not available.
         """
-        found = available_device(device)
-        return dataclasses.replace(self, model=self.model.to(found), device=found)
+        device = available_device(device)
+        return dataclasses.replace(self, model=self.model.to(device), device=device)
 
     def predict(
         self, texts: str | Sequence[str], reader: TextEncoder | None = None

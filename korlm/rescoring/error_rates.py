@@ -42,11 +42,13 @@ def count_errors(batch: Sequence[NBest], references: Mapping[str, str]) -> tuple
 
     Args:
         batch: U n-best lists.
-        references: utterance -> reference text.
+        references: utterance -> reference text; empty: nothing is counted.
 
     Returns:
         Errors, (M,) for each error rate; lengths of the references, (U,) for each error rate.
     """
+    if not references:
+        return {}, {}
     references_of = [normalize_spaces(references[nbest.utt]) for nbest in batch]
     hyps = [normalize_spaces(hyp.text) for nbest in batch for hyp in nbest.hyps]
     utterance_of = [n for n, nbest in enumerate(batch) for _ in nbest.hyps]

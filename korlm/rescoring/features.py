@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from korlm.config import LengthUnit, Normalize
 from korlm.evaluation.token_scores import Floats, Ints
@@ -103,10 +104,25 @@ def rank(totals: Floats, sizes: Ints) -> list[Ints]:
     return np.split(order, starts[1:])
 
 
-def best(totals: Floats, sizes: Ints) -> Ints:
-    """Return the index of each utterance's best hypothesis among all M, the first of ties, (U,)."""
-    starts = np.cumsum(sizes) - sizes
-    highest = np.repeat(np.maximum.reduceat(totals, starts), sizes)
-    candidates = np.where(totals == highest, np.arange(len(totals)), len(totals))
+def best(
+    totals: Floats,
+    sizes: Ints,
+    tie_breakers: Floats | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> Ints:
+    """Return the index of each utterance's best hypothesis among all M, (U,).
+
+    Args:
+        totals: (M,).
+        sizes: (U,), number of hypotheses.
+        tie_breakers: (M,), compared if totals are equal. The first of the remaining ties is best.
+        mask: (M,), the hypotheses to choose from; None: all.
+    """
+    starts, utterances = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes)
+    is_best = np.ones(len(totals), dtype=bool) if mask is None else mask
+    for key in (totals,) if tie_breakers is None else (totals, tie_breakers):
+        highest = np.maximum.reduceat(np.where(is_best, key, -np.inf), starts)
+        is_best = is_best & (key == highest[utterances])
+    candidates = np.where(is_best, np.arange(len(totals)), len(totals))
     chosen: Ints = np.minimum.reduceat(candidates, starts)
     return chosen

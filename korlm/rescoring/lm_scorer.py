@@ -14,14 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
 from korlm.dataset.text_encoder import TextEncoder
-from korlm.dataset.vocab import PAD_ID
 from korlm.evaluation.mixture import fit_weights, mix
-from korlm.evaluation.token_scores import Floats, Ints, segment_sums
+from korlm.evaluation.token_scores import Floats, Ints, segment_sums, windows
 from korlm.modules.state import State
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 from korlm.runs.trained_run import TrainedRun
@@ -50,16 +48,6 @@ class _Tokens(NamedTuple):
     spelling_nats: Floats
     lengths: Ints
 
-    def inputs(self, texts: Ints, start_id: int) -> tuple[Tensor, Tensor]:
-        """Return the inputs that predict some texts, (texts, T) with <pad>, and their lengths."""
-        lengths = self.lengths[texts]
-        begins = (np.cumsum(self.lengths) - self.lengths)[texts]
-        inputs = np.full((len(texts), int(lengths.max())), PAD_ID, dtype=np.int64)
-        inputs[:, 0] = start_id
-        for row, begin, length in zip(inputs, begins, lengths, strict=True):
-            row[1:length] = self.ids[begin : begin + length - 1]
-        return torch.from_numpy(inputs), torch.from_numpy(lengths)
-
     @classmethod
     def joined(cls, parts: Sequence[_Tokens]) -> _Tokens:
         """Concatenate texts."""
@@ -73,8 +61,8 @@ class EncodedTexts:
     Attributes:
         texts: the distinct texts of each context, with single spaces and NFC.
         indices: (M,), distinct text of each text.
-        tokens: of the distinct texts, for each group of models with the same vocabulary.
-        contexts: of each distinct text, from 0 on.
+        tokens: tokens of the distinct texts, for each group of models with the same vocabulary.
+        contexts: index of the context of each distinct text.
     """
 
     texts: list[str]
@@ -101,9 +89,9 @@ class LMScorer:
     Args:
         runs: K runs. Those with the same vocabulary share one tokenizer.
         linear: mix the probabilities of each token; all runs must have the same vocabulary.
-        mixture_weights: of the linear mixture, summing to 1; empty: equal weights.
+        mixture_weights: weights of the linear mixture, summing to 1; empty: equal weights.
         open_vocabulary: add the cost of spelling tokens that their ids do not restore.
-        device: that computes.
+        device: device to compute on.
         reader: ``runs[0].reader()`` of the caller, who closes it; None: a new one.
     """
 
@@ -180,7 +168,7 @@ class LMScorer:
 
         Args:
             encoded: the texts.
-            states: of each model, with a row for each context of the texts; None: the initial
+            states: state of each model, with a row for each context of the texts; None: the initial
                 states, and one context.
 
         Raises:
@@ -215,16 +203,23 @@ class LMScorer:
         Args:
             encoded: the texts.
             chosen: the chosen text of each context, among all M.
-            states: before the texts.
+            states: states before the texts.
         """
-        after = list(states)
+        new_states = list(states)
         for group, tokens in zip(self._groups, encoded.tokens, strict=True):
+            texts = encoded.indices[chosen]
+            starts, lengths = (
+                (np.cumsum(tokens.lengths) - tokens.lengths)[texts],
+                tokens.lengths[texts],
+            )
             for row in group:
                 start_id = self.runs[row].start_id
-                inputs, lengths = tokens.inputs(encoded.indices[chosen], start_id)
-                inputs = inputs.to(self.device)
-                _, after[row] = self._models[row].token_nll(inputs, inputs, states[row], lengths)
-        return after
+                _, inputs, _ = next(windows(tokens.ids, starts, lengths, start_id, lengths.max()))
+                ids = torch.from_numpy(inputs).to(self.device)
+                _, new_states[row] = self._models[row].token_nll(
+                    ids, ids, states[row], torch.from_numpy(lengths)
+                )
+        return new_states
 
     def fit_mixture_weights(self, texts: Sequence[str]) -> None:
         """Set the weights of the linear mixture to those with the lowest loss on some texts.
@@ -255,8 +250,7 @@ class LMScorer:
         return np.stack(rows)[:, tree.node_of]
 
     def _check_finite(self, log_probs: Floats, texts: Sequence[str]) -> None:
-        for index in np.flatnonzero(~np.isfinite(log_probs).all(0))[:1]:
-            row = int(np.flatnonzero(~np.isfinite(log_probs[:, index]))[0])
+        for index, row in np.argwhere(~np.isfinite(log_probs.T))[:1]:
             raise ConfigError(
                 f"run {self.runs[row].folder}: ln p of {texts[index]!r} is "
                 f"{log_probs[row, index]}; use a model without zero probabilities, or mix it with "

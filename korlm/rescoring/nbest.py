@@ -7,8 +7,9 @@ constant memory.
 
 from __future__ import annotations
 
+import functools
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Hypothesis:
 
     Attributes:
         text: as in the file.
-        score: of the recognizer.
+        score: score of the recognizer.
         name: key in the file, of the hypothesis or its utterance.
         fields: the JSON object of the hypothesis, if the file is JSON.
     """
@@ -88,13 +89,10 @@ class NBestLists:
         keys = "-s -k1,1" if nbest.hyps[0].name == nbest.utt else "-V -k1,1"
         return f": sort {keys} {shlex.quote(str(self.path))} keeps their order"
 
-    def size(self) -> tuple[set[str], int]:
-        """Return the names of all utterances and the number of hypotheses."""
-        utterances, num_hyps = set(), 0
-        for nbest in self:
-            utterances.add(nbest.utt)
-            num_hyps += len(nbest.hyps)
-        return utterances, num_hyps
+    @functools.cached_property
+    def sizes(self) -> dict[str, int]:
+        """The number of hypotheses of each utterance; the first access reads all lists."""
+        return {nbest.utt: len(nbest.hyps) for nbest in self}
 
 
 def batches_of(lists: Iterable[NBest], size: int) -> Iterator[list[NBest]]:
@@ -111,7 +109,7 @@ def batches_of(lists: Iterable[NBest], size: int) -> Iterator[list[NBest]]:
         yield batch
 
 
-def check_references(utterances: set[str], references: Mapping[str, str], path: Path) -> int:
+def check_references(utterances: Set[str], references: Mapping[str, str], path: Path) -> int:
     """Return the number of references without a list.
 
     Raises:

@@ -30,7 +30,7 @@ class HypothesisBatch:
 
     Attributes:
         lists: U lists with M hypotheses.
-        features: of all hypotheses.
+        features: features of all hypotheses.
         errors: (M,) for each error rate; empty without references.
         lengths: (U,), of the references, for each error rate.
     """
@@ -47,7 +47,6 @@ def rescore_lists(
     write: Writer,
     weights: ScoreWeights,
     references: Mapping[str, str],
-    num_hyps: int,
     tune_metric: ErrorRate | None = None,
     batch_size: int = 1000,
     recordings: RecordingNames | None = None,
@@ -56,11 +55,10 @@ def rescore_lists(
 
     Args:
         lists: input.
-        scorer: of the models.
+        scorer: scorer of the models.
         write: writes lists (``open_writer``).
-        weights: of the combined score; initial ones if they are tuned.
+        weights: weights of the combined score; initial ones if they are tuned.
         references: utterance -> reference text; empty: errors are not counted.
-        num_hyps: in all lists, for the progress bar.
         tune_metric: tune the weights for the lowest error rate first, which keeps all lists in
             memory; None: do not tune.
         batch_size: hypotheses per batch.
@@ -74,12 +72,8 @@ def rescore_lists(
     if tune_metric and scorer.linear and len(scorer.runs) > 1 and not len(mixture):
         scorer.fit_mixture_weights(list(references.values()))
     batches: Iterable[HypothesisBatch] = (
-        HypothesisBatch(
-            batch, features, *(count_errors(batch, references) if references else ({}, {}))
-        )
-        for batch, features in _lists_with_features(
-            lists, scorer, weights, num_hyps, batch_size, recordings
-        )
+        HypothesisBatch(batch, features, *count_errors(batch, references))
+        for batch, features in _with_features(lists, scorer, weights, batch_size, recordings)
     )
     if tune_metric:
         batches = list(batches)
@@ -87,19 +81,18 @@ def rescore_lists(
         fitted = scorer.mixture_weights if scorer.linear else np.asarray(weights.mixture_weights)
         logger.info("%s", _format_weights(weights, fitted, len(scorer.runs)))
     tally = ErrorTally()
-    num_utterances = num_changed = 0
+    num_changed = 0
     for batch in batches:
         features = batch.features
         rescored = reorder(batch.lists, features, weights)
         write(rescored)
-        num_utterances += len(rescored)
         num_changed += sum(hyps[0].hypothesis is not nbest.hyps[0] for nbest, hyps in rescored)
         if references:
             chosen = best(weights.totals(features), features.sizes)
             tally.add(batch.errors, batch.lengths, features.sizes, chosen)
     logger.info(
         "%s hypotheses of %s utterances; %s utterances have another best one",
-        *(f"{count:,}" for count in (num_hyps, num_utterances, num_changed)),
+        *(f"{count:,}" for count in (sum(lists.sizes.values()), len(lists.sizes), num_changed)),
     )
     if references:
         logger.info("%s", tally.table())
@@ -130,15 +123,15 @@ def _format_weights(weights: ScoreWeights, mixture: Floats, num_models: int) -> 
     return overrides + " (use them with other lists)"
 
 
-def _lists_with_features(
+def _with_features(
     lists: NBestLists,
     scorer: LMScorer,
     weights: ScoreWeights,
-    num_hyps: int,
     batch_size: int,
     names: RecordingNames | None,
 ) -> Iterator[tuple[Sequence[NBest], Features]]:
     """Yield all lists in the order of the file, in batches, with a progress bar."""
+    num_hyps = sum(lists.sizes.values())
     with ProgressBar(total=num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
         if names is None:
             for batch, features in features_of(batches_of(lists, batch_size), scorer, weights):

@@ -37,7 +37,12 @@ class TreeLevel:
     ids: Ints
 
     def inner(self) -> tuple[Ints, Ints]:
-        """Return the nodes above that have children, and which of them is each node's parent."""
+        """Return indices of inner nodes one level up, and each node's parent among these.
+
+        Returns:
+            The nodes of the level above that have children, (inner,); for each node of this level
+            the position of its parent in that array, (n,).
+        """
         is_first = np.diff(self.parents, prepend=-1) > 0
         return self.parents[is_first], np.cumsum(is_first) - 1
 

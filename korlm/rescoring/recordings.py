@@ -26,8 +26,8 @@ class RecordingNames:
     """Rule that finds the recording of an utterance, and the time at which it begins.
 
     Attributes:
-        pattern: of whole names of utterances. The first group is the recording; the second one, if
-            there is one, the number by which its utterances are sorted.
+        pattern: regular expression of whole names of utterances. The first group is the recording;
+            the second one, if there is one, the number by which its utterances are sorted.
         field: key of the recording in JSON objects; None: it is in the name.
     """
 
@@ -87,13 +87,13 @@ def features_in_context(
     weights: ScoreWeights,
     batch_size: int = 1000,
 ) -> Iterator[tuple[int, Features]]:
-    """Yield the index and the features of each list, in an order of its own.
+    """Yield the index and the features of each list; the order is not that of the lists.
 
     Args:
         lists: n-best lists.
         names: finds the recording of each list.
-        scorer: of the models.
-        weights: of the combined score, which decides on the hypothesis that is the context.
+        scorer: scorer of the models.
+        weights: weights of the combined score, which decides on the hypothesis that is the context.
         batch_size: hypotheses that are scored together, or one list if it has more.
 
     Raises:

@@ -23,9 +23,9 @@ class ScoreWeights:
     """Weights of the combined score; the recognizer's score has weight 1.
 
     Attributes:
-        lm_weight: of the models' log-probabilities.
+        lm_weight: weight of the models' log-probabilities.
         length_bonus: per unit of length.
-        mixture_weights: of the models in a log-linear mixture; empty: equal weights.
+        mixture_weights: weights of the models in a log-linear mixture; empty: equal weights.
         length_unit: token, eojeol or char.
         normalize: what log-probabilities are divided by.
     """
@@ -56,7 +56,7 @@ class Rescored:
         hypothesis: the input.
         total: combined score.
         log_prob: natural log of its probability under the models, weighted.
-        length: in the length unit.
+        length: length in the length unit.
     """
 
     hypothesis: Hypothesis
@@ -120,8 +120,8 @@ def rescore(
 
     Args:
         lists: n-best lists.
-        scorer: of the models.
-        weights: of the combined score.
+        scorer: scorer of the models.
+        weights: weights of the combined score.
         batch_size: hypotheses per batch.
     """
     for batch, features in features_of(batches_of(lists, batch_size), scorer, weights):

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from korlm.evaluation.token_scores import Floats, Ints
+from korlm.evaluation.token_scores import Floats, Ints, segment_sums
 from korlm.rescoring.features import Features, best
 
 STARTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # initial LM weights, beside the given ones
@@ -32,7 +31,7 @@ class Tuned:
     Attributes:
         weights: (K,), 0 or more.
         length_bonus: per unit of length.
-        num_errors: of the best hypotheses under these weights.
+        num_errors: number of errors of the best hypotheses under these weights.
     """
 
     weights: Floats
@@ -44,7 +43,7 @@ def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float)
     """Search for the weights with the fewest errors.
 
     Args:
-        features: of all lists.
+        features: features of all lists.
         errors: (M,), of each hypothesis.
         weights: (K,), initial weights; the result is never worse.
         length_bonus: initial bonus.
@@ -88,8 +87,7 @@ def _count(features: Features, errors: Ints, point: Floats) -> int:
 
 def _spread(rows: Floats, sizes: Ints) -> Floats:
     """Return the standard deviation of each row within utterances, (K + 1,)."""
-    starts = np.cumsum(sizes) - sizes
-    means = np.add.reduceat(rows, starts, axis=1) / sizes
+    means = segment_sums(rows, sizes) / sizes
     spread: Floats = (rows - np.repeat(means, sizes, axis=1)).std(1)
     return spread
 
@@ -144,19 +142,10 @@ def _envelopes(
         has one: its x, the hypotheses before it and after it.
     """
     starts, utterances = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes)
-
-    def first_best(mask: npt.NDArray[np.bool_], *keys: Floats) -> Ints:
-        """Return the hypotheses with the highest keys, compared in order; the first of ties."""
-        for key in keys:
-            highest = np.maximum.reduceat(np.where(mask, key, -np.inf), starts)
-            mask = mask & (key == highest[utterances])
-        candidates = np.where(mask, np.arange(len(base)), len(base))
-        chosen: Ints = np.minimum.reduceat(candidates, starts)
-        return chosen
-
-    everything = np.ones(len(base), dtype=bool)
-    keys = (-slopes, base) if np.isinf(low) else (base + low * slopes, slopes)
-    current = first_best(everything, *keys)
+    if np.isinf(low):
+        current = best(-slopes, sizes, tie_breakers=base)
+    else:
+        current = best(base + low * slopes, sizes, tie_breakers=slopes)
     yield np.zeros(0), current, current
     position = np.full(len(sizes), low)
     while True:
@@ -168,7 +157,8 @@ def _envelopes(
         moves = np.isfinite(nearest)
         if not moves.any():
             return
-        following = first_best(is_steeper & (crossing == nearest[utterances]), slopes)
+        is_next = is_steeper & (crossing == nearest[utterances])
+        following = best(slopes, sizes, mask=is_next)
         position = np.maximum(position, nearest)  # corners are in order except for rounding
         yield position[moves], current[moves], following[moves]
         current = np.where(moves, following, current)

@@ -123,20 +123,20 @@ class ClassificationTask(ExampleTask[Classifier]):
         self.config = config
         self.confusion: Tensor | None = None  # of the last pass over valid
         self._outputs: list[tuple[Tensor, Tensor]] = []  # logits and targets of the current pass
-        names = {split: prepared.labels(split) for split in prepared.stats}
-        self.labels = self.labels or _labels_of(names["train"], str(prepared.folder))
-        _check_labels(names, self.labels, str(prepared.folder))
+        labels_of = {split: prepared.labels(split) for split in prepared.stats}
+        self.labels = self.labels or _distinct_labels(labels_of["train"], str(prepared.folder))
+        _check_labels(labels_of, self.labels, str(prepared.folder))
         class_ids = {label: number for number, label in enumerate(self.labels)}
         self._targets = {
             split: torch.tensor([class_ids[label] for label in labels])
-            for split, labels in names.items()
+            for split, labels in labels_of.items()
         }
         self._sequences = {
             split: [shorten(ids, config.max_length) for ids in sentences_of(prepared.ids(split))]
             for split in prepared.stats
         }
         self.class_weights = torch.ones(len(self.labels), device=self.device)
-        if self.config.class_weights is ClassWeights.balanced and "train" in names:
+        if self.config.class_weights is ClassWeights.balanced and "train" in labels_of:
             counts = torch.bincount(self._targets["train"], minlength=len(self.labels))
             weights = counts.sum() / (counts * len(self.labels))
             self.class_weights = weights.to(self.device, torch.float32)
@@ -260,17 +260,17 @@ class ClassificationTask(ExampleTask[Classifier]):
         return {"confusion": confusion_matrix_image(self.confusion.numpy(), self.labels)}
 
 
-def _labels_of(names: Sequence[str], source: str) -> tuple[str, ...]:
-    """Return the labels of train in alphabetical order.
+def _distinct_labels(labels: Sequence[str], source: str) -> tuple[str, ...]:
+    """Return the distinct labels of train in alphabetical order.
 
     Args:
-        names: label of each text of train.
+        labels: label of each text of train.
         source: of the texts, for messages.
 
     Raises:
         CorpusError: there are less than two labels or too many.
     """
-    known = sorted(set(names))
+    known = sorted(set(labels))
     if len(known) < 2:
         raise CorpusError(
             f"{source}: all texts of train have the label {known[0]!r}; classification needs two "
@@ -284,18 +284,20 @@ def _labels_of(names: Sequence[str], source: str) -> tuple[str, ...]:
     return tuple(known)
 
 
-def _check_labels(names: Mapping[str, Sequence[str]], known: Sequence[str], source: str) -> None:
+def _check_labels(
+    labels_of: Mapping[str, Sequence[str]], known: Sequence[str], source: str
+) -> None:
     """Check that all labels are known.
 
     Args:
-        names: split -> label of each text.
+        labels_of: split -> label of each text.
         known: labels of train.
         source: of the texts, for messages.
 
     Raises:
         CorpusError: one is not; the message names the first text that has it.
     """
-    for split, labels in names.items():
+    for split, labels in labels_of.items():
         unknown = set(labels).difference(known)
         if unknown:
             number = next(n for n, label in enumerate(labels, 1) if label in unknown)

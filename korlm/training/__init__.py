@@ -1,1 +1,1 @@
-"""Training: the loop, the loss, optimizers and schedules, checkpoints, TensorBoard."""
+"""Training: the loop, the loss, optimizers and schedules, checkpoints, trackers."""

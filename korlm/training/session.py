@@ -34,13 +34,13 @@ from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer, split_by_depth
 from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
-from korlm.training.tensorboard import NullLogger, TensorBoardLogger
-from korlm.training.tensorboard_projector import write_projector
+from korlm.training.trackers.base import RunStatus, TrackerList
+from korlm.training.trackers.build import build_trackers
 from korlm.training.trainer import Trainer, count_total_steps
 from korlm.training.validation import DIVERGENCE_HINT, SharedParts, ValidationCallback, Validator
 from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
-from korlm.utils.errors import Interrupted, TrainingError, output_errors
+from korlm.utils.errors import Interrupted, Pruned, TrainingError, output_errors
 from korlm.utils.io.atomic_files import write_json
 from korlm.utils.io.locks import alone
 from korlm.utils.memory import keep_freed_memory
@@ -111,7 +111,7 @@ def build_session(
         state = None
 
     # From here on files are written: what is refused above leaves no run directory.
-    tracker: TensorBoardLogger = NullLogger()
+    tracker = TrackerList()
     constants = constant_entries(config, prepared, task.labels)
     checkpoints = CheckpointWriter(
         folder / "checkpoints", constants, model, optimizer, progress, group
@@ -120,7 +120,8 @@ def build_session(
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         copy_to_run(prepared.folder, folder)
         first_step = 0 if resumed is None else progress.step + 1
-        tracker = TensorBoardLogger(folder / "tensorboard", first_step, task.charts)
+        names = settings.trainer.tracker
+        tracker = build_trackers(names, folder, config, first_step, task.charts)
     stop = StopSignal(group)
     steps_of_sgd = count_total_steps(settings.trainer, len(task.train_batches))
     total_steps = 1 if isinstance(model, NgramLM) else steps_of_sgd
@@ -209,25 +210,30 @@ class TrainingSession(SharedParts):
         """
         if self.group.is_main_process:
             self._log_start()
+        status = RunStatus.failed
         with contextlib.ExitStack() as stack:
             if self.group.is_main_process:
                 busy = f"{self.folder}: another process trains there; wait for it or stop it first"
                 stack.enter_context(alone(self.checkpoints.folder / ".lock", busy))
             try:
+                self.tracker.start()
                 with self.stop:
                     self._train()
                     return self._finish()
             except OSError:
                 with output_errors(self.folder, again=self._resume_hint()):
                     raise
+            except (KeyboardInterrupt, Pruned):
+                status = RunStatus.interrupted
+                raise
             except TrainingInterrupted:
+                status = RunStatus.interrupted
                 raise Interrupted(
                     f"stopped at step {self.progress.step} of {self.total_steps}; resume with: "
                     + resume_command(self.folder, self.group.world_size)
                 ) from None
             finally:
-                with contextlib.suppress(OSError):  # a full disk was reported above
-                    self.tracker.close()
+                self.tracker.close(status)
 
     def _train(self) -> None:
         """Train until the end or a stop signal; write last.pt in both cases."""
@@ -245,6 +251,7 @@ class TrainingSession(SharedParts):
         self._save_last()
 
     def _save_last(self) -> None:
+        self.tracker.flush()
         self.checkpoints.save_last(None if self.trainer is None else self.trainer.state)
 
     def _finish(self) -> Splits:
@@ -265,13 +272,14 @@ class TrainingSession(SharedParts):
         if not self.group.is_main_process:
             return splits
         write_json(self.folder / "training.json", self._training_metrics())
-        self._write_embeddings()
+        self._log_embeddings()
         self._log_final_scalars(splits)
-        self.tracker.log_hparams(self.config)
+        self.tracker.log_result(self.progress.step, self.config, splits)
         self.tracker.close()
         write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
         logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
-        logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)
+        files = ["metrics.json", "checkpoints", *(n.value for n in self.settings.trainer.tracker)]
+        logger.info("%s: %s", self.folder, ", ".join(files))
         return splits
 
     def _check_best(self) -> None:
@@ -305,16 +313,15 @@ class TrainingSession(SharedParts):
             f"{unit}_per_second": count / max(progress.seconds, 1e-9),
         }
 
-    def _write_embeddings(self) -> None:
-        """Write the best model's embeddings for TensorBoard's projector."""
+    def _log_embeddings(self) -> None:
+        """Log the best model's embeddings."""
         number = self.settings.trainer.projector_tokens
         embedding = getattr(self.model, "embedding", None)
         if number and isinstance(embedding, TokenEmbedding):
             vocab = self.prepared.vocab
             with torch.no_grad():
                 matrix = embedding.full_weight()
-            folder = self.folder / "tensorboard"
-            write_projector(folder, matrix, vocab.tokens, vocab.counts, number)
+            self.tracker.log_embeddings(matrix, vocab.tokens, vocab.counts, number)
 
     def _log_final_scalars(self, splits: Splits) -> None:
         """Log the test metrics.

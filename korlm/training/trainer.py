@@ -249,6 +249,7 @@ class Trainer(SharedParts):
 
     def _save(self) -> None:
         """Write last.pt."""
+        self.tracker.flush()
         self.checkpoints.save_last(self.state)
         self._saved_at = time.monotonic()
 

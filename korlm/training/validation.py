@@ -12,7 +12,7 @@ from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
-from korlm.training.tensorboard import TensorBoardLogger
+from korlm.training.trackers.base import Tracker
 from korlm.utils.distributed import ProcessGroup
 from korlm.utils.errors import TrainingError
 from korlm.utils.progress import ProgressBar
@@ -35,7 +35,7 @@ class SharedParts:
         task: its batches, loss and metrics.
         progress: updated by each step and each validation.
         checkpoints: writes best.pt and last.pt.
-        tracker: writes TensorBoard's files.
+        tracker: records scalars, texts and images; of ranks other than 0 nothing.
         stop: records stop signals.
         group: processes of the run, which share the rows of each batch.
     """
@@ -44,7 +44,7 @@ class SharedParts:
     task: Task[Any]
     progress: Progress
     checkpoints: CheckpointWriter
-    tracker: TensorBoardLogger
+    tracker: Tracker
     stop: StopSignal
     group: ProcessGroup
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from korlm.utils.errors import TokenizerError, install_command
+from korlm.utils.errors import MissingPackageError, TokenizerError, install_command
 
 
 def folder_of(package: str) -> Path:
@@ -38,3 +38,17 @@ def version_of(package: str, tokenizer: str) -> str:
         raise TokenizerError(
             f"tokenizer={tokenizer}: {package} is not installed: {install_command(package)}"
         ) from None
+
+
+def check_installed(package: str, key: str) -> None:
+    """Check that a package is installed, without importing it.
+
+    Args:
+        package: its name, the same on PyPI and in Python.
+        key: the setting that needs it, for the message.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise MissingPackageError(f"{key}: {package} is not installed: {install_command(package)}")

@@ -28,7 +28,7 @@ from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.optimizers import build_optimizer
 from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
-from korlm.training.tensorboard import NullLogger
+from korlm.training.trackers.base import Tracker
 from korlm.training.trainer import Trainer
 from korlm.training.validation import SharedParts, Validator
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
@@ -70,7 +70,7 @@ def bare_trainer(
 ) -> Trainer:
     """Return a trainer with a constant learning rate, whose ``train_step`` is measured."""
     task, progress, stop = TrainingOnly(batches), Progress(), StopSignal(group)
-    tracker = NullLogger()
+    tracker = Tracker()
     checkpoints = CheckpointWriter(Path(), {}, model, optimizer, progress, group)
     shared = vars(SharedParts(model, task, progress, checkpoints, tracker, stop, group))
     return Trainer(

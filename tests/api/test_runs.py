@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import threading
 import weakref
@@ -11,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from conftest import Command
-from task_cases import TASKS, settings_of
+from task_cases import TASKS
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
@@ -107,25 +107,19 @@ def test_many_texts_are_one_document(
         np.testing.assert_allclose(table.column(name), whole.column(name), atol=1e-4)
 
 
-def test_no_entropy_for_sentences(lstm: LanguageModelRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("an entropy was computed")
-
-    monkeypatch.setattr(type(lstm.model), "token_nll_and_entropy", refuse)
-    lstm.score(TEXTS)
-    lstm.surprisal(TEXTS, unit="sentence")
-    surprisals(lstm, TEXTS, unit="sentence")
-
-
-def test_the_command_computes_no_entropy_for_sentences(
-    korlm: Command, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_entropy_for_sentences(
+    korlm: Command, lstm: LanguageModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("an entropy was computed")
 
-    monkeypatch.setattr(LanguageModel, "token_nll_and_entropy", refuse)
+    for kind in (LanguageModel, type(lstm.model)):
+        monkeypatch.setattr(kind, "token_nll_and_entropy", refuse)
+    lstm.score(TEXTS)
+    lstm.surprisal(TEXTS, unit="sentence")
+    surprisals(lstm, TEXTS, unit="sentence")
     (tmp_path / "a.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    ended = korlm("score", f"run={folders['ngram']}", "input=a.txt", "unit=sentence")
+    ended = korlm("score", f"run={lstm.folder}", "input=a.txt", "unit=sentence")
     assert ended.code == 0, ended.err
 
 
@@ -156,7 +150,7 @@ def test_texts_are_new_unless_a_seed_is_given(run: LanguageModelRun) -> None:
 
 def test_completions(lstm: LanguageModelRun) -> None:
     result = lstm.complete("나는 집", num_completions=3)
-    assert result.eojeols and all(one.text.startswith("집") for one in result.eojeols)
+    assert result.eojeols and all(eojeol.text.startswith("집") for eojeol in result.eojeols)
     assert lstm.complete("나는 집", 3) == result
 
 
@@ -166,17 +160,15 @@ def test_rescoring(folders: dict[str, Path], lstm: LanguageModelRun) -> None:
     assert list(result) == ["u1", "u2"] and len(result["u2"]) == 1
     best, worst = result["u1"]
     assert best.total > worst.total
-    for one, score in ((best, best.hypothesis.score), (worst, worst.hypothesis.score)):
-        assert one.log_prob == pytest.approx(lstm.score(one.hypothesis.text)[0], abs=1e-4)
-        assert one.total == pytest.approx(one.log_prob + score)
-    with open_run(folders["ngram"]) as other:
-        mixed = lstm.rescore(lists, mix=[other], mixture_weights=[0.5, 0.5])["u1"][0].log_prob
+    for hyp, score in ((best, best.hypothesis.score), (worst, worst.hypothesis.score)):
+        assert hyp.log_prob == pytest.approx(lstm.score(hyp.hypothesis.text)[0], abs=1e-4)
+        assert hyp.total == pytest.approx(hyp.log_prob + score)
+    with open_run(folders["ngram"]) as ngram:
+        mixed = lstm.rescore(lists, mix=[ngram], mixture_weights=[0.5, 0.5])["u1"][0].log_prob
     assert mixed != best.log_prob
 
 
 def test_evaluation_equals_the_training(run: LanguageModelRun, folders: dict[str, Path]) -> None:
-    import json
-
     stored = json.loads((run.folder / "metrics.json").read_text("utf-8"))
     result = run.evaluate(bootstrap={"samples": 100})
     assert list(result) == ["valid", "test"]
@@ -288,20 +280,16 @@ def test_a_closed_run_starts_again_and_a_forgotten_one_is_closed(folders: dict[s
     assert resources() is None
 
 
-def test_a_task(tmp_path: Path) -> None:
-    case = TASKS[next(name for name in TASKS if not isinstance(TASKS[name].config, TaggingConfig))]
-    prepared = case.prepare(tmp_path / "data")
-    finished = finish(settings_of(case, prepared, 20), prepared, tmp_path / "run")
-    with korlm.load(tmp_path / "run") as run:
+def test_a_task(tiny_task_run: Callable[[str], TaskModelRun]) -> None:
+    name = next(name for name in TASKS if not isinstance(TASKS[name].config, TaggingConfig))
+    texts = TASKS[name].texts
+    with korlm.load(tiny_task_run(name).folder) as run:
         assert isinstance(run, TaskModelRun)
         run.warm_up()
-        rows = run.predict(case.texts)
+        rows = run.predict(texts)
         with ThreadPoolExecutor(3) as pool:
-            assert list(pool.map(run.predict, [case.texts] * 3)) == [rows] * 3
-        result = run.evaluate(bootstrap={"samples": 100})
-        for key in result["valid"]["intervals"]:
-            assert result["valid"][key] == pytest.approx(finished.splits["valid"][key], nan_ok=True)
-
-
-def test_tables_are_arrow(lstm: LanguageModelRun) -> None:
-    assert isinstance(lstm.surprisal("나는 간다."), pa.Table)
+            assert list(pool.map(run.predict, [texts] * 3)) == [rows] * 3
+        stored = json.loads((run.folder / "metrics.json").read_text("utf-8"))["valid"]
+        result = run.evaluate(bootstrap={"samples": 100})["valid"]
+        for key in result["intervals"]:
+            assert result[key] == pytest.approx(stored[key], nan_ok=True)

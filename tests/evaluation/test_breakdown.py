@@ -89,8 +89,10 @@ def test_positions_by_hand() -> None:
 
 def test_a_long_sentence_reaches_the_last_bins() -> None:
     text = random_text(80, num_docs=1)
-    one = {name: getattr(text, name)[:1] for name in ("num_eojeol", "num_chars", "documents")}
-    text = dataclasses.replace(text, **one, lengths=np.array([80]))
+    first_sentence = {
+        name: getattr(text, name)[:1] for name in ("num_eojeol", "num_chars", "documents")
+    }
+    text = dataclasses.replace(text, **first_sentence, lengths=np.array([80]))
     groups = by_position(np.ones(80), text)
     assert [groups[g]["num_tokens"] for g in ("21-30", "31-50", "51+")] == [10, 20, 30]
 

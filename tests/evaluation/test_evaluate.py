@@ -105,14 +105,14 @@ def test_blocks_widen_intervals_of_dependent_units() -> None:
 def test_paired_comparison_on_the_same_tokens() -> None:
     text = random_text(3000, 40)
     nats = random_nats(text)
-    other = nats + np.random.default_rng(9).normal(-0.1, 0.1, len(nats))
-    results = {"a": result_of(text, nats), "b": result_of(text, other)}
+    better = nats + np.random.default_rng(9).normal(-0.1, 0.1, len(nats))
+    results = {"a": result_of(text, nats), "b": result_of(text, better)}
     row = compare(results, CONFIG)["b"]
     test = row["against"]
     assert test["row"] == "a"
-    bits = (other - nats).sum() / math.log(2) / text.num_chars.sum()
+    bits = (better - nats).sum() / math.log(2) / text.num_chars.sum()
     assert test["bits_per_char"]["difference"] == pytest.approx(bits)
-    assert test["loss"]["difference"] == pytest.approx((other - nats).mean())
+    assert test["loss"]["difference"] == pytest.approx((better - nats).mean())
     for part in (test["bits_per_char"], test["loss"]):
         low, high = part["interval"]
         assert low < part["difference"] < high < 0

@@ -72,12 +72,12 @@ def test_hyperparameters_are_kept_for_other_texts() -> None:
 
 @pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])
 def test_other_runs_are_scored_in_their_trained_mode(start_id: int) -> None:
-    other = toy_run(model=make_model("gru"), start_id=start_id)
-    _, results = tuned("lstm", {"gru": other})
+    gru = toy_run(model=make_model("gru"), start_id=start_id)
+    _, results = tuned("lstm", {"gru": gru})
     if start_id == BOS_ID:
-        expected = score_sentences(other.model, VALID, start_id).nats
+        expected = score_sentences(gru.model, VALID, start_id).nats
     else:
-        windows = score_continuous(other.model, VALID, start_id)
+        windows = score_continuous(gru.model, VALID, start_id)
         expected = collect_scores(windows, len(VALID), "carried").nats
     np.testing.assert_array_equal(results["gru"].nats, expected)
 

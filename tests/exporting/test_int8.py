@@ -46,10 +46,10 @@ def quantized(x: Floats) -> tuple[npt.NDArray[np.int64], np.float32, int]:
 
 
 def test_linear_and_look_up() -> None:
-    table, other, bias = random(9, 8), random(5, 8, seed=1), random(5, seed=2)
+    table, matrix, bias = random(9, 8), random(5, 8, seed=1), random(5, seed=2)
     graph = Int8Graph()
     graph.matrix("table", table)
-    graph.matrix("other", other)
+    graph.matrix("other", matrix)
     graph.add("Identity", graph.look_up("table", "ids"), name="x")
     graph.add("Identity", graph.linear("x", "other", graph.weight("b", bias)), name="y")
     graph.add("Identity", graph.linear("x", "table"), name="z")
@@ -61,8 +61,8 @@ def test_linear_and_look_up() -> None:
     small, scales = quantize_rows(table)
     np.testing.assert_array_equal(x, small[ids].astype(np.float32) * scales[ids, None])
     vectors, scale, zero = quantized(x)
-    for result, matrix, added in ((y, other, bias), (z, table, np.float32(0))):
-        small, scales = quantize_rows(matrix)
+    for result, values, added in ((y, matrix, bias), (z, table, np.float32(0))):
+        small, scales = quantize_rows(values)
         sums = (vectors - zero) @ small.T.astype(np.int64)
         np.testing.assert_allclose(result, sums * (scale * scales) + added, rtol=1e-5, atol=1e-6)
 

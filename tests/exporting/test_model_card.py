@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from task_cases import TASKS, settings_of
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
 from korlm.config import ExportFormat, SentencePieceConfig, TokenizerConfig
 from korlm.exporting.export_run import export_run, formats_of
 from korlm.exporting.model_card import trained_metrics
+from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
 
 WITHOUT = "import sys\nsys.modules['torch'] = sys.modules['korlm'] = None\n"
@@ -28,6 +29,14 @@ def parts_of(folder: Path) -> tuple[dict[str, Any], str]:
     """The header and the text of a card."""
     _, header, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     return yaml.safe_load(header), text
+
+
+def run_without_korlm(folder: Path, text: str) -> str:
+    """Return what the second Python block of a card prints, run where korlm is not installed."""
+    with_korlm, without = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "korlm.load" in with_korlm
+    command = [sys.executable, "-c", WITHOUT + without]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=True).stdout
 
 
 @pytest.mark.parametrize(
@@ -53,17 +62,9 @@ def test_the_code_needs_no_korlm(tmp_path: Path, tokenizer: TokenizerConfig) -> 
     named = {value["name"]: value["value"] for value in result["metrics"]}
     assert named["valid perplexity"] == perplexity and "test bits_per_char" in named
     assert f"{perplexity:.4g}" in text and "step.int8.onnx" in text
-    with_korlm, without = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert "korlm.load" in with_korlm
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT + without],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path / "export",
-        check=True,
-    )
+    printed = run_without_korlm(tmp_path / "export", text)
     expected = -run.score(["나는 학교에 간다."], open_vocabulary=False)[0]
-    assert float(done.stdout.removesuffix(" nats\n")) == pytest.approx(expected, abs=2e-3)
+    assert float(printed.removesuffix(" nats\n")) == pytest.approx(expected, abs=2e-3)
 
 
 def test_the_card_of_an_export_of_an_export(
@@ -83,12 +84,14 @@ def test_a_folder_without_metrics(tmp_path: Path) -> None:
         assert trained_metrics(tmp_path) == {}
 
 
-def test_the_card_of_a_task(tmp_path: Path) -> None:
-    case = TASKS["classification"]
-    prepared = case.prepare(tmp_path / "data")
-    finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
-    run = korlm.load(tmp_path / "run")
+def test_the_card_of_a_task(tiny_task_run: Callable[[str], TaskRun], tmp_path: Path) -> None:
+    run = tiny_task_run("classification")
     export_run(run, tmp_path / "export", formats_of(run))
     header, text = parts_of(tmp_path / "export")
     assert header["pipeline_tag"] == "text-classification" and header["license"] == "unknown"
-    assert "run.predict(" in text and "onnxruntime" not in text
+    assert "run.predict(" in text
+    (expected,) = run.predict(["나는 학교에 간다."])
+    printed = ast.literal_eval(run_without_korlm(tmp_path / "export", text))
+    assert printed == pytest.approx(
+        {label: expected[f"p_{label}"] for label in run.labels}, abs=1e-5
+    )

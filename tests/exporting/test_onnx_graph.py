@@ -33,6 +33,6 @@ def test_weights_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_graph, "MAX_MB", 1)
     graph = Graph()
     graph.add("Add", "x", graph.weight("w", np.zeros(300_000, dtype=np.float32)), name="y")
-    one = {"x": (FLOAT, [300_000])}
+    inputs = {"x": (FLOAT, [300_000])}
     with pytest.raises(ExportError, match=r"have 1 MB, more than the 1 MB of an ONNX file"):
-        graph.build(one, {"y": (FLOAT, [300_000])}, {})
+        graph.build(inputs, {"y": (FLOAT, [300_000])}, {})

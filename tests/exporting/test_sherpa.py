@@ -75,8 +75,8 @@ def test_graphs_equal_pytorch(cell: str, option: str) -> None:
     np.testing.assert_allclose(nll, expected, rtol=1e-5)
     assert nll.dtype == np.float32
     onnx_session = session(build_streaming(model, Graph(), TABLE))
-    found = [streamed(onnx_session, [*sentence, EOS_ID]) for sentence in SENTENCES]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    streamed_nats = [streamed(onnx_session, [*sentence, EOS_ID]) for sentence in SENTENCES]
+    np.testing.assert_allclose(streamed_nats, expected, rtol=1e-5)
 
 
 def test_int8() -> None:
@@ -85,8 +85,8 @@ def test_int8() -> None:
     (nll,) = session(build_offline(model, Int8Graph(), TABLE)).run(None, padded(SENTENCES))
     np.testing.assert_allclose(nll, expected, rtol=0.02)
     onnx_session = session(build_streaming(model, Int8Graph(), TABLE))
-    found = [streamed(onnx_session, [*sentence, EOS_ID]) for sentence in SENTENCES]
-    np.testing.assert_allclose(found, nll, rtol=1e-3)
+    streamed_nats = [streamed(onnx_session, [*sentence, EOS_ID]) for sentence in SENTENCES]
+    np.testing.assert_allclose(streamed_nats, nll, rtol=1e-3)
 
 
 def test_only_empty_hypotheses() -> None:
@@ -182,8 +182,8 @@ def test_hypotheses_in_any_order(tmp_path: Path) -> None:
     model = make_network("lstm", "tied")
     (tmp_path / "a.onnx").write_bytes(build_offline(model, Graph(), TABLE))
     many = [SENTENCES[number % 4] for number in range(19)]
-    found = hypothesis_nats(tmp_path / "a.onnx", [np.array(ids, np.int64) for ids in many])
-    np.testing.assert_allclose(found, nats_of(model, many), rtol=1e-5)
+    nats = hypothesis_nats(tmp_path / "a.onnx", [np.array(ids, np.int64) for ids in many])
+    np.testing.assert_allclose(nats, nats_of(model, many), rtol=1e-5)
 
 
 @pytest.fixture

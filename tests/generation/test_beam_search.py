@@ -72,11 +72,13 @@ def test_several_sentences(start_id: int) -> None:
 @torch.inference_mode()
 def test_several_start_rows() -> None:
     model = PairsModel(V, 1)
-    one = start_of(model)
-    two = BeamStart(one.scores.repeat(2, 1), (one.state[0].repeat(2),), torch.tensor([-9.0, -1.0]))
+    start = start_of(model)
+    two = BeamStart(
+        start.scores.repeat(2, 1), (start.state[0].repeat(2),), torch.tensor([-9.0, -1.0])
+    )
     hypotheses = beam_search(model, two, 4, 4, length_penalty=0.0)
     assert {h.start_row for h in hypotheses} == {1}
-    alone = beam_search(model, one, 4, 4, length_penalty=0.0)
+    alone = beam_search(model, start, 4, 4, length_penalty=0.0)
     expected = [h.log_prob - 1 for h in alone]
     assert [h.log_prob for h in hypotheses] == pytest.approx(expected, abs=1e-5)
 

@@ -102,12 +102,6 @@ def test_the_seed_determines_the_tokens_and_the_global_generator_is_unused() -> 
     assert sample_ids(model, EOS_ID, 40, 1.0, seed=2) != first
 
 
-def test_no_gradients() -> None:
-    model = always_next()
-    sample_ids(model, EOS_ID, 3, 1.0, seed=1)
-    assert model.log_table.grad is None
-
-
 def random_scores(seed: int, size: int = 50) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return (torch.randn(size, generator=generator) * 2).double().log_softmax(0)

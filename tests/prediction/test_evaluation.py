@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from task_cases import TASKS, settings_of
 from tiny_runs import finish
 
 from korlm.config import BootstrapConfig, CorpusConfig
-from korlm.dataset.prepared import Prepared
+from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.prediction.evaluation import (
     build_task,
     count_examples,
@@ -27,14 +28,16 @@ BOOTSTRAP = BootstrapConfig(samples=200)
 
 @pytest.fixture(params=TASKS, scope="module")
 def runs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tiny_task_run: Callable[[str], TaskRun],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Prepared, dict[str, TaskRun]]:
     """Return a run of one epoch, and one that has learned the examples."""
-    case, folder = TASKS[request.param], tmp_path_factory.mktemp(request.param)
-    prepared = case.prepare(folder / "data")
-    for name, epochs in (("short", 1), ("long", 10)):
-        finish(settings_of(case, prepared, epochs), prepared, folder / name)
-    return prepared, {name: load_task_run(folder / name) for name in ("short", "long")}
+    case, short = TASKS[request.param], tmp_path_factory.mktemp(request.param)
+    long = tiny_task_run(request.param)
+    prepared = open_prepared(long.prepared)
+    finish(settings_of(case, prepared, 1), prepared, short)
+    return prepared, {"short": load_task_run(short), "long": load_task_run(long.folder)}
 
 
 def test_metrics_equal_those_of_the_training(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
@@ -75,8 +78,9 @@ def test_equal_runs_do_not_differ(runs: tuple[Prepared, dict[str, TaskRun]]) -> 
 def test_only_valid(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
     prepared, by_name = runs
     by_fingerprint = {prepared.fingerprint: prepared}
-    one = {"long": by_name["long"]}
-    assert list(evaluate_task_runs(one, by_fingerprint, BOOTSTRAP, ["valid"])) == ["valid"]
+    assert list(
+        evaluate_task_runs({"long": by_name["long"]}, by_fingerprint, BOOTSTRAP, ["valid"])
+    ) == ["valid"]
 
 
 def test_any_text_of_the_same_format(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
@@ -107,11 +111,10 @@ def test_any_text_of_the_same_format(runs: tuple[Prepared, dict[str, TaskRun]]) 
     assert results[fewer]["test"]["long"] != actual
 
 
-def test_a_text_with_an_unknown_label(tmp_path: Path) -> None:
-    case = TASKS["classification"]
-    prepared = case.prepare(tmp_path / "data")
-    finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
-    run = load_task_run(tmp_path / "run")
+def test_a_text_with_an_unknown_label(
+    tiny_task_run: Callable[[str], TaskRun], tmp_path: Path
+) -> None:
+    run = tiny_task_run("classification")
     path = tmp_path / "mine.tsv"
     path.write_text("text\tannotation\n좋다\t최고\n", encoding="utf-8")
     corpus = CorpusConfig(name="mine", files=[str(path)], label_column="annotation")

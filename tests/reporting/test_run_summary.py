@@ -21,7 +21,7 @@ from korlm.reporting.run_summary import (
     read_run,
 )
 from korlm.reporting.tensorboard_events import read_events
-from korlm.training.tensorboard import TensorBoardLogger
+from korlm.training.trackers.tensorboard import TensorBoardLogger
 from korlm.utils.errors import ConfigError
 
 

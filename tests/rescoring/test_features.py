@@ -61,8 +61,8 @@ def test_ranks_are_permutations(seed: int) -> None:
 
 
 def test_joined() -> None:
-    one = Features.of(BATCH, SCORES, LengthUnit.token, Normalize.none)
-    both = Features.joined([one, one])
-    assert both.sizes.tolist() == [2, 1, 2, 1]
-    assert both.starts.tolist() == [0, 2, 3, 5]
-    assert both.log_probs.shape == (1, 6)
+    features = Features.of(BATCH, SCORES, LengthUnit.token, Normalize.none)
+    joined = Features.joined([features, features])
+    assert joined.sizes.tolist() == [2, 1, 2, 1]
+    assert joined.starts.tolist() == [0, 2, 3, 5]
+    assert joined.log_probs.shape == (1, 6)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tiny_runs import make_settings
+from tiny_runs import finish, make_settings
 
+import korlm
 from korlm.config import (
     ClassificationConfig,
     CorpusConfig,
@@ -126,3 +127,11 @@ def settings_of(case: TaskCase, prepared: Prepared, epochs: int, **parts: Any) -
     model = LSTMConfig("lstm", embedding_dim=case.units, hidden_dim=case.units, num_layers=1)
     parts = {"model": model, "task": case.config} | parts
     return make_settings(prepared, {"epochs": epochs}, **parts)
+
+
+def train_task_run(folder: Path, name: str) -> Any:
+    """Train a run of ``TASKS`` that has learned most examples, and load it."""
+    case = TASKS[name]
+    prepared = case.prepare(folder / name / "data")
+    finish(settings_of(case, prepared, 10), prepared, folder / name / "run")
+    return korlm.load(folder / name / "run")

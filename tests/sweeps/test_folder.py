@@ -21,7 +21,7 @@ from korlm.sweeps.folder import (
     sweep_resume_command,
     with_stored,
 )
-from korlm.training.tensorboard import TensorBoardLogger
+from korlm.training.trackers.tensorboard import TensorBoardLogger
 from korlm.utils.errors import ConfigError
 
 SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]

@@ -27,7 +27,7 @@ from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.optimizers import build_optimizer, learning_rate_factor
 from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
-from korlm.training.tensorboard import NullLogger
+from korlm.training.trackers.base import Tracker
 from korlm.training.trainer import Trainer, autocast, count_total_steps
 from korlm.training.validation import SharedParts, Validator
 from korlm.utils.distributed import SINGLE_PROCESS
@@ -72,7 +72,7 @@ class ScriptedTask(Task[FixedModel]):
         return {"loss": loss, "perplexity": perplexity}
 
 
-class RecordingLogger(NullLogger):
+class RecordingLogger(Tracker):
     """Records what a trainer logs, validates and saves.
 
     Attributes:

@@ -32,22 +32,23 @@ class ExportSettings(InferenceSettings):
     Writes RUN/export: config.json and vocab.tsv; model.safetensors and spelling.safetensors, which
     korlm's commands accept as run=RUN/export; step.onnx, one step (ids, state -> log-probabilities,
     state), verified against PyTorch, with the initial state in begin.npz; step.int8.onnx, the same
-    with quantized weights; export.json, the size, speed and perplexity of each; and README.md, a
-    model card in the format of Hugging Face. The .onnx files
-    need the packages onnx and onnxruntime. On request, sherpa-offline.onnx and
-    sherpa-streaming.onnx are written for speech recognizers of sherpa-onnx.
+    with quantized weights; of task=classification classifier.onnx and classifier.int8.onnx (ids,
+    lengths -> log-probabilities of classes); export.json, the size, speed and perplexity of each;
+    and README.md, a model card in the format of Hugging Face. The .onnx files need the packages
+    onnx and onnxruntime. On request, sherpa-offline.onnx and sherpa-streaming.onnx are written for
+    speech recognizers of sherpa-onnx.
 
       python -m korlm.export run=outputs/runs/DIR                          all but sherpa
       python -m korlm.export run=outputs/runs/DIR output=my_model          another folder
       python -m korlm.export run=outputs/runs/DIR 'formats=[safetensors]'  without ONNX
 
-    Only neural language models have ONNX; n-gram models and models of other tasks are written as
+    n-gram models and models of task=tagging and task=seq2seq have no ONNX and are written as
     safetensors.
     """
 
     formats: list[ExportFormat] | None = setting(
         None,
-        "safetensors: all weights; onnx: one step in fp32; int8: the ONNX files with quantized "
+        "safetensors: all weights; onnx: a graph in fp32; int8: the ONNX files with quantized "
         "weights as well; sherpa: language models for sherpa-onnx; null: all that the model has, "
         "without sherpa.",
     )

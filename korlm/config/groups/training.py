@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from korlm.config.registry import register
 from korlm.config.validation import MAX_THREADS, MISSING, Group, setting
+from korlm.utils.errors import ConfigError
 
 
 class Device(enum.Enum):
@@ -32,6 +33,14 @@ class ResumeFrom(enum.Enum):
 
     last = "last"
     best = "best"
+
+
+class TrackerName(enum.Enum):
+    """Experiment trackers."""
+
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+    wandb = "wandb"
 
 
 @dataclass
@@ -194,7 +203,11 @@ class TrainerConfig(Group):
         min=1,
         renamed_from="valid_every",
     )
-    log_every: int = setting(10, "Interval between points in TensorBoard.", unit="steps", min=1)
+    tracker: list[TrackerName] = setting(
+        lambda: [TrackerName.tensorboard],
+        "Experiment trackers that record the run: tensorboard, mlflow, wandb; []: none.",
+    )
+    log_every: int = setting(10, "Interval between points in trackers.", unit="steps", min=1)
     checkpoint_every_minutes: float = setting(
         10.0,
         "Interval between checkpoints last.pt within an epoch.",
@@ -217,3 +230,16 @@ class TrainerConfig(Group):
         max=1_000_000,
         renamed_from="projected_tokens",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.tracker)) < len(self.tracker):
+            names = ",".join(name.value for name in self.tracker)
+            raise ConfigError(f"trainer.tracker=[{names}]: name each tracker once")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        if TrackerName.tensorboard in self.tracker:
+            return {}
+        keys = ("sample_tokens", "projector_tokens")
+        return dict.fromkeys(keys, "trainer.tracker has no tensorboard, which shows them")

@@ -134,7 +134,7 @@ class DaskExecutor(Executor):
             CorpusError: likewise, if its text is the reason.
             OSError: likewise, if its files could not be read or written.
         """
-        run = functools.partial(worker.checked, worker.versions(), function)
+        run = functools.partial(worker.run_checked, worker.versions(), function)
         name = getattr(getattr(function, "func", function), "__name__", "piece").strip("_")
         pending: dict[Future, Item] = {}
         failed: list[tuple[Item, BaseException]] = []

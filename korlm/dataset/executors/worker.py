@@ -33,22 +33,22 @@ Result = TypeVar("Result")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that two machines must share to make the same bytes."""
+    """Return the versions that must be equal on all machines, which then write the same bytes."""
     python = ".".join(platform.python_version_tuple()[:2])  # decides the version of Unicode
     return {"korlm": __version__, "Python": python, "pyarrow": pa.__version__}
 
 
-def checked(expected: dict[str, str], function: Callable[[Item], Result], item: Item) -> Result:
-    """Return the result of a function, on a worker with the expected versions.
+def run_checked(expected: dict[str, str], function: Callable[[Item], Result], item: Item) -> Result:
+    """Check the versions of this worker, and return the result of a function.
 
     Raises:
         ClusterError: the worker has other versions.
     """
-    _check(expected, versions())
+    _check_versions(expected, versions())
     return function(item)
 
 
-def _check(expected: dict[str, str], own: dict[str, str]) -> None:
+def _check_versions(expected: dict[str, str], own: dict[str, str]) -> None:
     other = [f"{name} {own[name]}, not {v}" for name, v in expected.items() if own[name] != v]
     if other:
         raise ClusterError(
@@ -58,7 +58,7 @@ def _check(expected: dict[str, str], own: dict[str, str]) -> None:
 
 
 def tokenize_on_worker(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
-    """Tokenize a piece; a worker makes one at a time.
+    """Tokenize a piece; a worker tokenizes one at a time.
 
     Args:
         settings: of all pieces.
@@ -99,9 +99,9 @@ def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) 
     """Return the settings of the tokenizer for one worker: one child process, a heap that fits.
 
     Args:
-        tokenizer: settings of the corpus; numbers of threads and heap that are set are kept.
-        threads: of the worker.
-        memory: of the worker, in MB; None: unlimited.
+        tokenizer: settings of the corpus; ``threads`` and ``heap_mb`` are kept if they are set.
+        threads: number of threads of the worker.
+        memory: memory of the worker in MB; None: unlimited.
 
     Raises:
         TokenizerError: there is not enough memory for a JVM.
@@ -142,7 +142,7 @@ class _WorkerTokenizer:
         if self._pool is None or self._key != key:
             self.stop()
             name = settings.tokenizer.name
-            _check({name: version}, {name: tokenizer_version(settings.tokenizer, model)})
+            _check_versions({name: version}, {name: tokenizer_version(settings.tokenizer, model)})
             self._pool, self._key = TokenizerPool(_fit_to_worker(settings.tokenizer), model), key
         return self._pool
 

@@ -1,4 +1,4 @@
-"""Token ids in several memory-mapped files, read as one stream."""
+"""Read the token ids of a split, in one or several memory-mapped files, as one stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Int64 = npt.NDArray[np.int64]
 class IdStream:
     """Arrays seen as one 1-D array, without copying them.
 
-    NumPy functions take a stream for an array, but then copy all of it.
+    NumPy functions accept a stream as an array, but copy all of it.
 
     Args:
         shards: at least one, of the same dtype.
@@ -101,7 +101,7 @@ def blocks_of(ids: Ids | IdStream) -> Iterator[Ids]:
 
 
 def rows_of(ids: Ids | IdStream, starts: Int64, size: int) -> Ids:
-    """Return ranges of a stream, (B, ``size``); what lies beyond its ends is arbitrary.
+    """Return ranges of a stream, (B, ``size``); values beyond its ends are arbitrary.
 
     Args:
         ids: the stream.

@@ -41,7 +41,7 @@ NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 
 
 class _Shard:
-    """The shard of one split: the batches of its next row group, and totals of those before."""
+    """Shard of a split that is being written: pending batches of a row group, and the totals."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.batches: list[TextBatch] = []

@@ -1,4 +1,4 @@
-"""Counts of tokens: Parquet files with the columns token and count, sorted by token."""
+"""Read, write and merge counts of tokens: Parquet files with token and count, sorted by token."""
 
 from __future__ import annotations
 

@@ -35,10 +35,10 @@ def draw_breakdown(
     """Draw the metrics and breakdowns of all rows on a text.
 
     Args:
-        path: of the PNG.
+        path: path of the PNG file.
         text: name of the text.
         rows: name of the row -> result.
-        metrics: of the same rows, with confidence intervals.
+        metrics: metrics of the same rows, with confidence intervals.
     """
     with styled():
         names = dict(zip(rows, labels(list(rows), "row"), strict=True))

@@ -76,7 +76,7 @@ def score_pairs(
 
     Args:
         run: the language model.
-        name: of the run, for the first column.
+        name: name of the run, for the first column.
         pairs: the pairs.
         reader: ``run.reader()``.
         device: where to compute; None: where the model is.
@@ -128,7 +128,7 @@ def accuracies(rows: pa.Table) -> dict[str, Accuracy]:
     """Return the accuracy on each phenomenon, in the order of the rows, and on ``all``.
 
     Args:
-        rows: of one run (``score_pairs``).
+        rows: rows of one run (``score_pairs``).
     """
     by_phenomenon: dict[str, list[float | None]] = {}
     columns = (rows.column(name).to_pylist() for name in ("phenomenon", "right"))
@@ -152,7 +152,7 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """Return the 95 % score interval of a proportion (Wilson 1927).
 
     Args:
-        share: of successes.
+        share: share of successes.
         n: number of trials, at least 1.
 
     >>> [round(end, 3) for end in wilson_interval(0.5, 100)]

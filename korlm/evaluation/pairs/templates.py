@@ -50,7 +50,7 @@ def pairs_of(phenomenon: str, num_pairs: int = NUM_PAIRS) -> list[Pair]:
     Python.
 
     Args:
-        phenomenon: its name (``phenomena``).
+        phenomenon: name of a phenomenon (``phenomena``).
         num_pairs: number of pairs; the same ones and others if it is larger.
 
     Raises:
@@ -58,9 +58,9 @@ def pairs_of(phenomenon: str, num_pairs: int = NUM_PAIRS) -> list[Pair]:
         ValueError: the templates have fewer pairs.
     """
     templates: list[str] = _read("phenomena.yaml")[phenomenon]["templates"]
-    most = sum(map(_num_fillings, templates))
-    if num_pairs > most:
-        raise ValueError(f"{phenomenon}: its templates have only {most} pairs")
+    num_fillings = sum(map(_num_fillings, templates))
+    if num_pairs > num_fillings:
+        raise ValueError(f"{phenomenon}: its templates have only {num_fillings} pairs")
     pairs: dict[Pair, None] = {}  # in order, each once
     # Ten times as many draws as pairs find enough different ones, unless there are hardly more.
     for number in range(10 * num_pairs):
@@ -84,8 +84,8 @@ def _fill(template: str, key: str) -> tuple[str, str]:
     drawn: dict[tuple[str, str], Row] = {}
     for name, number, _ in _SLOT.findall(template):
         if (name, number) not in drawn:
-            taken = [row for (other, _), row in drawn.items() if other == name]
-            rows = [row for row in words[name] if row not in taken]
+            used = [row for (other, _), row in drawn.items() if other == name]
+            rows = [row for row in words[name] if row not in used]
             drawn[name, number] = rows[_hash(f"{key} {name} {number}") % len(rows)]
     text = _SLOT.sub(lambda slot: drawn[slot[1], slot[2] or ""][slot[3] or ""], template)
     return resolve_particles(_CHOICE.sub(r"\1", text)), resolve_particles(_CHOICE.sub(r"\2", text))

@@ -43,7 +43,7 @@ class Summary:
         status: tokenizer status -> number of lines.
         num_tokens: <eos> included.
         num_unk: number of unknown tokens.
-        surprisal: of all tokens, in bits.
+        surprisal: sum over all tokens, in bits.
     """
 
     status: Counter[str] = field(default_factory=Counter)
@@ -66,18 +66,17 @@ class Summary:
         )
 
 
-def find_kept(
+def resolve_kept_columns(
     config: ScoredTextConfig, sources: Sequence[Source]
 ) -> tuple[list[tuple[Source, TextConfig]], dict[str, str]]:
-    """Find the other columns of some files.
+    """Return each file with its own settings, and the columns that the tables keep.
 
     Args:
-        config: how to read the files.
+        config: how to read the files; ``all`` columns are those of each file.
         sources: the files.
 
     Returns:
-        Each file with its own settings; and the columns that the tables keep, as
-        ``kept_columns`` returns them.
+        The files with the names of their columns in the settings; the result of ``kept_columns``.
 
     Raises:
         CorpusError: the beginning of a file cannot be read.
@@ -105,11 +104,11 @@ def score_files(
     Args:
         inputs: the files, and how to read each.
         kept: their columns that the tables keep.
-        encoder: of the run.
-        scorer: with the run's model.
-        counts: in train.
+        encoder: the run's text encoder.
+        scorer: scorer of the run's model.
+        counts: counts of the training text.
         writers: tables to write, with the unit of their rows.
-        plot: of the first sentences.
+        plot: plot of the first sentences; None: none.
 
     Raises:
         CorpusError: the text cannot be read.

@@ -26,8 +26,8 @@ class SentencePlot:
     """Plot of the first sentences of a text that is scored.
 
     Args:
-        path: of the PNG.
-        unit: of the bars; sentence: eojeol.
+        path: path of the PNG file.
+        unit: unit of the bars; for sentences, bars are eojeols.
 
     Raises:
         OutputError: the folder does not exist.
@@ -64,7 +64,7 @@ def draw_surprisal(path: Path | str, table: pa.Table) -> None:
         draw_surprisal("sentence.png", run.surprisal("나는 학교에 간다.", unit="eojeol"))
 
     Args:
-        path: of the PNG.
+        path: path of the PNG file.
         table: as ``run.surprisal`` returns it.
 
     Raises:

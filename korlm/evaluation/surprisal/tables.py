@@ -29,7 +29,7 @@ from korlm.evaluation.token_scores import Ints, segment_sums
 from korlm.text.eojeol import split_units
 
 _SYLLABLES = "[가-힣]"
-_PREDICTORS = [
+_SHARED_FIELDS = [  # of the tables of morphs and eojeols
     ("char_begin", pa.int64()),
     ("char_end", pa.int64()),
     ("num_syllables", pa.int64()),
@@ -53,7 +53,7 @@ _SCHEMAS = {
             ("open_surprisal", pa.float64()),
             ("position", pa.int64()),
             ("position_in_eojeol", pa.int64()),
-            *_PREDICTORS,
+            *_SHARED_FIELDS,
         ]
     ),
     ScoreUnit.eojeol: pa.schema(
@@ -68,7 +68,7 @@ _SCHEMAS = {
             ("surprisal", pa.float64()),
             ("entropy", pa.float64()),
             ("open_surprisal", pa.float64()),
-            *_PREDICTORS,
+            *_SHARED_FIELDS,
         ]
     ),
     ScoreUnit.sentence: pa.schema(
@@ -116,40 +116,40 @@ def rows_of(batch: SurprisalBatch, unit: ScoreUnit, counts: TrainCounts) -> pa.T
 
     Args:
         batch: the window; further columns of its lines are kept.
-        unit: of the rows.
-        counts: in train.
+        unit: unit of the rows.
+        counts: counts of the training text.
     """
     lines = batch.lines
     kept = [name for name in lines.table.column_names if name not in SCHEMA.names]
     if unit is ScoreUnit.sentence:
-        rows = np.flatnonzero(lines.lengths)
-        columns = _sentence_columns(batch, rows)
+        line_index = np.flatnonzero(lines.lengths)
+        columns = _sentence_columns(batch, line_index)
     else:
-        rows = np.repeat(np.arange(len(lines.lengths)), lines.lengths)
-        tokens = _token_columns(lines, rows)
+        line_index = np.repeat(np.arange(len(lines.lengths)), lines.lengths)
+        tokens = _token_columns(lines, line_index)
         if unit is ScoreUnit.morph:
-            columns = _morph_columns(batch, tokens, rows, counts)
+            columns = _morph_columns(batch, tokens, line_index, counts)
         else:
-            columns, rows = _eojeol_columns(batch, tokens, rows, counts)
+            columns, line_index = _eojeol_columns(batch, tokens, line_index, counts)
     for name in ("doc_id", "line", *kept):
-        columns[name] = lines.table.column(name).take(pa.array(rows))
+        columns[name] = lines.table.column(name).take(pa.array(line_index))
     schema = schema_of(unit, batch.entropy is not None, kept)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _token_columns(lines: EncodedText, rows: Ints) -> dict[str, Any]:
+def _token_columns(lines: EncodedText, line_index: Ints) -> dict[str, Any]:
     """Return the columns of tokens that tables of morphs and eojeols have in common.
 
     Args:
-        lines: of the window.
-        rows: (N,), index of each token's line.
+        lines: the lines of the window.
+        line_index: (N,), index of each token's line.
     """
     indices = _morph_indices(lines.lengths)
     eojeol = _flat(lines.table, "eojeol").take(indices)
     texts = lines.table.column("text").to_pylist()
     num_units, units = split_units(normalize_all(texts, lines.unicode))
     starts = np.cumsum(num_units) - num_units
-    unit_indices = pc.add(pa.array(starts[rows]), eojeol.cast(pa.int64()))
+    unit_indices = pc.add(pa.array(starts[line_index]), eojeol.cast(pa.int64()))
     return {
         "indices": indices,
         "num_units": num_units,
@@ -163,13 +163,13 @@ def _token_columns(lines: EncodedText, rows: Ints) -> dict[str, Any]:
 
 
 def _morph_columns(
-    batch: SurprisalBatch, tokens: dict[str, Any], rows: Ints, counts: TrainCounts
+    batch: SurprisalBatch, tokens: dict[str, Any], line_index: Ints, counts: TrainCounts
 ) -> dict[str, Any]:
     lines = batch.lines
-    begins = _changes(rows)
-    in_eojeol = _ranks(_changes(rows, tokens["eojeol"].fill_null(0).to_numpy()))
+    begins = _changes(line_index)
+    in_eojeol = _positions_in_groups(_changes(line_index, tokens["eojeol"].fill_null(0).to_numpy()))
     spans = _span_columns(_token_spans(lines), tokens["indices"])
-    known = counts.tokens[lines.ids]
+    token_counts = counts.tokens[lines.ids]
     syllables = pc.count_substring_regex(tokens["morph"], _SYLLABLES)
     return {
         **tokens,
@@ -177,32 +177,32 @@ def _morph_columns(
         "entropy": batch.entropy,
         "unknown": batch.unknown,
         "open_surprisal": batch.open_surprisal,
-        "position": _ranks(begins),
+        "position": _positions_in_groups(begins),
         "position_in_eojeol": pc.if_else(tokens["is_end"], None, pa.array(in_eojeol)),
         **spans,
-        **_predictors(begins, tokens["is_end"], batch.surprisal, syllables, known),
+        **_predictors(begins, tokens["is_end"], batch.surprisal, syllables, token_counts),
     }
 
 
 def _eojeol_columns(
-    batch: SurprisalBatch, tokens: dict[str, Any], rows: Ints, counts: TrainCounts
+    batch: SurprisalBatch, tokens: dict[str, Any], line_index: Ints, counts: TrainCounts
 ) -> tuple[dict[str, Any], Ints]:
     """Return the columns, and the index of each row's line."""
     lines = batch.lines
     # <eos> has its own row.
-    begins = _changes(rows, tokens["eojeol"].fill_null(0).to_numpy())
+    begins = _changes(line_index, tokens["eojeol"].fill_null(0).to_numpy())
     starts = np.flatnonzero(begins)
     # 가/JKS, or 가 if the tokenizer has no tags.
     tagged = pc.binary_join_element_wise(tokens["morph"], tokens["tag"], "/")
     has_tag = pc.greater(pc.fill_null(pc.binary_length(tokens["tag"]), 0), 0)
     parts = pc.if_else(has_tag, tagged, tokens["morph"])
-    offsets = np.append(starts, len(rows))
+    offsets = np.append(starts, len(line_index))
     lengths = np.diff(offsets)
     names = ("eojeol", "eojeol_text", "unit_indices", "is_end")
     first = {name: tokens[name].take(pa.array(starts)) for name in names}
     surprisal = segment_sums(batch.surprisal, lengths)
     syllables = pc.count_substring_regex(first["eojeol_text"], _SYLLABLES)
-    known = None if counts.eojeols is None else counts.of_eojeols(first["eojeol_text"])
+    eojeol_counts = None if counts.eojeols is None else counts.of_eojeols(first["eojeol_text"])
     columns = {
         **first,
         "morphs": pc.binary_join(
@@ -214,21 +214,23 @@ def _eojeol_columns(
         "entropy": None if batch.entropy is None else batch.entropy[starts],
         "open_surprisal": segment_sums(batch.open_surprisal, lengths),
         **_span_columns(_eojeol_spans(lines, tokens["num_units"]), first["unit_indices"]),
-        **_predictors(_changes(rows[starts]), first["is_end"], surprisal, syllables, known),
+        **_predictors(
+            _changes(line_index[starts]), first["is_end"], surprisal, syllables, eojeol_counts
+        ),
     }
-    return columns, rows[starts]
+    return columns, line_index[starts]
 
 
-def _sentence_columns(batch: SurprisalBatch, rows: Ints) -> dict[str, Any]:
+def _sentence_columns(batch: SurprisalBatch, line_index: Ints) -> dict[str, Any]:
     lines = batch.lines
-    lengths = lines.lengths[rows]
-    texts = lines.table.column("text").take(pa.array(rows)).combine_chunks()
+    lengths = lines.lengths[line_index]
+    texts = lines.table.column("text").take(pa.array(line_index)).combine_chunks()
     normalized = normalize_all(texts.to_pylist(), lines.unicode)
     return {
         "text": texts,
-        "status": lines.table.column("status").take(pa.array(rows)),
-        "num_eojeol": lines.num_eojeol[rows],
-        "num_chars": lines.num_chars[rows],
+        "status": lines.table.column("status").take(pa.array(line_index)),
+        "num_eojeol": lines.num_eojeol[line_index],
+        "num_chars": lines.num_chars[line_index],
         "num_tokens": lengths,
         "num_unk": segment_sums(batch.unknown, lengths),
         "surprisal": segment_sums(batch.surprisal, lengths),
@@ -249,9 +251,9 @@ def _predictors(
     Args:
         begins: rows that begin a sentence.
         is_end: rows of <eos>, which has no length and no frequency.
-        surprisal: in bits.
+        surprisal: surprisal of each row, in bits.
         syllables: number of syllables of each row.
-        counts: in train of each row; None: unknown.
+        counts: count of each row in train; None: unknown.
     """
     missing = pa.nulls(len(begins), pa.float64())
     frequency = missing if counts is None else pa.array(np.log1p(counts))
@@ -279,8 +281,8 @@ def _eojeol_spans(lines: EncodedText, num_units: Ints) -> Ints:
     """Return begin and end of all eojeols in their lines as read, (eojeols, 2)."""
     spans = []
     for text, number in zip(lines.table.column("text").to_pylist(), num_units, strict=True):
-        found = eojeol_spans(text)[:number]
-        spans += found + [(len(text), len(text))] * (number - len(found))
+        line_spans = eojeol_spans(text)[:number]
+        spans += line_spans + [(len(text), len(text))] * (number - len(line_spans))
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
@@ -293,7 +295,7 @@ def _span_columns(spans: Ints, indices: pa.Array) -> dict[str, pa.Array]:
 
 
 def _changes(*keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return where one of some columns differs from the row before; the first row does."""
+    """Return True where any of the columns differs from the row above, and for the first row."""
     changed = np.zeros(len(keys[0]), dtype=bool)
     changed[:1] = True
     for key in keys:
@@ -301,8 +303,8 @@ def _changes(*keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return changed
 
 
-def _ranks(begins: npt.NDArray[np.bool_]) -> Ints:
-    """Return the position of each row in its group, from 1."""
+def _positions_in_groups(begins: npt.NDArray[np.bool_]) -> Ints:
+    """Return the position of each row in its group, from 1; ``begins`` marks the first rows."""
     index = np.arange(len(begins))
     return index - np.maximum.accumulate(np.where(begins, index, 0)) + 1
 

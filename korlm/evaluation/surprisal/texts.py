@@ -33,10 +33,10 @@ def surprisal_table(
     Args:
         run: the language model.
         texts: one line each, together one document; a str is a single line.
-        unit: of the rows.
+        unit: unit of the rows.
         context: what a token is predicted from.
         entropy: also compute entropies; sentences have none.
-        reader: of the run.
+        reader: the run's text encoder.
 
     Raises:
         ConfigError: there is no such unit or context.

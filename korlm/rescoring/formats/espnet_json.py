@@ -24,7 +24,7 @@ def read_espnet_json(path: Path, sign: int, score_field: str) -> Iterator[NBest]
     """Yield the n-best lists of a file; the whole file is loaded into memory.
 
     Args:
-        path: the file.
+        path: path of the file.
         sign: -1 if scores are costs.
         score_field: key of the score.
 

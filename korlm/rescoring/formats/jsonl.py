@@ -31,7 +31,7 @@ def read_jsonl(path: Path, sign: int, score_field: str) -> Iterator[NBest]:
     """Yield the n-best lists of a file.
 
     Args:
-        path: the file.
+        path: path of the file.
         sign: -1 if scores are costs.
         score_field: key of the score.
     """

@@ -116,7 +116,7 @@ def open_writer(
 
     Args:
         output: a file, a folder for ESPnet's format, or - for stdout.
-        list_format: of the lists.
+        list_format: format of the lists.
         one_best: write only the best hypotheses.
         sign: -1 to write costs, as in the input.
         unit: length unit, which names the key of the length in JSON.

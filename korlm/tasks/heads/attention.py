@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import AttentionScore
+from korlm.modules.padding import valid_mask
 
 
 class Memory(NamedTuple):
@@ -65,11 +66,7 @@ class Attention(nn.Module):
             lengths: int64 (B,), valid tokens of each row; None: all S.
         """
         keys = values if self.key is None else self.key(values)
-        mask = None
-        if lengths is not None:
-            steps = torch.arange(values.shape[1], device=values.device)
-            mask = steps < lengths.to(values.device)[:, None]
-        return Memory(values, keys, mask)
+        return Memory(values, keys, None if lengths is None else valid_mask(values, lengths))
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Return the contexts (B, Q, M) and the weights (B, Q, S) of queries (B, Q, H)."""

@@ -129,7 +129,7 @@ def beam_search(
             bound = best / settings.length_divisor(max_lengths[source] + 1)
             complete[source].sort(key=lambda hypothesis: -hypothesis.score)
             has_best = len(complete[source]) >= settings.num_best
-            if not has_best or bound > complete[source][settings.num_best - 1].score:
+            if bound > (complete[source][settings.num_best - 1].score if has_best else -torch.inf):
                 unfinished.append(row)
         rows = torch.tensor(unfinished, dtype=torch.int64, device=device)
         if len(unfinished) < len(sources):

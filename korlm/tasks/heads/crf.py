@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from korlm.modules.padding import last_valid, valid_mask
+
 _FORBIDDEN = -1e4  # score of a forbidden transition; finite, because inf - inf has no gradient
 
 
@@ -77,7 +79,7 @@ class LinearChainCRF(nn.Module):
         for step in steps[1:]:
             alpha = torch.logsumexp(alpha[:, :, None] + transitions, 1) + step
             alphas.append(alpha)
-        last = _last(torch.stack(alphas, 1), lengths)  # (B, L); padding comes after it
+        last = last_valid(torch.stack(alphas, 1), lengths)  # (B, L); padding comes after it
         return torch.logsumexp(last + end, 1)
 
     def score(self, emissions: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
@@ -92,12 +94,12 @@ class LinearChainCRF(nn.Module):
             fp32 (B,).
         """
         start, transitions, end = self._scores()
-        valid = _mask(emissions, lengths)
+        valid = valid_mask(emissions, lengths)
         steps = emissions.float().gather(2, labels[..., None])[..., 0]
         moves = transitions[labels[:, :-1], labels[:, 1:]]
         total = torch.where(valid, steps, 0.0).sum(1)
         total = total + torch.where(valid[:, 1:], moves, 0.0).sum(1)
-        return total + start[labels[:, 0]] + end[_last(labels, lengths)]
+        return total + start[labels[:, 0]] + end[last_valid(labels, lengths)]
 
     def nll(self, emissions: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
         """Compute the negative log-likelihood of label sequences in nats, summed over the batch.
@@ -153,23 +155,13 @@ class LinearChainCRF(nn.Module):
             score = best + step
             scores.append(score)
             origins.append(origin)
-        label = (_last(torch.stack(scores, 1), lengths) + end).argmax(1)  # of the last position
+        label = (last_valid(torch.stack(scores, 1), lengths) + end).argmax(
+            1
+        )  # of the last position
         ends = lengths.to(emissions.device) - 1
         labels = [label]
         for t in range(len(origins) - 1, -1, -1):
             previous = origins[t].gather(1, label[:, None])[:, 0]
             label = torch.where(t < ends, previous, label)  # at and after the end: the last label
             labels.append(label)
-        return torch.where(_mask(emissions, lengths), torch.stack(labels[::-1], 1), 0)
-
-
-def _mask(emissions: Tensor, lengths: Tensor) -> Tensor:
-    """Return a mask of the valid positions; bool (B, T)."""
-    steps = torch.arange(emissions.shape[1], device=emissions.device)
-    return steps < lengths.to(emissions.device)[:, None]
-
-
-def _last(values: Tensor, lengths: Tensor) -> Tensor:
-    """Return the values (B, ...) at the last valid position of (B, T, ...)."""
-    rows = torch.arange(len(values), device=values.device)
-    return values[rows, lengths.to(values.device) - 1]
+        return torch.where(valid_mask(emissions, lengths), torch.stack(labels[::-1], 1), 0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import Pooling
+from korlm.modules.padding import last_valid, valid_mask
 
 
 class SequencePooling(nn.Module):
@@ -46,7 +47,7 @@ class SequencePooling(nn.Module):
         if lengths is None:
             lengths = torch.full((len(output),), output.shape[1])
         lengths = lengths.to(output.device)
-        mask = (torch.arange(output.shape[1], device=output.device) < lengths[:, None])[..., None]
+        mask = valid_mask(output, lengths)[..., None]  # (B, T, 1)
         if self.mode is Pooling.attention:
             scores = self.query(torch.tanh(self.projection(output)))  # (B, T, 1)
             weights = scores.float().masked_fill(~mask, -torch.inf).softmax(1)
@@ -62,7 +63,7 @@ class SequencePooling(nn.Module):
         return torch.cat(parts, -1)
 
     def _last(self, output: Tensor, lengths: Tensor) -> Tensor:
-        last = output[torch.arange(len(output), device=output.device), lengths - 1]
+        last = last_valid(output, lengths)
         if not self.bidirectional:
             return last
         half = output.shape[-1] // 2

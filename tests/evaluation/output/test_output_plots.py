@@ -18,8 +18,6 @@ from korlm.utils import plotting
 
 HEAD = b"\x89PNG\r\n\x1a\n"
 
-pytestmark = pytest.mark.usefixtures("fresh_fonts")
-
 
 def draw(path: Path, rows: dict[str, EvaluationResult]) -> None:
     draw_breakdown(path, "valid", rows, compare(rows, BootstrapConfig(samples=100)))
@@ -52,6 +50,7 @@ def test_more_rows_than_colours(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", {f"run {n}": result_of(text, random_nats(text, n)) for n in range(12)})
 
 
+@pytest.mark.usefixtures("fresh_fonts")
 def test_without_a_font_numbers_stand_for_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

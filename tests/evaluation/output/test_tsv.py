@@ -31,13 +31,13 @@ def test_all_three(tmp_path: Path) -> None:
     assert len(documents) == 3 * 5
     assert [row["doc_id"] for row in documents[:5]] == ["가", r"나\t나", '"다', "라", "마"]
     assert documents[5]["perplexity"] == "inf"
-    mine = [row for row in documents if (row["text"], row["row"]) == ("valid", "a")]
+    rows_of_a = [row for row in documents if (row["text"], row["row"]) == ("valid", "a")]
     metrics = results["valid"]["a"].metrics
     for key in ("num_tokens", "num_unk", "num_eojeol", "num_chars"):
-        assert sum(int(row[key]) for row in mine) == metrics[key]
-    nats_again = sum(float(row["loss"]) * int(row["num_tokens"]) for row in mine)
+        assert sum(int(row[key]) for row in rows_of_a) == metrics[key]
+    nats_again = sum(float(row["loss"]) * int(row["num_tokens"]) for row in rows_of_a)
     assert nats_again == pytest.approx(nats.sum(), rel=1e-4)
-    for row in mine:
+    for row in rows_of_a:
         assert math.log(float(row["perplexity"])) == pytest.approx(float(row["loss"]), abs=1e-4)
     for key, name in (("bands", "band"), ("positions", "position")):
         rows = rows_of(tmp_path / f"{key}.tsv")

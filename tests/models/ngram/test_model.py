@@ -141,14 +141,13 @@ def test_pruned_probabilities_sum_to_one(prune: list[int]) -> None:
 
 
 @pytest.mark.parametrize("prune", [[], [0, 1]])
-@pytest.mark.parametrize("memory_gb", [1e-6, 1e-5, 1e-3])
-def test_little_memory_makes_the_same_model(memory_gb: float, prune: list[int]) -> None:
+def test_little_memory_makes_the_same_model(prune: list[int]) -> None:
     models = []
-    for memory in (None, memory_gb):
-        config = NgramConfig(name="ngram", order=4, prune=prune, memory_gb=memory)
+    for memory_gb in (None, 1e-6, 1e-5, 1e-3):
+        config = NgramConfig(name="ngram", order=4, prune=prune, memory_gb=memory_gb)
         models.append(NgramLM(config, VOCAB_SIZE))
-        models[-1].fit(random_text(2000, seed=1))
-    assert buffers(models[0]) == buffers(models[1])
+        models[-1].fit(random_text(1000, seed=1))
+    assert all(buffers(model) == buffers(models[0]) for model in models[1:])
 
 
 @pytest.mark.parametrize("smoothing", [Smoothing.maximum_likelihood, Smoothing.add_k])

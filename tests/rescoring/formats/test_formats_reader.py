@@ -42,7 +42,7 @@ def test_text(tmp_path: Path) -> None:
     expected = [("a", [("나는 간다", -1.5), ("나는  잔다", -2.0)]), ("b", [("", -3.0)])]
     lists = open_lists(path)
     assert plain(list(lists)) == expected
-    assert lists.size() == ({"a", "b"}, 3)
+    assert lists.sizes == {"a": 2, "b": 1}
     costs = open_lists(path, ReadOptions(sign=-1))
     assert plain(list(costs))[0][1][0] == ("나는 간다", 1.5)
 
@@ -66,12 +66,12 @@ def test_kaldi_with_cost_files(tmp_path: Path) -> None:
 def espnet(folder: Path) -> Path:
     """Write two jobs; the second utterance of the first has one hypothesis."""
     for job, utts in (("output.1", "ab"), ("output.10", "d"), ("output.2", "c")):
-        one, two = folder / job / "1best_recog", folder / job / "2best_recog"
-        put(one, "text", *(f"{utt} 가 {utt}" for utt in utts))
-        put(one, "score", *(f"{utt} tensor(-1.5)" for utt in utts))
-        put(one, "token", "not read")
-        put(two, "text", *(f"{utt}" for utt in utts if utt != "b"))
-        put(two, "score", *(f"{utt} -2.5" for utt in utts if utt != "b"))
+        first, second = folder / job / "1best_recog", folder / job / "2best_recog"
+        put(first, "text", *(f"{utt} 가 {utt}" for utt in utts))
+        put(first, "score", *(f"{utt} tensor(-1.5)" for utt in utts))
+        put(first, "token", "not read")
+        put(second, "text", *(f"{utt}" for utt in utts if utt != "b"))
+        put(second, "score", *(f"{utt} -2.5" for utt in utts if utt != "b"))
     return folder
 
 
@@ -120,8 +120,8 @@ def espnet_json(folder: Path) -> Path:
         {"name": "target1", "text": "나는 간다", "rec_text": "▁나는▁간다<eos>", "score": -1.5},
         {"name": "target1", "text": "나는 간다", "rec_text": "▁나는▁잔다<eos>", "score": -2},
     ]
-    whole = {"utts": {"a": {"input": [], "output": outputs}, "b": {"output": outputs[1:]}}}
-    text = json.dumps(whole, indent=4, ensure_ascii=False)
+    data = {"utts": {"a": {"input": [], "output": outputs}, "b": {"output": outputs[1:]}}}
+    text = json.dumps(data, indent=4, ensure_ascii=False)
     return put(folder, "data.json", *text.split("\n"))
 
 

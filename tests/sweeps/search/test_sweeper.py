@@ -18,7 +18,7 @@ from conftest import LIGHT, Command, Ended, TinyCorpus
 from korlm.sweeps.folder import jobs_by_settings, run_command
 from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.training.session import TrainingSession
-from korlm.training.tensorboard import TensorBoardLogger
+from korlm.training.trackers.tensorboard import TensorBoardLogger
 from korlm.utils.errors import install_command
 
 SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]

@@ -19,7 +19,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 
 from korlm.tasks.language_modeling import LanguageModelingTask
-from korlm.training.tensorboard import TensorBoardLogger, flatten
+from korlm.training.trackers.base import flatten
+from korlm.training.trackers.tensorboard import TensorBoardLogger
 
 TRAIN_TAGS = {
     "loss/train",
@@ -89,7 +90,7 @@ def write_all(tracker: TensorBoardLogger, settings: dict[str, Any] = SETTINGS) -
     tracker.log_validation(20, valid_scalars(best_loss=1.0))
     tracker.log_samples(20, {"samples": "나는 학교에", "samples/tokens": "나 는 학교 에"})
     tracker.log_scalars(20, TASK.eval_scalars("test", FIGURES))
-    tracker.log_hparams(settings)
+    tracker.log_result(20, settings, {})
     tracker.close()
 
 

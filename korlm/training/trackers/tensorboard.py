@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from korlm.config.serialization import dotted_items
+from korlm.training.trackers.base import RunStatus, Splits, Tracker, flatten
+from korlm.training.trackers.tensorboard_projector import write_projector
 
 
-class TensorBoardLogger:
+class TensorBoardLogger(Tracker):
     """Writes the event files of a run.
 
     Args:
@@ -24,6 +26,8 @@ class TensorBoardLogger:
             killed after its last checkpoint.
         charts: metrics of which Custom Scalars shows NAME/train over NAME/valid.
     """
+
+    name = "tensorboard"
 
     def __init__(self, folder: Path, first_step: int = 0, charts: Sequence[str] = ()) -> None:
         self._folder = folder
@@ -51,7 +55,12 @@ class TensorBoardLogger:
     def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
         """Log the scalars of a validation by tag, and write everything to disk."""
         self.log_scalars(step, scalars)
-        self._writer.flush()
+        self.flush()
+
+    def flush(self) -> None:
+        """Wait until the thread of the writer has written everything."""
+        if "_writer" in vars(self):
+            self._writer.flush()
 
     def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
         """Log texts in Markdown by tag."""
@@ -63,8 +72,15 @@ class TensorBoardLogger:
         for tag, image in images.items():
             self._writer.add_image(tag, image, step, dataformats="HWC")
 
-    def log_hparams(self, settings: Mapping[str, Any]) -> None:
-        """Log the settings for the HParams tab."""
+    def log_embeddings(
+        self, weight: Tensor, tokens: Sequence[str], counts: Sequence[int], max_tokens: int
+    ) -> None:
+        """Write the embeddings of the most frequent tokens for the projector."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_projector(self._folder, weight, tokens, counts, max_tokens)
+
+    def log_result(self, step: int, settings: Mapping[str, Any], splits: Splits) -> None:
+        """Log the settings for the HParams tab, which takes the metrics from the scalars."""
         # SummaryWriter.add_hparams would open a second writer, and with it a second run. The
         # summary of the experiment is omitted: without it the HParams tab collects the settings of
         # all runs, shows those that differ first, and offers every scalar as a metric.
@@ -73,32 +89,7 @@ class TensorBoardLogger:
         for summary in (start, end):
             writer.add_summary(summary)
 
-    def close(self) -> None:
+    def close(self, status: RunStatus = RunStatus.finished) -> None:
         """Write pending events and close the file."""
         if "_writer" in vars(self):
             self._writer.close()
-
-
-class NullLogger(TensorBoardLogger):
-    """Logs nothing; for ranks other than 0."""
-
-    def __init__(self) -> None:
-        super().__init__(Path())
-
-    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-
-def flatten(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """Return nested settings with dotted keys, the same keys in every run.
-
-    >>> flatten({"model": {"name": "lstm", "dims": [1, 2]}, "seed": 1, "name": None})
-    {'model.name': 'lstm', 'model.dims': '[1, 2]', 'seed': 1, 'name': ''}
-    """
-    return {
-        key: "" if value is None else value if isinstance(value, (int, float, str)) else str(value)
-        for key, value in dotted_items(settings)
-    }

@@ -13,8 +13,8 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 from werkzeug.test import Client
 
-from korlm.training.tensorboard import TensorBoardLogger
-from korlm.training.tensorboard_projector import escape_label, write_projector
+from korlm.training.trackers.tensorboard import TensorBoardLogger
+from korlm.training.trackers.tensorboard_projector import escape_label, write_projector
 
 TOKENS = ["<pad>", "<unk>", "<bos>", "<eos>", "나", "는", "a\tb", "", "드문"]
 COUNTS = [0, 9, 0, 99, 5, 7, 6, 4, 1]

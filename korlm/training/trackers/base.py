@@ -1,0 +1,196 @@
+"""What an experiment tracker records of a run."""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from korlm.config.serialization import dotted_items
+from korlm.utils.errors import KorlmError, TrainingError, reason_of
+from korlm.utils.io.atomic_files import write_json
+
+logger = logging.getLogger(__name__)
+
+Splits = Mapping[str, Mapping[str, float]]  # metrics by split
+
+_IDS = "tracker_ids.json"
+
+
+class RunStatus(enum.Enum):
+    """How the training ended."""
+
+    finished = "finished"
+    interrupted = "interrupted"
+    failed = "failed"
+
+
+class Tracker:
+    """Base class of trackers; its methods do nothing. x = optimizer step.
+
+    Attributes:
+        name: value of ``trainer.tracker``.
+    """
+
+    name: ClassVar[str] = ""
+
+    def start(self) -> None:
+        """Start recording, or continue the run that is recorded in the run directory.
+
+        Raises:
+            Exception: the tracker cannot record.
+        """
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log scalars by tag."""
+
+    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log the scalars of a validation by tag, and make everything visible."""
+
+    def flush(self) -> None:
+        """Write everything that was logged; a checkpoint must not be newer than its points."""
+
+    def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
+        """Log texts in Markdown by tag."""
+
+    def log_images(self, step: int, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        """Log images, (height, width, 3), by tag."""
+
+    def log_embeddings(
+        self, weight: Tensor, tokens: Sequence[str], counts: Sequence[int], max_tokens: int
+    ) -> None:
+        """Log the embeddings, (V, E), of the most frequent tokens."""
+
+    def log_result(self, step: int, settings: Mapping[str, Any], splits: Splits) -> None:
+        """Log the settings and the final metrics of a trained model."""
+
+    def close(self, status: RunStatus = RunStatus.finished) -> None:
+        """Write pending data and end the recording; further calls do nothing."""
+
+
+class TrackerList(Tracker):
+    """Forwards to several trackers.
+
+    A tracker that fails during the training is dropped with a warning: the training goes on.
+    """
+
+    def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
+        self._trackers = list(trackers)
+
+    def start(self) -> None:
+        """Start all trackers.
+
+        Raises:
+            KorlmError: a tracker cannot record; unlike later, the user is there to correct it.
+        """
+        for tracker in self._trackers:
+            try:
+                tracker.start()
+            except KorlmError:
+                raise
+            except Exception as error:
+                raise TrainingError(
+                    f"trainer.tracker={tracker.name}: cannot record ({_short(error)}); correct "
+                    f"this, or leave {tracker.name} out of trainer.tracker"
+                ) from error
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.log_scalars(step, scalars))
+
+    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.log_validation(step, scalars))
+
+    def flush(self) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.flush())
+
+    def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.log_samples(step, texts))
+
+    def log_images(self, step: int, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.log_images(step, images))
+
+    def log_embeddings(
+        self, weight: Tensor, tokens: Sequence[str], counts: Sequence[int], max_tokens: int
+    ) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.log_embeddings(weight, tokens, counts, max_tokens))
+
+    def log_result(self, step: int, settings: Mapping[str, Any], splits: Splits) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.log_result(step, settings, splits))
+
+    def close(self, status: RunStatus = RunStatus.finished) -> None:
+        """See ``Tracker``."""
+        self._forward(lambda tracker: tracker.close(status))
+        self._trackers.clear()
+
+    def _forward(self, call: Callable[[Tracker], None]) -> None:
+        for tracker in list(self._trackers):
+            try:
+                call(tracker)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                logger.warning(
+                    "trainer.tracker=%s: failed (%s); training continues without it",
+                    tracker.name,
+                    _short(error),
+                )
+
+
+def _short(error: Exception) -> str:
+    """Return the reason of an error, without the long advice that some libraries append."""
+    reason = reason_of(error)
+    return reason if len(reason) <= 200 else f"{reason[:200]} ..."
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """Return nested settings with dotted keys, the same keys in every run.
+
+    User names and passwords in URLs are left out.
+
+    >>> flatten({"model": {"name": "lstm", "dims": [1, 2]}, "seed": 1, "name": None})
+    {'model.name': 'lstm', 'model.dims': '[1, 2]', 'seed': 1, 'name': ''}
+    >>> flatten({"corpus": {"files": ["s3://me:secret@host/a.txt"]}})
+    {'corpus.files': "['s3://host/a.txt']"}
+    """
+    return {key: _plain(value) for key, value in dotted_items(settings)}
+
+
+def _plain(value: object) -> str | int | float | bool:
+    if value is None:
+        return ""
+    if isinstance(value, (int, float)):
+        return value
+    return re.sub(r"(?<=://)[^/@\s]*@", "", str(value))
+
+
+def read_id(folder: Path, tracker: str) -> str | None:
+    """Return the id under which a tracker knows the run of a run directory; None: unknown."""
+    run_id = _read_ids(folder).get(tracker)
+    return run_id if isinstance(run_id, str) and re.fullmatch(r"\w+", run_id) else None
+
+
+def write_id(folder: Path, tracker: str, run_id: str) -> None:
+    """Store the id for ``read_id``."""
+    write_json(folder / _IDS, _read_ids(folder) | {tracker: run_id})
+
+
+def _read_ids(folder: Path) -> dict[str, Any]:
+    try:
+        ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return ids if isinstance(ids, dict) else {}
