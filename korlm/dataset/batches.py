@@ -45,7 +45,8 @@ class Batch:
     """Input of one training or validation step.
 
     Attributes:
-        inputs: int64 (B, T), <pad> after the end of a row.
+        inputs: int64 (B, T), <pad> after the end of a row; (B, T, F) if a task has further ids of
+            each token.
         targets: int64 (B, T), the token that follows each input, <pad> after the end of a row.
         lengths: int64 (B,) on the CPU, tokens in each row; None if all rows are full, or if the
             state at the end of a row is not needed.

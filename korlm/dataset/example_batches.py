@@ -87,11 +87,14 @@ def padded_batches(sequences: Sequence[Ids]) -> Iterator[tuple[Int64, Tensor, Te
 def pad(sequences: Sequence[npt.NDArray[Any]], value: int = PAD_ID) -> tuple[Tensor, Tensor]:
     """Return sequences padded with a value, int64 (B, T), and their lengths, int64 (B,).
 
+    Sequences may have further axes, (T, ...), which the result then has as well.
+
     >>> pad([np.array([5]), np.array([6, 7])], value=-1)
     (tensor([[ 5, -1],
             [ 6,  7]]), tensor([1, 2]))
     """
     lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    padded = np.full((len(sequences), int(lengths.max())), value, dtype=np.int64)
+    shape = len(sequences), int(lengths.max()), *sequences[0].shape[1:]
+    padded = np.full(shape, value, dtype=np.int64)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(sequences)
     return torch.from_numpy(padded), torch.from_numpy(lengths)

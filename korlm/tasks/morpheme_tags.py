@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from korlm.dataset.storage.id_stream import Ids
 from korlm.tokenizers.analysis import Span
 from korlm.tokenizers.kkma.tagger import Kkma
 
@@ -19,13 +19,7 @@ class MorphemeTags:
     """Kkma's tag of the morpheme that a character begins or continues.
 
     Kkma starts with the first text and ends with the object.
-
-    Args:
-        vocab_size: V, of the vocabulary of the tokens.
     """
-
-    def __init__(self, vocab_size: int) -> None:
-        self.vocab_size = vocab_size
 
     @functools.cached_property
     def _kkma(self) -> Kkma:
@@ -41,16 +35,16 @@ class MorphemeTags:
                         numbers[at] = _number(("I-" if at > begin else "B-") + tag)
             yield numbers
 
-    def add(self, ids: Ids, spans: Sequence[Span], numbers: Sequence[int]) -> Ids:
-        """Return id + V * tag for each token, which ``Tagger`` takes apart; <eos> has no tag.
 
-        Args:
-            ids: of the tokens of a line, <eos> included, (T,).
-            spans: characters of each token, (T - 1,).
-            numbers: tag of each character.
-        """
-        tags = [numbers[begin] if end > begin else 0 for begin, end in spans]
-        return ids + self.vocab_size * np.array([*tags, 0], dtype=np.int64)
+def tags_of_tokens(numbers: Sequence[int], spans: Sequence[Span]) -> npt.NDArray[np.int64]:
+    """Return the tag of each token, (T,): that of its first character; 0 for <eos>.
+
+    Args:
+        numbers: tag of each character.
+        spans: characters of each token, (T - 1,).
+    """
+    tags = [numbers[begin] if end > begin else 0 for begin, end in spans]
+    return np.array([*tags, 0], dtype=np.int64)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.detokenizers.alignment import eojeol_spans, token_spans
-from korlm.tasks.morpheme_tags import MorphemeTags
+from korlm.tasks.morpheme_tags import MorphemeTags, tags_of_tokens
 from korlm.text.hangul import is_letter, is_syllable
 from korlm.text.label_schemes import LabeledSpan
 from korlm.tokenizers.analysis import Span
@@ -36,7 +36,7 @@ class TaggedLine:
 
     Attributes:
         text: as read.
-        ids: (T,), <eos> included.
+        ids: (T,), <eos> included; with tags of morphemes (T, 2): id and tag.
         is_unit: bool (T,), True at the last token of each of the U units.
         units: characters of each unit.
         tags: label of each unit; None if the label of the line is not used as tags.
@@ -130,7 +130,7 @@ def lines_of(
     texts = table.column("text").to_pylist()
     statuses = table.column("status").to_pylist()
     rest = iter(ids)
-    tags = itertools.repeat([], len(texts)) if tagger is None else tagger.of(texts)
+    tags = itertools.repeat(None, len(texts)) if tagger is None else tagger.of(texts)
     rows = zip(texts, *map(list_rows, lists), statuses, tags, strict=True)
     for text, tokens, eojeol, status, numbers in rows:
         if status == "empty" or not tokens:
@@ -139,8 +139,8 @@ def lines_of(
             yield None
             continue
         line_ids, spans = next(rest), token_spans(text, tokens, eojeol)
-        if tagger is not None:
-            line_ids = tagger.add(line_ids, spans, numbers)
+        if numbers is not None:
+            line_ids = np.column_stack([line_ids, tags_of_tokens(numbers, spans)])
         yield TaggedLine(text, line_ids, *find_units(text, spans, eojeol, kind))
 
 

@@ -77,7 +77,6 @@ class TagPredictor(Predictor):
 
     Args:
         config: of the task.
-        vocab_size: V.
         labels: of the model.
         model: on ``device``, in evaluation mode.
         device: of the model.
@@ -86,13 +85,12 @@ class TagPredictor(Predictor):
     def __init__(
         self,
         config: TaggingConfig,
-        vocab_size: int,
         labels: Sequence[str],
         model: Tagger,
         device: torch.device,
     ) -> None:
         self.config, self.labels = config, labels
-        self._tagger = MorphemeTags(vocab_size) if config.kkma_dim else None
+        self._tagger = MorphemeTags() if config.kkma_dim else None
         self._model, self._device = model, device
         part = [("begin", pa.int64()), ("end", pa.int64())]
         part += [("label", pa.string()), ("text", pa.string()), ("probability", pa.float64())]

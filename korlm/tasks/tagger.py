@@ -89,7 +89,6 @@ class Tagger(Trainable):
         super().__init__()
         config = settings.task
         assert isinstance(config, TaggingConfig)
-        self._vocab_size = len(vocab)
         self.ngrams: NgramEmbedding | None = None
         if config.ngram_dim:
             self.ngrams = NgramEmbedding(
@@ -139,7 +138,7 @@ class Tagger(Trainable):
         """Return the scores of the labels of all units.
 
         Args:
-            inputs: int64 (B, T).
+            inputs: int64 (B, T), or (B, T, 2), id and tag, with task.kkma_dim.
             lengths: int64 (B,) on the CPU, tokens of each row; None: T.
             is_unit: bool (B, T), True at the last token of each unit; each row has one or more.
 
@@ -148,10 +147,10 @@ class Tagger(Trainable):
         """
         ids, tags = inputs, None
         if self.tags is not None:
-            ids, tags = inputs % self._vocab_size, inputs // self._vocab_size
+            ids, tags = inputs.unbind(-1)
         features = self._features(ids, tags, lengths)
         encoded = self.encoder(ids, lengths=lengths, features=features, needs_state=False)
-        last = compressed(torch.arange(inputs.shape[1], device=inputs.device), is_unit)  # (B, U)
+        last = compressed(torch.arange(ids.shape[1], device=ids.device), is_unit)  # (B, U)
         hidden = encoded.output
         if self.bidirectional:
             first = torch.cat([torch.zeros_like(last[:, :1]), last[:, :-1] + 1], 1)
@@ -161,7 +160,7 @@ class Tagger(Trainable):
             hidden = _at(hidden, last)
         scores = self.output(hidden).float()
         if self.linear is not None:
-            scores = scores + _at(self.linear(ids, tags).float(), last)
+            scores = scores + self.linear(ids, last, tags).float()
         return scores, is_unit.sum(1).cpu()
 
     def _features(self, ids: Tensor, tags: Tensor | None, lengths: Tensor | None) -> Tensor | None:

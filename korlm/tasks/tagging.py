@@ -59,7 +59,7 @@ class _Split:
     """Examples of a split.
 
     Attributes:
-        sequences: ids of each example, (T,).
+        sequences: ids of each example, see ``TaggedLine``.
         targets: for each token the label of the unit that it ends, or ``NO_UNIT``; len(labels) for
             a label that the model does not have; (T,).
         lines: of the examples; empty for task.labels=spaces.
@@ -119,7 +119,7 @@ class TaggingTask(ExampleTask[Tagger]):
             ]
             self._is_hangul = torch.tensor(hangul, device=self.device)
         else:
-            tagger = MorphemeTags(len(prepared.vocab)) if config.kkma_dim else None
+            tagger = MorphemeTags() if config.kkma_dim else None
             lines = {split: read_lines(prepared, split, config, tagger) for split in prepared.stats}
             train = lines.get("train", [])
             self.labels = self.labels or _labels_in(train, config)
@@ -144,7 +144,7 @@ class TaggingTask(ExampleTask[Tagger]):
         assert isinstance(config, TaggingConfig)
         if config.labels is TagLabels.spaces:
             return SpacePredictor(_space_id(run.vocab), model, device)
-        return TagPredictor(config, len(run.vocab), run.labels, model, device)
+        return TagPredictor(config, run.labels, model, device)
 
     def _spaced(self, split: str, space_id: int) -> _Split:
         examples = _Split()

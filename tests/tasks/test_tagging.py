@@ -32,7 +32,7 @@ from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import PAD_ID
 from korlm.detokenizers.alignment import token_spans
 from korlm.prediction.task_run import TaskRun, load_task_run
-from korlm.tasks.morpheme_tags import MorphemeTags
+from korlm.tasks.morpheme_tags import MorphemeTags, tags_of_tokens
 from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
 from korlm.tasks.tagger import NgramEmbedding, Tagger
 from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
@@ -209,16 +209,13 @@ def test_spans(scheme: Scheme, tmp_path: Path) -> None:
 
 
 def test_tags_of_kkma(tmp_path: Path) -> None:
-    tagger = MorphemeTags(vocab_size=100)
     texts = ["나는 갔다.", "", "  나는 갔다."]
-    tags = list(tagger.of(texts))
+    tags = list(MorphemeTags().of(texts))
     assert [len(numbers) for numbers in tags] == [len(text) for text in texts]
-    first, topic, blank, *_ = tags[0]
+    first, topic, blank, verb, *_ = tags[0]
     assert first == tags[2][2] > 0 and topic not in (0, first) and blank == tags[2][0] == 0
     parts = [Span(0, 1), Span(1, 2), Span(2, 2), Span(3, 6)]
-    ids = tagger.add(np.array([7, 8, 9, 5, 3]), parts, tags[0])
-    assert (ids % 100).tolist() == [7, 8, 9, 5, 3]
-    assert (ids // 100).tolist() == [first, topic, 0, tags[0][3], 0]
+    assert tags_of_tokens(tags[0], parts).tolist() == [first, topic, 0, verb, 0]
 
     prepared = spans(tmp_path)
     features = {"kkma_dim": 4, "linear_buckets": 1 << 12}
@@ -249,7 +246,12 @@ def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", TagHead)
 @pytest.mark.parametrize(
-    "options", [{}, {"ngram_dim": 4}, {"linear_buckets": 99}, {"bidirectional": False}], ids=str
+    "options",
+    [
+        *({}, {"ngram_dim": 4}, {"bidirectional": False}),
+        {"linear_buckets": 99},
+    ],
+    ids=str,
 )
 def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) -> None:
     prepared = tags(tmp_path)

@@ -178,9 +178,8 @@ class TaggingConfig(EncoderTaskConfig):
     linear_buckets: int = setting(
         0,
         "Rows of weights of linear features, which add to the scores of labels as in a CRF without "
-        "a neural network: tokens, pairs and triples of tokens around a token, kinds of "
-        "characters, beginning and rest of its eojeol, tags; a hash assigns each feature to one. "
-        "0: none.",
+        "a neural network: tokens, pairs and triples of tokens around a unit, kinds of characters, "
+        "beginning and rest of its eojeol, tags; a hash assigns each feature to one. 0: none.",
         min=0,
         max=1 << 24,
     )

@@ -1,6 +1,6 @@
 """Linear features of tagging, as linear-chain CRFs have them (Lafferty, McCallum and Pereira 2001).
 
-Axes: B batch, T tokens, K features of a token, L labels.
+Axes: B batch, T tokens, U units (tokens or eojeols), K features of a unit, L labels.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def hash_ids(code: Tensor, ids: Tensor) -> Tensor:
 
 
 class LinearFeatures(nn.Module):
-    """A weight for each label and each feature of a token; a token's score is their sum.
+    """A weight for each label and each feature of a unit; the score of a label is their sum.
 
     Features are tokens, pairs and triples of tokens, kinds of characters, parts of the eojeol, and
-    part-of-speech tags, within three tokens. A hash assigns each to a row of weights. They start at
-    0, so a feature that training has not seen has no effect, unless it shares a row.
+    part-of-speech tags, within three tokens of the last one of the unit. A hash assigns each to a
+    row of weights. They start at 0, so a feature that training has not seen has no effect, unless
+    it shares a row.
 
     Args:
         tokens: the vocabulary.
@@ -66,11 +67,12 @@ class LinearFeatures(nn.Module):
         kinds = torch.tensor([_kind(token) for token in tokens])
         self.register_buffer("kinds", kinds, persistent=False)
 
-    def codes(self, ids: Tensor, tags: Tensor | None) -> Tensor:
-        """Return the rows of weights of the features, int64 (B, T, K).
+    def codes(self, ids: Tensor, last: Tensor, tags: Tensor | None) -> Tensor:
+        """Return the rows of weights of the features, int64 (B, U, K).
 
         Args:
             ids: int64 (B, T), ``PAD_ID`` after the end of a row.
+            last: int64 (B, U), index of the last token of each unit.
             tags: int64 (B, T), or None.
         """
         kinds = self.kinds[ids]
@@ -88,11 +90,12 @@ class LinearFeatures(nn.Module):
         features += [before, after, hash_ids(before, after)]
         if tags is not None:
             features.append(hash_ids(hash_ids(torch.full_like(ids, len(features)), ids), tags))
-        return torch.stack(features, -1) % self.table.num_embeddings
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+        return torch.stack(features, -1)[rows, last] % self.table.num_embeddings
 
-    def forward(self, ids: Tensor, tags: Tensor | None = None) -> Tensor:
-        """Return the scores of the labels, (B, T, L); arguments as in ``codes``."""
-        weights: Tensor = self.table(self.codes(ids, tags))  # (B, T, K, L)
+    def forward(self, ids: Tensor, last: Tensor, tags: Tensor | None = None) -> Tensor:
+        """Return the scores of the labels, (B, U, L); arguments as in ``codes``."""
+        weights: Tensor = self.table(self.codes(ids, last, tags))  # (B, U, K, L)
         if self.training and self.dropout:
             weights = weights * dropout_mask(weights, self.dropout, *weights.shape[:3], 1)
         return weights.sum(2)

@@ -13,15 +13,20 @@ SPACE, GA, NA, DA, ONE, TWO = range(4, 10)
 
 
 def features(dropout: float = 0.0) -> LinearFeatures:
-    return LinearFeatures(VOCAB, num_labels=2, num_buckets=1 << 22, dropout=dropout)
+    return LinearFeatures(VOCAB, 2, 1 << 22, dropout)
+
+
+def each(ids: torch.Tensor) -> torch.Tensor:
+    """Return the last tokens of units that are tokens."""
+    return torch.arange(ids.shape[1]).expand(len(ids), -1)
 
 
 def test_each_feature_has_its_weights() -> None:
     linear = features()
     ids = torch.tensor([[GA, NA, SPACE, ONE, EOS_ID], [NA, NA, SPACE, TWO, EOS_ID]])
     tags = torch.tensor([[7, 7, 0, 8, 0], [7, 9, 0, 8, 0]])
-    assert not linear(ids, tags).any()  # before training
-    codes = linear.codes(ids, tags)
+    assert not linear(ids, each(ids), tags).any()  # before training
+    codes = linear.codes(ids, each(ids), tags)
     assert codes.shape[-1] == len(TOKENS) + len(KINDS) + len(TAGS) + 4
     assert len(codes[0, 0].unique()) == codes.shape[-1]
     same = codes[0] == codes[1]  # (T, K)
@@ -39,17 +44,21 @@ def test_padding_changes_nothing() -> None:
     torch.nn.init.normal_(linear.table.weight)
     ids = torch.tensor([[GA, NA, EOS_ID, PAD_ID, PAD_ID], [GA, SPACE, NA, DA, EOS_ID]])
     tags = torch.tensor([[1, 2, 0, 0, 0], [1, 0, 2, 3, 0]])
-    assert torch.equal(linear.codes(ids, tags)[:1, :3], linear.codes(ids[:1, :3], tags[:1, :3]))
-    assert torch.equal(linear(ids[:1, :3]), linear(ids)[:1, :3])
+    part = ids[:1, :3]
+    longer = linear.codes(ids, each(ids), tags)[:1, :3]
+    assert torch.equal(longer, linear.codes(part, each(part), tags[:1, :3]))
+    scores = linear(ids, each(ids))[:1, :3]
+    assert torch.equal(linear(part, each(part)), scores)
 
 
 def test_dropout_leaves_out_whole_features() -> None:
     linear = features(dropout=0.5)
     torch.nn.init.ones_(linear.table.weight)
     ids = torch.tensor([[GA, NA, EOS_ID]])
-    num = linear.codes(ids, None).shape[-1]
-    scores = linear(ids)
+    units = each(ids)
+    num = linear.codes(ids, units, None).shape[-1]
+    scores = linear(ids, units)
     assert torch.equal(scores[..., 0], scores[..., 1])
     assert scores.min() > 0 and scores.max() < 2 * num and (scores % 2 == 0).all()
     linear.eval()
-    assert (linear(ids) == num).all()
+    assert (linear(ids, units) == num).all()
