@@ -364,8 +364,14 @@ class DaskExecutor(Executor):
 
 
 def _close(cluster: Any) -> None:
-    with contextlib.suppress(TimeoutError):
+    """Close a cluster; one that does not end in time ends with this process."""
+    try:
         cluster.close(timeout=30)
+    except TimeoutError:
+        # When Python exits, it ends the worker processes. A nanny that started them again at that
+        # moment would keep Python from exiting.
+        for nanny in getattr(cluster, "workers", {}).values():
+            nanny.auto_restart = False
 
 
 def _name(item: Any) -> str:

@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import deadly
@@ -264,6 +265,15 @@ def test_kkma(make: Make) -> None:
 
 
 # Connections
+
+
+def test_a_cluster_that_does_not_close_starts_no_workers() -> None:
+    def close(timeout: float) -> None:
+        raise dask_executor.TimeoutError
+
+    nanny = SimpleNamespace(auto_restart=True)
+    dask_executor._close(SimpleNamespace(close=close, workers={0: nanny}))
+    assert not nanny.auto_restart
 
 
 def test_no_scheduler(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from korlm.training.trackers.base import (
     read_id,
     write_id,
 )
-from korlm.utils.errors import ConfigError, MissingPackageError, TrainingError
+from korlm.utils.errors import ConfigError, MissingPackageError, TrainingError, install_command
 from korlm.utils.packages import check_installed
 
 
@@ -153,7 +153,7 @@ def test_a_missing_package_is_one_line() -> None:
         check_installed("no_such_package", "trainer.tracker=no_such_package")
     message = str(caught.value)
     assert message.startswith("trainer.tracker=no_such_package: no_such_package is not installed: ")
-    assert message.endswith("install no_such_package")
+    assert message.endswith(install_command("no_such_package"))
 
 
 # --- in a training ---
