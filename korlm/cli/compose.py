@@ -1,4 +1,7 @@
-"""Compose the settings of a command from Python values, without Hydra's global state."""
+"""Compose the settings of a command from Python values, for ``korlm.train(...)`` and its like.
+
+The command line itself is in ``korlm.cli.command``. Hydra's global state stays unchanged.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import math
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +56,7 @@ class Composed:
 
     Attributes:
         settings: the settings, converted and checked.
-        overrides: the given settings, as they would be typed.
+        overrides: the given settings, in the grammar of the command line.
         tree: the settings as Hydra composed them.
     """
 
@@ -61,21 +65,21 @@ class Composed:
     tree: DictConfig
 
     def write(self, folder: Path) -> None:
-        """Write the files that Hydra would write into a run directory."""
+        """Write ``.hydra/config.yaml`` and ``.hydra/overrides.yaml``, as Hydra does."""
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.tree, folder / ".hydra" / "config.yaml")
         OmegaConf.save(OmegaConf.create(self.overrides), folder / ".hydra" / "overrides.yaml")
 
 
 def compose(command: str, settings: Mapping[str, Any]) -> Composed:
-    """Compose the settings of a command, with the checks and the messages of its command line.
+    """Compose the settings of a command, with the same checks and messages as the command line.
 
     Args:
         command: name of the command, such as ``train``.
         settings: key -> value. Keys are those of the command line (``model``, ``seed``,
             ``trainer.epochs``). The value of a group is the name of a choice, or a dict of its keys
-            with the choice under ``name``; that of ``corpus`` may also be a path or a list of
-            paths.
+            with the choice under ``name``; that of ``corpus`` may also be a ``pathlib.Path`` or a
+            list of paths.
 
     Raises:
         ConfigError: there is no such setting, a key is given twice, or a value is wrong.
@@ -83,8 +87,11 @@ def compose(command: str, settings: Mapping[str, Any]) -> Composed:
     registry.import_modules(_module_names(settings.get(IMPORTS, ())))
     overrides = overrides_of(command, settings)
     overrides = [rename_override(word, command, warn=True) for word in overrides]
+    keys = Counter(word.partition("=")[0] for word in overrides)
+    if twice := [key for key, count in keys.items() if count > 1]:  # by its old name as well
+        raise ConfigError(f"{twice[0]}: given twice, also under an old name; give it once")
     check_arguments(command, overrides)
-    with _lock, _own_hydra():
+    with _lock, _isolated_hydra():
         try:
             store_schemas()
             register_resolvers()
@@ -120,14 +127,14 @@ def overrides_of(command: str, settings: Mapping[str, Any]) -> list[str]:
     Raises:
         ConfigError: a key is given twice, or a value has a type that no setting has.
     """
-    paths, values = path_keys(command), _flat(_with_files(settings))
+    paths, values = path_keys(command), _flatten(_move_files(settings))
     for name in values.keys() & paths.keys():
         path = _expanded(values[name], name)
         values[name] = [path] if paths[name] and isinstance(path, str) else path
-    return [f"{name}={_in_grammar(value, name)}" for name, value in values.items()]
+    return [f"{name}={_to_literal(value, name)}" for name, value in values.items()]
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with the keys in groups written out, such as ``trainer.epochs``.
 
     Raises:
@@ -143,7 +150,7 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
             if f"{key}.name" in items and choices(key):
                 items = {key: items.pop(f"{key}.name"), **items}
         if twice := [name for name in items if name in flat]:
-            raise ConfigError(f"{twice[0]}: given twice, also in a dict of its group; give it once")
+            raise ConfigError(f"{twice[0]}: given twice, once in a dict or by corpus=FILES")
         flat |= items
     return flat
 
@@ -155,9 +162,9 @@ def _expanded(value: Any, key: str) -> Any:
     return expand_home(os.fspath(value), key) if isinstance(value, (str, os.PathLike)) else value
 
 
-def _in_grammar(value: Any, key: str) -> str:
+def _to_literal(value: Any, key: str) -> str:
     """Return a value in Hydra's grammar."""
-    if hasattr(value, "item") and not isinstance(value, (list, tuple)):  # a number of NumPy
+    if getattr(value, "shape", None) == ():  # a scalar of NumPy or PyTorch
         value = value.item()
     if isinstance(value, enum.Enum):
         value = value.value
@@ -169,14 +176,14 @@ def _in_grammar(value: Any, key: str) -> str:
         text = os.fspath(value)
         return text if _PLAIN.fullmatch(text) else quote_literal(text)
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_in_grammar(part, key) for part in value) + "]"
+        return "[" + ",".join(_to_literal(part, key) for part in value) + "]"
     raise ConfigError(
         f"{key}={value!r:.80}: must be a number, a str, a bool, None, a path or a list of them"
     )
 
 
 @contextlib.contextmanager
-def _own_hydra() -> Iterator[None]:
+def _isolated_hydra() -> Iterator[None]:
     """Let Hydra and OmegaConf change only a copy of their global state within the block."""
     Plugins.instance()  # finds the plugins and their sources once
     instances, resolvers = dict(Singleton._instances), dict(BaseContainer._resolvers)
@@ -192,13 +199,17 @@ def _own_hydra() -> Iterator[None]:
         BaseContainer._resolvers = resolvers
 
 
-def _with_files(given: Mapping[str, Any]) -> dict[str, Any]:
+def _move_files(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings in which files given as ``corpus`` are in ``corpus.files``.
 
     Raises:
         ConfigError: ``corpus`` has another type.
     """
     corpus = given.get("corpus")
+    if isinstance(corpus, str) and "/" in corpus:
+        raise ConfigError(
+            f"corpus={corpus!r}: a str is the name of a choice; give files as corpus=[{corpus!r}]"
+        )
     if corpus is None or isinstance(corpus, str | Mapping):
         return dict(given)
     if not isinstance(corpus, os.PathLike | Iterable):

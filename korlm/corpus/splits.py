@@ -14,7 +14,9 @@ from korlm.corpus.normalization import has_text
 
 @dataclass(frozen=True)
 class BlockSplit:
-    """Division of a text with too few documents: one block of consecutive lines per split.
+    """Split of a text with too few documents for all splits: consecutive lines for each split.
+
+    It is the fallback when hashing leaves a split empty (``korlm.corpus.validation``).
 
     Each split gets about its share of the characters, and at least one line with text. Blank lines
     are not counted.
@@ -74,9 +76,9 @@ class BlockDivider:
         yield self._part(block, begin, len(block.texts), split)
 
     def stays(self, num_lines: int, num_chars: int) -> bool:
-        """Return True only if the next lines all belong to the current split.
+        """Return whether the next lines certainly belong to the current split.
 
-        False means that the last of them may not: only ``assign`` knows.
+        It may be False although all of them do; then use ``assign``.
 
         Args:
             num_lines: number of these lines, without blank ones.
@@ -100,7 +102,8 @@ class BlockDivider:
     def _advance(self, size: int) -> None:
         """Count a non-blank line of ``size`` characters; begin the next split if it belongs there.
 
-        A line belongs to the split in which its middle lies.
+        A split ends before the line whose middle passes its share. Each split has a line or more,
+        and a line begins one split at most.
         """
         split, num_in_split, num_lines, num_chars = self.state
         if num_in_split and self._is_due(split, num_lines, num_chars + size / 2):
@@ -108,7 +111,7 @@ class BlockDivider:
         self.state = BlockState(split, num_in_split + 1, num_lines + 1, num_chars + size)
 
     def _is_due(self, split: int, num_lines: int, num_chars: float) -> bool:
-        """Return True if the split after ``split`` begins after so many lines and characters.
+        """Return whether the split after ``split`` begins after this many lines and characters.
 
         It begins as soon as ``split`` has its share, or only one line is left for each later split.
         """
@@ -130,8 +133,8 @@ def split_of(key: str, valid_fraction: float, test_fraction: float) -> str:
         valid_fraction: expected fraction of documents in valid.
         test_fraction: expected fraction of documents in test.
 
-    >>> split_of("1809890.txt", 0.0, 0.0)
-    'train'
+    >>> [split_of(f"{number}.txt", 0.2, 0.2) for number in range(3)]
+    ['train', 'test', 'train']
     """
     hashed = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     fraction = int.from_bytes(hashed, "big") / 2**64  # uniform in [0, 1)

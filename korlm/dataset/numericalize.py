@@ -1,8 +1,8 @@
 """Map the tokens of shards to ids.
 
-A shard becomes one array of ids, ``ids/<split>-<number>.npy``: the tokens of all its lines in
-order, and <eos> after each non-blank line. Python loops run over distinct tokens only; everything
-else is array operations.
+A shard becomes one array of ids, ``ids/<split>-<number>.npy``: exactly one id for each token of its
+lines (column ``morphs``), in order, and <eos> after each non-blank line. Python loops run over
+distinct tokens only; everything else is array operations.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class EncodedShard:
     Attributes:
         num_unk: number of tokens whose id is <unk>.
         spelling_nats: total cost, in nats, of spelling the lossy tokens, those that cannot be
-            recovered from their ids: <unk>, and tokens that the vocabulary merges with others.
-        crc32: checksum of the .npy file.
+            recovered from their ids: <unk>, and tokens that ``vocab.lowercase`` or
+            ``vocab.normalize_numbers`` maps to another token.
+        crc32: CRC-32 of the .npy file, as text.
     """
 
     num_unk: int
@@ -53,13 +54,13 @@ def encode_shard(
         spelling: model of the cost of spelling the lossy tokens.
         reverse: whether to reverse the tokens of each line; <eos> stays at its end.
     """
-    size = read_counts(shard).num_tokens
+    size = read_counts(shard).num_tokens  # <eos> included
     dtype = np.dtype(id_dtype(len(vocab))).newbyteorder("<")
     lossy_tokens: Counter[str] = Counter()
     num_written = 0
     file = NewFile(target)
     try:
-        # Not through a memory map, whose pages would count as memory of this process.
+        # Not np.memmap: its pages would count as memory of this process.
         with open(file.path, "wb") as stream:
             header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
             np.lib.format.write_array_header_1_0(stream, header)
@@ -69,7 +70,7 @@ def encode_shard(
         assert num_written == size, f"{shard}: {num_written} ids written, {size} expected"
         crc32 = file.complete()
     finally:
-        file.discard()
+        file.discard()  # no effect after complete()
     tokens = sorted(lossy_tokens)
     counts = np.array([lossy_tokens[token] for token in tokens], dtype=np.int64)
     num_unk = int(counts[vocab.encode(tokens) == UNK_ID].sum())

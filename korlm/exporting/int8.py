@@ -1,12 +1,11 @@
 """Quantize a graph dynamically: int8 weights, uint8 activations quantized at run time.
 
-Each row of a matrix has its own scale (symmetric, per output channel); each activation vector gets
-one at run time (ONNX's DynamicQuantizeLinear). Embedding tables are quantized by row. Biases,
-normalization and softmax stay float32.
+Each row of a matrix has its own scale (symmetric, per output channel); each activation tensor, with
+all rows of the batch, gets one at run time (ONNX's DynamicQuantizeLinear). Embedding tables are
+quantized by row. Biases, normalization and softmax stay float32.
 
-The nodes are those that onnxruntime.quantization.quantize_dynamic writes and onnxruntime fuses, but
-a matrix that is both embedding and output layer is stored once, where quantize_dynamic stores it
-twice.
+The nodes are those of onnxruntime.quantization.quantize_dynamic, which onnxruntime fuses. Unlike
+there, a matrix that is both embedding and output layer is stored once.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import numpy.typing as npt
 from korlm.exporting.onnx_graph import FLOAT, Array, Graph
 
 # int8 has values up to 127, but x86 processors without VNNI add two products of uint8 and int8 in
-# 16 bits (VPMADDUBSW), and 2 * 255 * 127 overflows. The lost bit does not matter: perplexity with
-# 63 and 127 is 72.46 and 72.45 on 20,000 tokens of reports and news (float32 72.44), and 56.28 and
-# 56.29 on film reviews (float32 56.27) (2026-11-21).
+# 16 bits (VPMADDUBSW), and 2 * 255 * 127 overflows. Six instead of seven bits hardly change the
+# perplexity: 72.46 and 72.45 on 20,000 tokens of reports and news (float32 72.44), 56.28 and 56.29
+# on film reviews (float32 56.27) (2026-11-21).
 LARGEST = 63
 
 
@@ -60,7 +59,7 @@ class Int8Graph(Graph):
         return self.add("Mul", rows, self.add("Unsqueeze", scales, self.integers([-1])))
 
     def _quantize(self, x: str) -> list[str]:
-        """Return the names of uint8 values, scale and zero point of a vector, added once."""
+        """Return the names of uint8 values, scale and zero point of a tensor; add its node once."""
         names = [f"{x}.uint8", f"{x}.scale", f"{x}.zero"]
         if x not in self._quantized:
             self._quantized.add(x)

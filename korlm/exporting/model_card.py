@@ -75,13 +75,15 @@ print(f"{{nats:.3f}} nats")
 """
 
 CLASSIFY = """\
+import json
+
 import numpy as np
 import onnxruntime
 {imports}
 with open("vocab.tsv", encoding="utf-8") as file:
     ids = {{line.split("\\t")[0]: number for number, line in enumerate(file)}}
 session = onnxruntime.InferenceSession("classifier.onnx")
-labels = session.get_modelmeta().custom_metadata_map["labels"].split("\\t")
+labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
 text = "나는 학교에 간다."
 tokens = {tokens}
 row = np.array([[ids.get(token, ids["<unk>"]) for token in [*tokens, "<eos>"]]], dtype=np.int64)

@@ -5,6 +5,7 @@ Axes: B batch, T time, E embedding, H hidden units, D features of the encoder, C
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,12 +39,12 @@ OPERATORS = {
 
 
 @dataclass(frozen=True)
-class Encoded:
+class LayerOutputs:
     """Names of the outputs of a layer.
 
     Attributes:
         output: of all tokens, (T, B, H).
-        last: after the last token that the layer reads in each row, (B, H).
+        last: final state of each row, (B, H): after its last token, or backward its first one.
     """
 
     output: str
@@ -53,13 +54,14 @@ class Encoded:
 def build_classifier(model: Classifier, graph: Graph, labels: Sequence[str]) -> bytes:
     """Return the serialized ONNX graph of a classifier.
 
-    Inputs: ``ids``, int64 (B, T), rows padded with any id, and ``lengths``, int64 (B,), the number
-    of tokens of each row, 1 or more. Output: ``log_probs``, float32 (B, C), calibrated on valid.
+    Inputs: ``ids``, int64 (B, T), rows padded with any ids of the vocabulary, and ``lengths``,
+    int64 (B,), the number of tokens of each row, 1 or more. Output: ``log_probs``, float32 (B, C),
+    of logits divided by the temperature that was fitted on valid.
 
     Args:
         model: in evaluation mode.
         graph: an empty graph; its class decides how embeddings and output layer are stored.
-        labels: of the C classes, for the metadata.
+        labels: names of the C classes, stored as JSON in the metadata.
 
     Raises:
         ExportError: ONNX has no operator for the encoder.
@@ -71,7 +73,7 @@ def build_classifier(model: Classifier, graph: Graph, labels: Sequence[str]) -> 
         graph.add("LogSoftmax", graph.add("Div", logits, temperature), axis=-1, name=LOG_PROBS)
     metadata = {
         "korlm_format": "1",
-        "labels": "\t".join(labels),
+        "labels": json.dumps(list(labels), ensure_ascii=False),
         "max_length": str(model.max_length),
     }
     return graph.build(
@@ -97,7 +99,7 @@ def onnx_log_probs(path: Path, texts: Sequence[Ids], threads: int | None = 1) ->
 
 def _add_encoder(
     encoder: RecurrentEncoder | PairedEncoder, graph: Graph
-) -> tuple[list[Encoded], str]:
+) -> tuple[list[LayerOutputs], str]:
     """Add embedding and layers.
 
     Returns:
@@ -125,17 +127,17 @@ def _add_encoder(
 
 
 def _add_embedding(encoder: RecurrentEncoder, graph: Graph, ids: str, name: str) -> str:
-    """Look up embeddings with subwords, (T, B) -> (T, B, E)."""
+    """Add the table of embeddings, subwords included, and its lookup, (T, B) -> (T, B, E)."""
     graph.matrix(name, values_of(encoder.embedding.full_weight()))
     return graph.look_up(name, ids)
 
 
 def _add_layers(
     graph: Graph, x: str, layers: torch.nn.ModuleList, backward_layers: torch.nn.ModuleList
-) -> list[Encoded]:
+) -> list[LayerOutputs]:
     """Add layers whose directions read both outputs of the layer below; return the highest."""
     stacks = [_layers(stack) for stack in (layers, backward_layers) if len(stack)]
-    outputs: list[Encoded] = []
+    outputs: list[LayerOutputs] = []
     for number, directions in enumerate(zip(*stacks, strict=True)):
         outputs = [
             _add_layer(graph, x, layer, bool(is_backward), f"layer{number}.{is_backward}")
@@ -153,7 +155,7 @@ def _layers(modules: torch.nn.ModuleList) -> list[RecurrentLayer]:
 
 def _add_layer(
     graph: Graph, x: str, layer: RecurrentLayer, is_backward: bool, name: str
-) -> Encoded:
+) -> LayerOutputs:
     """Add a layer that reads each row from its first token, or from its last one.
 
     Raises:
@@ -161,7 +163,7 @@ def _add_layer(
     """
     if layer.norm_ih is not None:
         raise ExportError(
-            "ONNX has no recurrent operator with layer normalization (model.layer_norm=true): give "
+            "ONNX's recurrent operators have no layer normalization (model.layer_norm=true): give "
             "'formats=[safetensors]'"
         )
     operator, order = OPERATORS[layer.cell]
@@ -193,7 +195,7 @@ def _add_layer(
         direction="reverse" if is_backward else "forward",
         **options.get(layer.cell, {}),
     )
-    return Encoded(
+    return LayerOutputs(
         graph.add("Squeeze", output, graph.integers([1])),  # of (T, 1, B, H)
         graph.add("Squeeze", last, graph.integers([0])),  # of (1, B, H)
     )
@@ -217,12 +219,12 @@ def _concat(graph: Graph, values: list[str]) -> str:
     return values[0] if len(values) == 1 else graph.add("Concat", *values, axis=-1)
 
 
-def _pool(model: Classifier, graph: Graph, outputs: list[Encoded], mask: str) -> str:
-    """Add the pooling, see ``SequencePooling``; return the name of its output, (B, D) or wider."""
+def _pool(model: Classifier, graph: Graph, outputs: list[LayerOutputs], mask: str) -> str:
+    """Add the pooling, see ``SequencePooling``; return its output, (B, D) or (B, 3 D)."""
     pooling, add = model.pooling, graph.add
     output = _concat(graph, [encoded.output for encoded in outputs])  # (T, B, D)
     first_axis = graph.integers([0])
-    zeros_beyond = add("Where", mask, output, graph.scalar(0.0))
+    output_or_zero = add("Where", mask, output, graph.scalar(0.0))
     if pooling.mode is Pooling.attention:
         projected = add(
             "Add",
@@ -234,7 +236,7 @@ def _pool(model: Classifier, graph: Graph, outputs: list[Encoded], mask: str) ->
         query = graph.weight("query", values_of(pooling.query.weight).T)
         scores = add("MatMul", add("Tanh", projected), query)  # (T, B, 1)
         masked = add("Where", mask, scores, graph.scalar(-math.inf))
-        weighted = add("Mul", add("Softmax", masked, axis=0), zeros_beyond)
+        weighted = add("Mul", add("Softmax", masked, axis=0), output_or_zero)
         return add("ReduceSum", weighted, first_axis, keepdims=0)
     parts = []
     if pooling.mode in (Pooling.last, Pooling.concat):
@@ -244,6 +246,6 @@ def _pool(model: Classifier, graph: Graph, outputs: list[Encoded], mask: str) ->
         parts.append(add("ReduceMax", masked, axes=[0], keepdims=0))
     if pooling.mode in (Pooling.mean, Pooling.concat):
         counts = add("Unsqueeze", add("Cast", LENGTHS, to=FLOAT), graph.integers([-1]))
-        total = add("ReduceSum", zeros_beyond, first_axis, keepdims=0)
+        total = add("ReduceSum", output_or_zero, first_axis, keepdims=0)
         parts.append(add("Div", total, counts))
     return _concat(graph, parts)

@@ -28,8 +28,8 @@ class EncoderOutput(NamedTuple):
         raw_output: (B, T, D), output of the last layer before output dropout.
         output: (B, T, D), after output dropout; the input of a head.
         state: the state after the last token of each row.
-        output_weight: the matrix (V, E) that a tied softmax head must use in this step (see
-            ``TokenEmbedding.embed``), or None; other heads ignore it.
+        output_weight: the embedding matrix (V, E), without dropout, for a tied softmax head, which
+            must use this copy (see ``TokenEmbedding.embed``); else None. Other heads ignore it.
     """
 
     raw_output: Tensor
@@ -39,14 +39,14 @@ class EncoderOutput(NamedTuple):
 
 
 class RecurrentEncoder(nn.Module):
-    """Embedding, recurrent layers and the dropouts around them.
+    """Embedding, recurrent layers and dropout.
 
     embedding dropout -> input dropout -> layer -> hidden dropout -> layer ... -> output dropout
 
-    With ``bidirectional=True`` every layer has a second one that reads each row from its last token
-    to its first, and their outputs are concatenated. Each row must then be complete: a state that
-    is carried from batch to batch has no meaning for the backward direction, and a language model
-    must not be bidirectional, since it would have read the token that it predicts.
+    With ``bidirectional=True`` every layer also has a backward layer, which reads each row from its
+    last token to its first, and their outputs are concatenated. Each row must then be complete: a
+    state that is carried from batch to batch has no meaning for the backward direction, and a
+    language model must not be bidirectional, since it would have read the token that it predicts.
 
     Args:
         embedding: the token embedding, which the caller may share with a head or another encoder.
@@ -116,11 +116,11 @@ class RecurrentEncoder(nn.Module):
         Args:
             ids: int64 (B, T).
             state: the state before the batch; None: the initial state.
-            lengths: int64 (B,) on the CPU, the number of valid tokens in each row; outputs beyond
-                it are undefined. None: all rows have T tokens.
+            lengths: int64 (B,) on the CPU, the number of valid tokens in each row, 1 or more;
+                outputs beyond it are undefined. None: all rows have T tokens.
             features: (B, T, F), further features of the tokens; F is ``feature_dim``.
-            needs_state: False: the returned state is that after T tokens, padding included, and
-                rows are not packed, which is several times as fast on a CPU.
+            needs_state: whether ``state`` of the result is used. Without it, rows are not packed,
+                which is several times as fast on a CPU, and ``state`` is undefined.
         """
         state = self.initial_state(len(ids)) if state is None else state
         embeddings, output_weight = self.embedding.embed(ids.t())  # (T, B, E)
@@ -151,7 +151,8 @@ class PairedEncoder(nn.Module):
     """A forward encoder and one that reads each row backwards, each with its own embedding.
 
     Unlike in ``RecurrentEncoder(bidirectional=True)``, no layer reads the output of the other
-    direction: this is the shape of a forward and a backward language model (Peters et al. 2018).
+    direction, so that the weights of a forward and a backward language model can be copied in
+    (Peters et al. 2018).
 
     Args:
         forward_encoder: reads rows from their first token.

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ def evaluate_task_runs(
         runs: runs keyed by name.
         prepared: fingerprint of a run -> the corpus to evaluate it on.
         bootstrap: number of resamples and seed.
-        splits: splits to evaluate on, where they exist.
+        splits: splits to evaluate on; those that a corpus lacks are skipped.
 
     Returns:
-        Nested dict: split -> run -> metrics, ``intervals`` (metric -> low, high) and, for each run
-        after the first that has the same examples, ``paired_test`` (metric -> difference from the
-        first run, p-value).
+        Nested dict: split -> run -> metrics, ``intervals`` (metric -> low, high) and, for each
+        later run whose examples of the split are those of the first run, ``paired_test`` (metric ->
+        difference from the first run, p-value).
 
     Raises:
         ConfigError: the runs are of different tasks.
@@ -65,7 +66,7 @@ def evaluate_task_runs(
     for name, run in runs.items():
         task = build_task(run, prepared[run.fingerprint])
         text = _text_key(prepared[run.fingerprint])
-        for line in task.warnings(1):
+        for line in task.warnings(total_steps=1):
             logger.warning("%s", line)
         for split in (split for split in splits if split in task.eval_batches):
             counts = count_examples(task, run, split)
@@ -81,12 +82,12 @@ def evaluate_task_runs(
 
 
 def prepare_text(run: RunParts, corpus: CorpusConfig, outputs: Path) -> Prepared:
-    """Prepare a text for a run: a corpus with the run's tokens, whose test split is the whole text.
+    """Prepare a text with a run's tokenizer and vocabulary; its test split is the whole text.
 
     Args:
         run: a run of a task.
-        corpus: settings of the text; its splits are ignored. Settings of its format that have
-            their default values are replaced by those of the run.
+        corpus: settings of the text; its splits are ignored. Settings of its format that are left
+            at their defaults are those of the run.
         outputs: folder that contains ``prepared/`` and ``cache/``.
 
     Raises:
@@ -98,14 +99,14 @@ def prepare_text(run: RunParts, corpus: CorpusConfig, outputs: Path) -> Prepared
     text.files, text.train, text.valid = [], [], []
     text.unicode, text.reverse = settings.corpus.unicode, settings.corpus.reverse
     for field in dataclasses.fields(TextConfig):
-        if getattr(corpus, field.name) == field.default:
+        if getattr(corpus, field.name) == field.default:  # lists, such as keep_columns, have none
             setattr(text, field.name, getattr(settings.corpus, field.name))
     encoding = TextEncoding(run.vocab, run.tokenizer_model)
     return prepare(text, settings.tokenizer, settings.vocab, outputs, encoding=encoding)
 
 
 def _text_key(prepared: Prepared) -> str:
-    """Return a key of the files and their splits; if it is equal, the examples are equal."""
+    """Return a key of the files and their splits; equal keys mean equal examples."""
     text = prepared.manifest["text"]
     return hash_json([text["files"], text.get("shares"), text["columns"]])
 
@@ -158,7 +159,8 @@ def paired_test(
         bootstrap: number of permutations and seed.
 
     Returns:
-        Metric -> ``difference`` (second - first) and ``p``, which is never 0.
+        Metric -> ``difference`` (second - first) and ``p``, which is never 0; NaN if the difference
+        is not finite.
     """
 
     def difference(first_sums: Counts, second_sums: Counts) -> dict[str, float]:
@@ -166,19 +168,23 @@ def paired_test(
         return {key: metrics[1][key] - metrics[0][key] for key in task.compared}
 
     first, second = pair
-    change, total = second - first, first.sum(0)
-    observed = difference(total, second.sum(0))
+    changes, first_sums, second_sums = second - first, first.sum(0), second.sum(0)
+    observed = difference(first_sums, second_sums)
     # Number of permutations, including the observed one, that are at least as extreme.
     num_extreme = dict.fromkeys(task.compared, 1)
     generator = np.random.default_rng(bootstrap.seed)
     for _ in range(bootstrap.samples):
-        moved = generator.integers(2, size=len(first)) @ change  # sum over exchanged examples
-        permuted = difference(total + moved, second.sum(0) - moved)
+        exchanged = generator.integers(2, size=len(first)) @ changes
+        permuted = difference(first_sums + exchanged, second_sums - exchanged)
         for key in task.compared:
             # The tolerance allows for rounding errors, since sums are in another order.
             num_extreme[key] += abs(permuted[key]) >= abs(observed[key]) * (1 - 1e-9)
     return {
-        key: {"difference": observed[key], "p": num_extreme[key] / (bootstrap.samples + 1)}
+        key: {
+            "difference": observed[key],
+            # An infinite metric has no test.
+            "p": num_extreme[key] / (bootstrap.samples + 1) if isfinite(observed[key]) else nan,
+        }
         for key in task.compared
     }
 

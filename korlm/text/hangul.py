@@ -1,9 +1,9 @@
-"""Split Hangul syllables into letters (jamo), and compose them.
+"""Split modern Hangul syllables into letters (jamo), and build them from letters.
 
 A syllable is U+AC00 + (lead * 21 + vowel) * 28 + tail, where tail 0 means none (The Unicode
-Standard, section 3.12). Unicode has two sets of letters. In this module, a letter is a
-compatibility jamo (ㄱ, U+3131 to U+3163), as Kkma and keyboards use them. ``decompose`` and
-``show_letters`` are about conjoining jamo (U+1100 to U+11FF), which NFC composes to syllables.
+Standard, section 3.12). Unicode has two sets of jamo. Here, a letter is a compatibility jamo (ㄱ,
+U+3131 to U+3163), as Kkma and keyboards use them. Only ``decompose``, which returns conjoining jamo
+(U+1100 to U+11FF), and ``to_letters``, which replaces them, use the other set.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COMPATIBILITY = {
 
 
 class Syllable(NamedTuple):
-    """Letters of a syllable; ``tail`` is "" for an open one (without a final consonant)."""
+    """Letters of a syllable; ``tail`` is "" if there is no final consonant."""
 
     lead: str
     vowel: str
@@ -48,7 +48,7 @@ def is_letter(char: str) -> bool:
 
 
 def split(char: str) -> Syllable:
-    """Return the letters of a syllable.
+    """Return the letters of a syllable, for which ``is_syllable`` is True.
 
     >>> split("값")
     Syllable(lead='ㄱ', vowel='ㅏ', tail='ㅄ')
@@ -59,7 +59,7 @@ def split(char: str) -> Syllable:
 
 
 def build(lead: str, vowel: str, tail: str = "") -> str:
-    """Return the syllable of some letters.
+    """Return the syllable of a lead, a vowel and a tail.
 
     Raises:
         KeyError: a letter cannot stand in its position.
@@ -71,7 +71,7 @@ def build(lead: str, vowel: str, tail: str = "") -> str:
 
 
 def tail_of(char: str) -> str | None:
-    """Return the tail of a syllable, "" for an open one; None if the string is not a syllable.
+    """Return the tail of a syllable, "" if it has none; None if the string is not a syllable.
 
     >>> tail_of("말"), tail_of("마"), tail_of("m")
     ('ㄹ', '', None)
@@ -90,10 +90,12 @@ def decompose(char: str) -> str:
     return unicodedata.normalize("NFD", char) if is_syllable(char) else char
 
 
-def show_letters(text: str) -> str:
-    """Replace conjoining jamo, which fonts do not show alone, by compatibility jamo.
+def to_letters(text: str) -> str:
+    """Replace modern conjoining jamo, which many fonts do not show alone, by letters.
 
-    >>> show_letters("가" + chr(0x1100))
+    Text in NFD must be normalized to NFC first, or its syllables become letters.
+
+    >>> to_letters("가" + chr(0x1100))
     '가ㄱ'
     """
     return text.translate(_COMPATIBILITY)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
-from korlm.text.hangul import is_syllable, show_letters, split
+from korlm.text.hangul import is_syllable, split, to_letters
 
 # Letter that takes two keys -> the letters of these keys. ㄲ, ㅒ and other letters typed with shift
 # count as one key.
@@ -22,7 +22,7 @@ _COMPOUND = {
 
 @lru_cache(maxsize=1 << 14)
 def _keys_of_char(char: str) -> str:
-    letters = split(char) if is_syllable(char) else show_letters(char)
+    letters = split(char) if is_syllable(char) else to_letters(char)
     return "".join(_COMPOUND.get(letter, letter) for letter in letters)
 
 

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, Command, TinyCorpus
@@ -100,8 +101,14 @@ def test_nothing_of_hydra_is_left(splits: dict[str, object]) -> None:
         ({"resume": "nowhere"}, "resume=nowhere: it has no checkpoints/last.pt"),
         ({"name": "a/b"}, "name=a/b: must consist of letters"),
         ({"corpus": 5}, "corpus=5: give a name, a file, a list of files, or a dict"),
-        ({"corpus": ["a"], "corpus.files": ["b"]}, "corpus.files: given twice, also in a dict"),
-        ({"trainer.epochs": 1, "trainer": {"epochs": 2}}, "trainer.epochs: given twice, also in"),
+        ({"corpus": ["a"], "corpus.files": ["b"]}, "corpus.files: given twice, once in a dict"),
+        ({"trainer.epochs": 1, "trainer": {"epochs": 2}}, "trainer.epochs: given twice, once in"),
+        (
+            {"corpus.layout": "txt", "corpus.format": "json"},
+            "corpus.format: given twice, also under an old name",
+        ),
+        ({"corpus": "texts/a.txt"}, "corpus='texts/a.txt': a str is the name of a choice; give"),
+        ({"seed": np.array([1, 2])}, "seed=array([1, 2]): must be a number, a str"),
         ({3: 4}, "3: the names of settings are strings"),
         ([("seed", 1)], "settings=[('seed', 1)]: must be a dict"),
         ({"imports": 3}, "imports=3: must be a list of names of modules"),

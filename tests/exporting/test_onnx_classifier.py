@@ -1,5 +1,6 @@
 """Classifiers in onnxruntime give the log-probabilities of PyTorch."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,7 +105,7 @@ def test_names_and_metadata() -> None:
         ("log_probs", ["batch", len(LABELS)])
     ]
     metadata = session.get_modelmeta().custom_metadata_map
-    assert metadata["labels"].split("\t") == LABELS and metadata["max_length"] == "99"
+    assert json.loads(metadata["labels"]) == LABELS and metadata["max_length"] == "99"
 
 
 def test_layer_normalization_is_refused() -> None:

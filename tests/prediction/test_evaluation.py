@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +75,19 @@ def test_equal_runs_do_not_differ(runs: tuple[Prepared, dict[str, TaskRun]]) -> 
     counts = count_examples(task, by_name["long"], "valid")
     for entry in paired_test(task, (counts, counts), "valid", BOOTSTRAP).values():
         assert entry == {"difference": 0, "p": 1}
+
+
+def test_an_infinite_metric_has_no_p() -> None:
+    class Inverse:
+        compared = ("inverse",)
+
+        def metrics_of(self, counts: Any, split: str) -> dict[str, float]:
+            return {"inverse": 1 / counts[0] if counts[0] else math.inf}
+
+    task: Any = Inverse()
+    pair = np.array([[1.0], [2.0]]), np.array([[0.0], [0.0]])
+    (entry,) = paired_test(task, pair, "valid", BOOTSTRAP).values()
+    assert entry["difference"] == math.inf and math.isnan(entry["p"])
 
 
 def test_only_valid(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:

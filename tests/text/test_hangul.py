@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from korlm.text.hangul import LEADS, TAILS, VOWELS, build, show_letters, split, tail_of
+from korlm.text.hangul import LEADS, TAILS, VOWELS, build, split, tail_of, to_letters
 
 SYLLABLES = [chr(code) for code in range(0xAC00, 0xD7A4)]
 
@@ -27,6 +27,6 @@ def test_other_characters_have_no_final_consonant(char: str) -> None:
 
 
 def test_conjoining_jamo_are_shown_as_letters() -> None:
-    shown = show_letters("".join(map(chr, [*range(0x1100, 0x1113), *range(0x1161, 0x1176)])))
+    shown = to_letters("".join(map(chr, [*range(0x1100, 0x1113), *range(0x1161, 0x1176)])))
     assert shown == LEADS + VOWELS
-    assert show_letters("".join(map(chr, range(0x11A8, 0x11C3)))) == "".join(TAILS)
+    assert to_letters("".join(map(chr, range(0x11A8, 0x11C3)))) == "".join(TAILS)

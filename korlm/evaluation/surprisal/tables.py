@@ -1,8 +1,9 @@
 """Build surprisal tables with a row per morph, eojeol or sentence.
 
 All tables of a text have the same total surprisal: <eos> has its own row, without an eojeol, in
-tables of morphs and eojeols, and is part of the sum of its sentence. Every number of a line, an
-eojeol, a position or a character counts from 1, as in R.
+tables of morphs and eojeols, and is part of the sum of its sentence. Numbers of lines, eojeols,
+positions and characters start at 1, as in R. ``entropy`` is that of the prediction of the token, of
+an eojeol that of its first token.
 
 Axes: N tokens of a window.
 """
@@ -115,7 +116,7 @@ def rows_of(batch: SurprisalBatch, unit: ScoreUnit, counts: TrainCounts) -> pa.T
     """Return the rows of a window of text, with the columns of ``schema_of``.
 
     Args:
-        batch: the window; further columns of its lines are kept.
+        batch: the window; columns of its lines that are not in ``SCHEMA`` are copied.
         unit: unit of the rows.
         counts: counts of the training text.
     """

@@ -1,7 +1,7 @@
 """Compute and check the CRC-32 of files, to detect damage when they are opened.
 
 A CRC-32 detects every single flipped bit and every burst of up to 32 bits, at the speed of reading
-(3 GiB/s on one core; SHA-256 takes twice and BLAKE2 five times as long). It protects against
+(3 GiB/s on one core; SHA-256 takes 2 times and BLAKE2 5 times as long). It protects against
 damage, not against deliberate changes.
 
 The JSON file that lists the checksums (``manifest.json``, ``config.json``) contains a checksum of
@@ -53,13 +53,13 @@ def sealed(
     paths: Iterable[Path],
     known: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return values with the checksums of files and of the values themselves under ``KEY``.
+    """Return a copy of values with the checksums of files and of the values under ``KEY``.
 
     Args:
         values: JSON-serializable values.
         folder: parent folder of the files.
         paths: paths of the files.
-        known: file name -> checksum of files that need not be read.
+        known: file name -> checksum that is already computed; files that are not in ``paths`` too.
     """
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     sums = dict(known) | {n: crc32(path) for n, path in names.items() if n not in known}
