@@ -69,11 +69,11 @@ def test_a_run_of_a_task(korlm: Command, tmp_path: Path) -> None:
     case = TASKS["classification"]
     prepared = case.prepare(tmp_path / "data")
     finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
-    error = korlm("export", "run=run", "formats=[onnx]").error
-    assert "run: a run of task=classification has no ONNX export" in error
+    error = korlm("export", "run=run", "formats=[sherpa]").error
+    assert "run: a run of task=classification has no such ONNX export" in error
     ended = korlm("export", "run=run")
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines()[-1].startswith("run/export: README.md, config.json, export")
+    assert ended.out.splitlines()[-1].startswith("run/export: README.md, classifier.int8.onnx")
     (tmp_path / "a.txt").write_text("좋다\n", "utf-8")
     one, other = (
         korlm("predict", f"run={run}", "input=a.txt").out for run in ("run", "run/export")
