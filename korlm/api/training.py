@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from korlm.cli.arguments import key_of
 from korlm.cli.compose import compose
-from korlm.cli.output_dirs import remove_unused, run_dir
+from korlm.cli.output_dirs import remove_empty_parents, remove_unused, run_dir
 from korlm.config import TrainSettings
 from korlm.config.serialization import settings_from_plain
 from korlm.runs.directories import resumed_checkpoint
@@ -109,9 +109,7 @@ def _removed_without_results(folder: Path) -> Iterator[None]:
     finally:
         if not (folder / "checkpoints").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            for parent in list(folder.parents)[:2]:
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
+            remove_empty_parents(folder)
         remove_unused()
 
 

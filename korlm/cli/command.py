@@ -46,6 +46,7 @@ from korlm.cli.output_dirs import (
     RunFolder,
     output_dir,
     register_resolvers,
+    remove_empty_parents,
     remove_unused,
 )
 from korlm.config import registry
@@ -89,7 +90,7 @@ def _stop(message: str, code: int) -> NoReturn:
 
 
 def _remove_empty_run_dir(folder: Path) -> None:
-    """Remove a run directory without results, and its parents if they are empty."""
+    """Remove a run directory without results; see also ``remove_empty_parents``."""
     if HydraConfig.get().output_subdir is None or RunFolder.had_files:
         return  # not created by this command
     if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
@@ -100,9 +101,7 @@ def _remove_empty_run_dir(folder: Path) -> None:
             with contextlib.suppress(OSError):  # such as a full disk
                 handler.close()
     shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        for parent in list(folder.parents)[:2]:
-            parent.rmdir()
+    remove_empty_parents(folder)
 
 
 @contextlib.contextmanager

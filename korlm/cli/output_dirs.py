@@ -22,6 +22,8 @@ from korlm.utils.io.atomic_files import new_folder
 
 SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
 
+OUTPUT_KINDS = ("runs", "sweeps", "evaluations")  # folders of output directories
+
 _created: list[Path] = []  # folders that the resolvers have created
 
 
@@ -137,9 +139,23 @@ def remove_unused() -> None:
     """
     for folder in _created:
         with contextlib.suppress(OSError):
-            for path in (folder, *list(folder.parents)[:2]):
-                path.rmdir()
+            folder.rmdir()
+            remove_empty_parents(folder)
     _created.clear()
+
+
+def remove_empty_parents(folder: Path) -> None:
+    """Remove the parents of a removed output directory that korlm creates, if they are empty.
+
+    These are ``outputs/runs`` and ``outputs``. Parents with other names belong to the user, as does
+    the working directory.
+    """
+    parent = folder.parent
+    if parent.name in OUTPUT_KINDS:
+        with contextlib.suppress(OSError):
+            for path in (parent, parent.parent):
+                if not Path.cwd().is_relative_to(path.resolve()):
+                    path.rmdir()
 
 
 def output_subdir(folder: str) -> str | None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from korlm.config import UNKNOWN_LICENSE, ExportFormat
+from korlm.config import UNKNOWN_LICENSE, ExportFormat, RecurrentConfig
 from korlm.config.serialization import plain_settings
 from korlm.dataset.storage.id_stream import Ids
 from korlm.exporting.model_card import CARD, model_card, trained_metrics
@@ -42,8 +42,13 @@ COMMON = (ExportFormat.safetensors, ExportFormat.onnx, ExportFormat.int8)
 
 
 def formats_of(run: TrainedRun | TaskRun) -> list[ExportFormat]:
-    """Return the formats that a run is exported in by default."""
-    has_onnx = isinstance(run.model, (NeuralLM, Classifier))
+    """Return the formats that a run is exported in by default: all that it has, but sherpa."""
+    if isinstance(run.model, NeuralLM):
+        return list(COMMON)
+    # ONNX's recurrent operators, which a classifier uses, have no layer normalization.
+    model = run.settings.model
+    has_norm = isinstance(model, RecurrentConfig) and model.layer_norm
+    has_onnx = isinstance(run.model, Classifier) and not has_norm
     return list(COMMON) if has_onnx else [ExportFormat.safetensors]
 
 
@@ -129,10 +134,11 @@ def _check_onnx(run: TrainedRun | TaskRun, formats: Sequence[ExportFormat]) -> N
     """
     if isinstance(run, TaskRun):
         if not isinstance(run.model, Classifier) or ExportFormat.sherpa in formats:
+            instead = "onnx" if isinstance(run.model, Classifier) else "safetensors"
             raise ExportError(
-                f"{run.folder}: a run of task={run.settings.task.name} has no such ONNX export "
-                "(onnx: language models and classifiers; sherpa: language models): use "
-                "'formats=[safetensors]'"
+                f"{run.folder}: a run of task={run.settings.task.name} has no such export (onnx: "
+                "language models and classifiers; sherpa: language models): use "
+                f"'formats=[{instead}]'"
             )
     elif not isinstance(run.model, NeuralLM):
         raise ExportError(

@@ -33,7 +33,9 @@ def read_events(folder: Path) -> TensorBoardData:
     """Read all event files of a run, and damaged ones as far as possible."""
     logging.getLogger("tensorboard").setLevel(logging.CRITICAL)  # it logs every resumed run
     if not any(folder.glob("events.out.tfevents.*")):
-        return TensorBoardData(problem="no TensorBoard files: no curves and no samples")
+        return TensorBoardData(
+            problem="no TensorBoard files: no curves (trainer.tracker without tensorboard?)"
+        )
     no_limit = {"scalars": 0, "tensors": 0}
     events = EventAccumulator(str(folder), size_guidance=no_limit)
     problem = ""

@@ -70,7 +70,7 @@ def test_a_run_of_a_task(korlm: Command, tmp_path: Path) -> None:
     prepared = case.prepare(tmp_path / "data")
     finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
     error = korlm("export", "run=run", "formats=[sherpa]").error
-    assert "run: a run of task=classification has no such ONNX export" in error
+    assert "run: a run of task=classification has no such export" in error
     ended = korlm("export", "run=run")
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[-1].startswith("run/export: README.md, classifier.int8.onnx")

@@ -13,6 +13,7 @@ import torch
 
 from korlm.config import (
     ClassificationConfig,
+    ExportFormat,
     GRUConfig,
     InitialState,
     LSTMConfig,
@@ -24,6 +25,7 @@ from korlm.config import (
 )
 from korlm.dataset.example_batches import pad
 from korlm.dataset.vocab import Vocab
+from korlm.exporting.export_run import formats_of
 from korlm.exporting.int8 import Int8Graph
 from korlm.exporting.onnx_classifier import build_classifier, onnx_log_probs
 from korlm.exporting.onnx_graph import Graph
@@ -112,3 +114,6 @@ def test_layer_normalization_is_refused() -> None:
     model = classifier(LSTMConfig("lstm", **SIZES, layer_norm=True))
     with pytest.raises(ExportError, match=r"model\.layer_norm=true.*formats=\[safetensors\]"):
         build_classifier(model, Graph(), LABELS)
+    settings = SimpleNamespace(model=model.encoder.config)
+    run: Any = SimpleNamespace(model=model, settings=settings)
+    assert formats_of(run) == [ExportFormat.safetensors]

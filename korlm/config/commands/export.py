@@ -49,8 +49,8 @@ class ExportSettings(InferenceSettings):
     formats: list[ExportFormat] | None = setting(
         None,
         "safetensors: all weights; onnx: a graph in fp32; int8: the ONNX files with quantized "
-        "weights as well; sherpa: language models for sherpa-onnx; null: all that the model has, "
-        "without sherpa.",
+        "weights as well (of a classifier those of embedding and output layer); sherpa: language "
+        "models for sherpa-onnx; null: all that the model has, without sherpa.",
     )
     output: str | None = setting(None, "New folder; null: RUN/export.", is_path=True)
     recognizer_tokens: str | None = setting(
@@ -85,7 +85,7 @@ class ExportSettings(InferenceSettings):
             exact = {ExportFormat.onnx, ExportFormat.sherpa}
             if ExportFormat.int8 in self.formats and not exact & {*self.formats}:
                 raise ConfigError(
-                    f"{shown}: int8 is compared with onnx or sherpa; name one of them as well"
+                    f"{shown}: int8 is compared with another format: give 'formats=[onnx,int8]'"
                 )
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
             self._fail("license", "must be lower-case letters, digits, dots and hyphens: cc-by-4.0")
