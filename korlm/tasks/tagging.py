@@ -53,6 +53,7 @@ from korlm.utils.errors import ConfigError, CorpusError
 
 NO_UNIT = -1  # target of a token that ends no unit
 SAMPLES = 8  # lines that TensorBoard shows
+MANY_WEIGHTS = 50_000_000  # of linear features, before a warning
 
 
 class _Split:
@@ -284,14 +285,21 @@ class TaggingTask(ExampleTask[Tagger]):
         return {**_f1(scores_of(spans)), **metrics, **types}
 
     def warnings(self, total_steps: int) -> list[str]:
-        """See ``Task.warnings``: labels that do not occur in train."""
-        if not self._unseen:
-            return []
-        names = sorted(set(self._unseen))
-        return [
-            f"{len(self._unseen):,} units of valid or test have labels that do not occur in train "
-            f"({', '.join(names[:5])}{', ...' * (len(names) > 5)}); they count as errors"
-        ]
+        """See ``Task.warnings``: labels that train lacks, linear features of very many labels."""
+        hints = []
+        if self._unseen:
+            names = sorted(set(self._unseen))
+            hints.append(
+                f"{len(self._unseen):,} units of valid or test have labels that do not occur in "
+                f"train ({', '.join(names[:5])}{', ...' * (len(names) > 5)}); they count as errors"
+            )
+        buckets, num_labels = self.config.linear_buckets, len(self.labels)
+        if buckets * num_labels > MANY_WEIGHTS:
+            hints.append(
+                f"task.linear_buckets={buckets} makes {buckets * num_labels:,} weights for "
+                f"{num_labels:,} labels; task.linear_buckets=0 leaves linear features out"
+            )
+        return hints
 
     @torch.inference_mode()
     def samples(self, model: Tagger) -> dict[str, str]:

@@ -105,7 +105,7 @@ def test_missing_text(korlm: Command, run: Path, prepared: Prepared) -> None:
     ("override", "words"),
     [
         ("run=nowhere", "nowhere: has no checkpoints/best.pt"),
-        ("formats=[int8]", "formats=[int8]: int8 is compared with onnx"),
+        ("formats=[int8]", "formats=[int8]: int8 is compared with another format"),
         ("formats=[pickle]", "formats"),
         ("device=cuda", "device=cuda: exports are verified on the CPU"),
     ],

@@ -32,6 +32,7 @@ from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import PAD_ID
 from korlm.detokenizers.alignment import token_spans
 from korlm.prediction.task_run import TaskRun, load_task_run
+from korlm.tasks import tagging
 from korlm.tasks.morpheme_tags import MorphemeTags, tags_of_tokens
 from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
 from korlm.tasks.tagger import NgramEmbedding, Tagger
@@ -276,6 +277,16 @@ def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) ->
         torch.testing.assert_close(together[row, : counts[row]], alone[0, : count[0]])
         total += float(model.nll(alone, targets[row : row + 1, : count[0]], count).detach())
     assert float(model.nll(together, targets, counts).detach()) == pytest.approx(total)
+
+
+def test_linear_features_of_many_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tagging, "MANY_WEIGHTS", 100)
+    files = write(tmp_path, "가\tA\n나\tB\n", ".conll")
+    corpus = CorpusConfig(name="tiny", **files, format=CorpusFormat.conll, label_column="2")
+    prepared = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path)
+    settings = settings_of(prepared, TagLabels.tags, linear_buckets=64)
+    (hint,) = start_run(settings, prepared, tmp_path / "run").task.warnings(1)
+    assert hint.startswith("task.linear_buckets=64 makes 128 weights for 2 labels")
 
 
 def test_labels_that_train_lacks(tmp_path: Path) -> None:
