@@ -17,6 +17,7 @@ from korlm.config import RecurrentConfig, TaggingConfig, TagHead, TagLabels, Tra
 from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
 from korlm.modules.dropout import dropout_mask
 from korlm.modules.encoder import build_encoder
+from korlm.modules.padding import valid_mask
 from korlm.modules.trainable import Trainable
 from korlm.tasks.heads.crf import Allowed, LinearChainCRF
 from korlm.tasks.heads.linear_features import LinearFeatures, hash_ids
@@ -188,9 +189,7 @@ class Tagger(Trainable):
             counts: int64 (B,), units of each row.
         """
         num_labels = scores.shape[-1]
-        valid = (
-            torch.arange(targets.shape[1], device=targets.device) < _to(counts, targets)[:, None]
-        )
+        valid = valid_mask(targets, counts)
         known = ((targets < num_labels) | ~valid).all(1)
         targets = torch.where(valid & known[:, None], targets, 0)
         if self.crf is not None:
@@ -212,12 +211,8 @@ class Tagger(Trainable):
         if self.crf is not None:
             return self.crf.log_prob(scores, counts, allowed)
         units = scores.log_softmax(-1).masked_fill(~allowed, -torch.inf).logsumexp(-1)  # (B, U)
-        valid = torch.arange(units.shape[1], device=units.device) < _to(counts, units)[:, None]
+        valid = valid_mask(units, counts)
         return torch.where(valid, units, 0.0).sum(1)
-
-
-def _to(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.device)
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:

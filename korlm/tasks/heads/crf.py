@@ -155,9 +155,8 @@ class LinearChainCRF(nn.Module):
             score = best + step
             scores.append(score)
             origins.append(origin)
-        label = (last_valid(torch.stack(scores, 1), lengths) + end).argmax(
-            1
-        )  # of the last position
+        last_scores = last_valid(torch.stack(scores, 1), lengths) + end
+        label = last_scores.argmax(1)
         ends = lengths.to(emissions.device) - 1
         labels = [label]
         for t in range(len(origins) - 1, -1, -1):
