@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,9 @@ from korlm.runs.device import available_device
 from korlm.runs.trained_run import RunParts, TrainedRun
 from korlm.utils.errors import CheckpointError, ConfigError, CorpusError, NbestError
 from korlm.utils.torch_backend import tf32
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 # Settings of korlm.evaluate that a method of a run does not take.
 _COMMAND_ONLY = {
@@ -99,8 +102,9 @@ class _Resources:
 
 
 class _OpenRun:
-    """A context manager that stops the tokenizer of a run."""
+    """Methods of runs of any task; a context manager that stops the tokenizer of a run."""
 
+    folder: Path
     _resources: _Resources
 
     def __enter__(self) -> Self:
@@ -112,6 +116,19 @@ class _OpenRun:
     def close(self) -> None:
         """Stop the tokenizer; another text starts it again."""
         self._resources.close()
+
+    def curves(self) -> dict[str, Curve]:
+        """Return the training curves: tag of TensorBoard -> (step, value) of each point.
+
+            steps, perplexities = zip(*run.curves()["perplexity/valid"])
+
+        Raises:
+            CheckpointError: the run was recorded without TensorBoard, or its files were removed.
+        """
+        recorded = read_events(self.folder / "tensorboard")
+        if recorded.problem:
+            raise CheckpointError(f"{self.folder}: {recorded.problem}")
+        return recorded.curves
 
 
 def _fields_of(run: RunParts, kind: type[RunParts]) -> dict[str, Any]:
@@ -358,16 +375,6 @@ class LanguageModelRun(_OpenRun, TrainedRun):
                 rescored = rescore_recordings(lists, names, scorer, weights)
             return {part.utt: hyps for part, hyps in rescored}
 
-    def curves(self) -> dict[str, Curve]:
-        """Return the training curves: tag of TensorBoard -> (step, value) of each point.
-
-            steps, perplexities = zip(*run.curves()["perplexity/valid"])
-
-        Raises:
-            CheckpointError: the run was recorded without TensorBoard, or its files were removed.
-        """
-        return _curves(self.folder)
-
     def evaluate(self, modes: bool = False, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the run on valid and test, or on another text.
 
@@ -443,16 +450,6 @@ class TaskModelRun(_OpenRun, TaskRun):
         with self._resources.lock:
             return super().predict(texts, reader or self._resources.reader())
 
-    def curves(self) -> dict[str, Curve]:
-        """Return the training curves: tag of TensorBoard -> (step, value) of each point.
-
-            steps, perplexities = zip(*run.curves()["perplexity/valid"])
-
-        Raises:
-            CheckpointError: the run was recorded without TensorBoard, or its files were removed.
-        """
-        return _curves(self.folder)
-
     def evaluate(self, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the task on valid and test, or on another text with labels.
 
@@ -471,13 +468,6 @@ class TaskModelRun(_OpenRun, TaskRun):
         with self._resources.lock:
             results = evaluate_tasks(parsed, {"run": self})
         return {split: rows["run"] for split, rows in results.items()}
-
-
-def _curves(folder: Path) -> dict[str, Curve]:
-    recorded = read_events(folder / "tensorboard")
-    if recorded.problem:
-        raise CheckpointError(f"{folder}: {recorded.problem}")
-    return recorded.curves
 
 
 def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSettings:

@@ -10,7 +10,7 @@ or end within a syllable.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,6 +20,9 @@ from korlm.generation.context import ContextEncoder, EncodedPrompt, banned_token
 from korlm.generation.eojeol_search import EojeolSearch, Lexicon, SearchResult
 from korlm.runs.trained_run import TrainedRun
 from korlm.text.keyboard import keys_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 MAX_EXPANSIONS = 64  # default of the search
 MAX_CACHED_NODES = 1500  # kept for the next keystroke, about 80 kB each

@@ -196,7 +196,7 @@ class Task(ABC, Generic[ModelT]):
         )
 
     def begin_step(self, step: int, total_steps: int) -> None:
-        """Called before each training step, for schedules of the task's own.
+        """Prepare a training step, for schedules of the task's own; the loop calls it before each.
 
         Args:
             step: optimizer steps done.

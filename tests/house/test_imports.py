@@ -228,3 +228,19 @@ def test_lists_on_command_lines_are_quoted() -> None:
                 shown[f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"] = node.value
     assert not [position for position, text in shown.items() if UNQUOTED.search(text)]
     assert UNQUOTED.search("train corpus.files=[a.txt] x=1") and not UNQUOTED.search("'a=[b]'")
+
+
+# Python 3.10, the oldest that korlm supports, lacks these.
+NEW_IN_PYTHON_3_11 = {"tomllib", "typing.Self", "typing.Never", "typing.assert_never"}
+NEW_IN_PYTHON_3_11 |= {"enum.StrEnum", "datetime.UTC", "asyncio.TaskGroup", "asyncio.timeout"}
+
+
+def test_imports_of_the_oldest_python() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = set()
+            if isinstance(node, ast.ImportFrom):
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                names = {alias.name for alias in node.names}
+            assert not NEW_IN_PYTHON_3_11 & names, path

@@ -1,4 +1,4 @@
-"""What an experiment tracker records of a run."""
+"""Define the interface of experiment trackers, and a list that forwards to several."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IDS = "tracker_ids.json"
 
 
 class RunStatus(enum.Enum):
-    """How the training ended."""
+    """Outcome of a training session, as trackers record it."""
 
     finished = "finished"
     interrupted = "interrupted"
