@@ -84,8 +84,6 @@ class DaskExecutor(Executor):
         MissingPackageError: a package of the cluster is not installed.
     """
 
-    is_local = False
-
     def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
         assert config.cluster is not None
         self._address = config.cluster
@@ -381,5 +379,5 @@ def _name(item: Any) -> str:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, KilledWorker):
-        return "its workers died"
+        return "its workers died (if they ran out of memory, raise prepare.memory_gb)"
     return " ".join(str(error).split()) or type(error).__name__
