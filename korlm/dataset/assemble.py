@@ -130,12 +130,7 @@ def _copy(names: Iterable[str], source: Path, target: Path) -> None:
 def _manifest_values(
     tokens: TokenizedPieces, encoded: Sequence[dict[str, EncodedShard]]
 ) -> dict[str, Any]:
-    """Return the values of manifest.json that count tokens and lines.
-
-    Args:
-        tokens: the pieces.
-        encoded: sums of each split, of each piece.
-    """
+    """Return the values of manifest.json that count tokens and lines."""
     splits = {}
     for split in SPLITS:
         counts = tokens.counts(split)

@@ -224,13 +224,7 @@ class EvaluationInputs:
 
 
 def split_inputs(run: TrainedRun, prepared: Prepared, test: bool) -> EvaluationInputs:
-    """Return the splits of a prepared corpus: valid, which is also tuned on, and test.
-
-    Args:
-        run: run whose vocabulary is used.
-        prepared: the corpus.
-        test: include test, if there is one.
-    """
+    """Return the splits of a prepared corpus: valid, which is also tuned on, and test."""
     splits = ["valid", *(["test"] if test and "test" in prepared.stats else [])]
     texts = {split: read_split(prepared.folder, split, run) for split in splits}
     return EvaluationInputs(texts, TuningData(texts["valid"], prepared.ids("train")))

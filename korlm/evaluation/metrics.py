@@ -65,11 +65,6 @@ def metrics(sums: LossSums, counts: SplitStats, peak_memory_mb: float) -> dict[s
     The open-vocabulary metrics (``eojeol_perplexity``, ``bits_per_char``) include the cost of
     spelling every token that its id does not restore, character by character, so that a small
     vocabulary does not look good by mapping words to <unk>.
-
-    Args:
-        sums: sums of a pass over the whole split.
-        counts: counts of that split.
-        peak_memory_mb: peak memory of the pass.
     """
     known = sums.num_tokens - sums.num_unk
     known_nats = sums.nats - sums.unk_nats

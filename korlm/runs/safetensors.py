@@ -37,11 +37,7 @@ CONFIG, VOCAB, MODEL, SPELLING = (
 
 
 def tokenizer_file(tokenizer: str) -> str:
-    """Return the name of the file of a trained or given tokenizer.
-
-    Args:
-        tokenizer: its name.
-    """
+    """Return the name of the file of a trained or given tokenizer."""
     return "tokenizer.json" if tokenizer == "huggingface" else "tokenizer.model"
 
 

@@ -35,11 +35,7 @@ from korlm.utils.torch_backend import tf32
 
 
 class PassMeter:
-    """Measures time and peak memory of a pass over a split, from its creation.
-
-    Args:
-        device: of the model.
-    """
+    """Measures time and peak memory of a pass over a split, from its creation."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._started = device, time.perf_counter()

@@ -79,11 +79,6 @@ class Tagger(Trainable):
 
     The hidden state of a unit is the forward state at its last token and the backward state at its
     first one: both have read the whole unit.
-
-    Args:
-        settings: of the run.
-        vocab: of the prepared corpus.
-        labels: the L labels.
     """
 
     def __init__(self, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> None:

@@ -51,11 +51,6 @@ def parameter_groups(
     """Return two groups of parameters: matrices, with weight decay, and vectors, without.
 
     Learned initial states count as vectors.
-
-    Args:
-        model: the model.
-        weight_decay: of the matrices.
-        exclude: parameters to leave out.
     """
     excluded = {id(parameter) for parameter in exclude}
     named = [(name, p) for name, p in model.named_parameters() if id(p) not in excluded]
