@@ -167,7 +167,7 @@ def _write_manifest(building: Path, manifest: dict[str, Any], known: dict[str, s
         known: file name -> checksum, of files that need not be read.
     """
     paths = [path for path in building.rglob("*") if path.is_file()]
-    manifest = checksums.sealed(manifest, building, paths, known)
+    manifest = checksums.with_checksums(manifest, building, paths, known)
     text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
     # A file name that is not UTF-8 is written as \\udc.., which JSON reads back.
     (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -103,7 +103,7 @@ def child(options: argparse.Namespace, text: Path, outputs: Path) -> None:
     stages.wrap(CharNgramModel, "train", "spelling")
     stages.wrap(assemble, "fsync_file", "fsync")
     stages.wrap(assemble, "write_report", "report.tsv")
-    stages.wrap(checksums, "sealed", "manifest")
+    stages.wrap(checksums, "with_checksums", "manifest")
     stages.wrap(assemble, "read_token_counts", "read counts")
     stages.wrap(prepare, "open_prepared", "open")
     stages.wrap(registry, "ensure_trained", "detokenizer")
