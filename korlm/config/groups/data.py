@@ -485,6 +485,11 @@ class BatchesConfig(Group):
         min=1,
         max=1_000_000,
     )
+    random_start: bool = setting(
+        False,
+        "stream: in training, begin each column at a random token in each epoch; its beginning "
+        "follows its end (Press 2019).",
+    )
     max_tokens: int = setting(
         16_384,
         "Tokens with padding that are computed at a time, which bounds memory; the gradients of "
