@@ -1,5 +1,8 @@
 """The model of tagging.
 
+Features that the encoder reads are computed by ``Tagger._features``, linear ones by
+``korlm.tasks.heads.linear_features``; their settings are keys of ``TaggingConfig``.
+
 Axes: B batch, T tokens, U units (which have one label each), L labels, N orders of n-grams, D size
 of an embedding.
 """
