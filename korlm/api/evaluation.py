@@ -97,10 +97,6 @@ def evaluate_tasks(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluate runs of a task other than language modeling.
 
-    Args:
-        settings: texts and bootstrap.
-        runs: at least one run, keyed by name.
-
     Returns:
         Nested dict: split (or name of ``settings.corpus``, if given) -> run -> metrics; see
         ``evaluate_task_runs``.

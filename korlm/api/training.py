@@ -201,10 +201,6 @@ def load_resumed(command: TrainSettings, given: Sequence[str]) -> tuple[TrainSet
     ``outputs`` are those of this command: a run from another person must not choose folders and
     hosts on this machine.
 
-    Args:
-        command: settings of this command.
-        given: overrides of this command.
-
     Raises:
         ConfigError: an override may not change in a resumed run.
         CheckpointError: the checkpoint is missing or damaged.

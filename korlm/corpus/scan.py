@@ -16,7 +16,7 @@ from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece, PieceStart, check_unchanged, digest_of
 from korlm.corpus.reader import read_source, splits_of_lines
 from korlm.corpus.sources import Source
-from korlm.corpus.splits import BlockDivider, BlockSplit, BlockState
+from korlm.corpus.splits import ContiguousSplit, ContiguousSplitter, SplitterState
 from korlm.text.unicode import is_blank
 from korlm.utils.errors import CorpusError
 
@@ -166,7 +166,7 @@ def starts_of(
     config: CorpusConfig,
     pieces: list[Piece],
     scans: list[PieceScan],
-    blocks: BlockSplit | None = None,
+    blocks: ContiguousSplit | None = None,
 ) -> list[PieceStart]:
     """Return what precedes each piece.
 
@@ -183,24 +183,24 @@ def starts_of(
     """
     starts: list[PieceStart] = []
     start = PieceStart()
-    divider = None if blocks is None else BlockDivider(blocks)
+    splitter = None if blocks is None else ContiguousSplitter(blocks)
     for piece, scan in zip(pieces, scans, strict=True):
         if piece.begin == 0:
             start = PieceStart()
-        state = BlockState() if divider is None else divider.state
+        state = SplitterState() if splitter is None else splitter.state
         start = dataclasses.replace(start, blocks=state)
         starts.append(start)
         start = _after(start, scan)
-        if divider is None or piece is pieces[-1] or not scan.undivided_lines:
+        if splitter is None or piece is pieces[-1] or not scan.undivided_lines:
             continue
-        if divider.stays(scan.undivided_lines, scan.undivided_chars):
-            divider.skip(scan.undivided_lines, scan.undivided_chars)
+        if splitter.is_current_split(scan.undivided_lines, scan.undivided_chars):
+            splitter.skip(scan.undivided_lines, scan.undivided_chars)
             continue
         for source in piece.sources:
             if source.split is None:
                 source = dataclasses.replace(source, split="train")
                 for block in read_source(config, source, piece, starts[-1]):
-                    collections.deque(divider.assign(block), 0)  # advances the divider
+                    collections.deque(splitter.assign(block), 0)  # advances the splitter
     return starts
 
 

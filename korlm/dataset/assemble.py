@@ -130,12 +130,7 @@ def _copy(names: Iterable[str], source: Path, target: Path) -> None:
 def _manifest_values(
     tokens: TokenizedPieces, encoded: Sequence[dict[str, EncodedShard]]
 ) -> dict[str, Any]:
-    """Return the values of manifest.json that count tokens and lines.
-
-    Args:
-        tokens: the pieces.
-        encoded: sums of each split, of each piece.
-    """
+    """Return the values of manifest.json that count tokens and lines."""
     splits = {}
     for split in SPLITS:
         counts = tokens.counts(split)
@@ -167,7 +162,7 @@ def _write_manifest(building: Path, manifest: dict[str, Any], known: dict[str, s
         known: file name -> checksum, of files that need not be read.
     """
     paths = [path for path in building.rglob("*") if path.is_file()]
-    manifest = checksums.sealed(manifest, building, paths, known)
+    manifest = checksums.with_checksums(manifest, building, paths, known)
     text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
     # A file name that is not UTF-8 is written as \\udc.., which JSON reads back.
     (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -250,7 +250,7 @@ class _Preparation:
         for path in sorted(self.root.glob(f"{self.stem}-*/manifest.json")):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 manifest = read_json(path)
-                checksums.check_seal(manifest)
+                checksums.check_values(manifest)
                 if manifest["format"] == FORMAT and (store := _store_of(path.parent, manifest)):
                     yield store, manifest
 

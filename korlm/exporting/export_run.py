@@ -1,4 +1,4 @@
-"""Write an export folder.
+"""Write an export folder in the formats of ``ExportFormat``.
 
 config.json vocab.tsv                  settings, labels, words (``korlm.runs.safetensors``)
 model.safetensors spelling.safetensors all weights; ``korlm.load`` opens the folder as a run

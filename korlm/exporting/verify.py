@@ -186,13 +186,7 @@ def largest_difference(first: Step, second: Step, inputs: Ints) -> float:
 
 
 def perplexity(step: Step, text: ParallelText, description: str) -> float:
-    """Return the perplexity of a text.
-
-    Args:
-        step: a step of the model.
-        text: the text.
-        description: label of the progress bar.
-    """
+    """Return the perplexity of a text."""
     initial_state = step.initial_state(text.inputs.shape[1])
     state, nats, num_tokens = initial_state, 0.0, 0
     for inputs, targets, resets in ProgressBar(

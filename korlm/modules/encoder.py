@@ -153,10 +153,6 @@ class PairedEncoder(nn.Module):
     Unlike in ``RecurrentEncoder(bidirectional=True)``, no layer reads the output of the other
     direction, so that the weights of a forward and a backward language model can be copied in
     (Peters et al. 2018).
-
-    Args:
-        forward_encoder: reads rows from their first token.
-        backward_encoder: reads rows from their last token.
     """
 
     def __init__(

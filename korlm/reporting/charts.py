@@ -107,16 +107,7 @@ def draw_task_curves(
     learning_rates: Sequence[Curve],
     styles: Sequence[LineStyle],
 ) -> str:
-    """Return a chart of a metric, loss and learning rate of a task over optimizer steps.
-
-    Args:
-        metric: name of the metric.
-        scores: values of the metric on valid of each run.
-        train: training loss of each run.
-        valid: validation loss of each run.
-        learning_rates: learning rate of each run.
-        styles: line style of each run.
-    """
+    """Return a chart of a metric, loss and learning rate of a task over optimizer steps."""
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 3.4), layout="constrained")
         left, middle, right = figure.subplots(1, 3)

@@ -154,12 +154,7 @@ def _json_line(value: Json) -> bytes:
 
 
 def build_app(engine: ServedModel | ServedTask, settings: ServeSettings) -> FastAPI:
-    """Return the application.
-
-    Args:
-        engine: the model that answers requests.
-        settings: limits of requests.
-    """
+    """Return the application."""
     # FastAPI's documentation pages would load external scripts.
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
     app.add_middleware(_RequestGuard, settings=settings)
@@ -271,12 +266,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 class _RequestGuard:
-    """Middleware that checks requests before their bodies are read, and adds HEADERS to responses.
-
-    Args:
-        app: the next application.
-        settings: limits of requests.
-    """
+    """Middleware: check requests before their bodies are read; add HEADERS to responses."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
         self._app, self._settings = app, settings

@@ -87,9 +87,6 @@ def pruning_callback(objective: str) -> contextlib.AbstractContextManager[Prunin
     """Return a context manager that yields the pruning callback of this job.
 
     It yields None if this job is not a trial of a search.
-
-    Args:
-        objective: SPLIT.KEY of the metric to minimize.
     """
     if not is_sweep():
         return contextlib.nullcontext()

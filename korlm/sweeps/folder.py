@@ -142,12 +142,7 @@ _swept: dict[Path, frozenset[str]] = {}  # folder of a sweep -> keys that vary i
 
 
 def begin_sweep(sweep: Path, swept: frozenset[str]) -> None:
-    """Remove incomplete jobs of a sweep, and store what ``job_dir`` needs.
-
-    Args:
-        sweep: folder of the sweep.
-        swept: keys that vary in the sweep.
-    """
+    """Remove incomplete jobs of a sweep, and store what ``job_dir`` needs."""
     jobs_by_settings.cache_clear()
     remove_incomplete_jobs(sweep)
     _swept[sweep.absolute()] = swept
@@ -164,9 +159,6 @@ def with_stored(arguments: list[str]) -> list[str]:
     """Return the arguments of a command, with those of the sweep that it resumes added.
 
     An argument of this command replaces a stored one with the same key.
-
-    Args:
-        arguments: arguments of a command with -m.
 
     Raises:
         ConfigError: resume=FOLDER is not a sweep, or a stored override must not be used.
@@ -233,11 +225,7 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def run_command(job: Path) -> str:
-    """Return the command that trains the model of a job on its own, with the same ``outputs``.
-
-    Args:
-        job: folder of the job.
-    """
+    """Return the command that trains the model of a job on its own, with the same ``outputs``."""
     overrides = overrides_in(job) or []
     keys = (key for key in map(key_of, overrides) if not is_of_the_command(key))
     included = (*keys, "outputs", "imports")

@@ -84,10 +84,6 @@ def is_pruned(failure: str) -> bool:
 def finished_objective(objective: str, job: Path) -> float:
     """Return the cost of a finished job, which a sweeper minimizes.
 
-    Args:
-        objective: SPLIT.KEY of metrics.json.
-        job: folder of the job.
-
     Raises:
         CheckpointError: metrics.json is damaged.
     """
@@ -114,12 +110,7 @@ def column_of(objective: str) -> str:
 
 
 def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
-    """Return all jobs of a sweep, best first.
-
-    Args:
-        folder: folder of the sweep.
-        objective: SPLIT.KEY of metrics.json.
-    """
+    """Return all jobs of a sweep, best first."""
     wanted = {**FIGURES, column_of(objective): ("metrics.json", *objective.split("."))}
     jobs = [_read_job(job, settings, wanted) for job, settings in iter_jobs(folder)]
     used = comparable(jobs, objective)

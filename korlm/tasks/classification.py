@@ -50,11 +50,6 @@ MAX_PLOTTED = 30  # classes of a confusion matrix in TensorBoard
 class Classifier(Trainable):
     """Encoder, pooling and a linear layer.
 
-    Args:
-        settings: of the run.
-        vocab: of the prepared corpus.
-        num_classes: C.
-
     Attributes:
         temperature: divides the logits for calibrated probabilities; fitted on valid.
     """
@@ -263,10 +258,6 @@ class ClassificationTask(ExampleTask[Classifier]):
 def _distinct_labels(labels: Sequence[str], source: str) -> tuple[str, ...]:
     """Return the distinct labels of train in alphabetical order.
 
-    Args:
-        labels: label of each text of train.
-        source: of the texts, for messages.
-
     Raises:
         CorpusError: there are less than two labels or too many.
     """
@@ -289,11 +280,6 @@ def _check_labels(
 ) -> None:
     """Check that all labels are known.
 
-    Args:
-        labels_of: split -> label of each text.
-        known: labels of train.
-        source: of the texts, for messages.
-
     Raises:
         CorpusError: one is not; the message names the first text that has it.
     """
@@ -313,11 +299,6 @@ class ClassPredictor(Predictor):
     """Predicts a label and the probabilities of all classes, calibrated on valid.
 
     A blank text is read as the end of a sentence alone.
-
-    Args:
-        labels: of the C classes.
-        model: on ``device``, in evaluation mode.
-        device: of the model.
     """
 
     def __init__(self, labels: Sequence[str], model: Classifier, device: torch.device) -> None:

@@ -1,5 +1,8 @@
 """The model of tagging.
 
+Features that the encoder reads are computed by ``Tagger._features``, linear ones by
+``korlm.tasks.heads.linear_features``; their settings are keys of ``TaggingConfig``.
+
 Axes: B batch, T tokens, U units (which have one label each), L labels, N orders of n-grams, D size
 of an embedding.
 """
@@ -79,11 +82,6 @@ class Tagger(Trainable):
 
     The hidden state of a unit is the forward state at its last token and the backward state at its
     first one: both have read the whole unit.
-
-    Args:
-        settings: of the run.
-        vocab: of the prepared corpus.
-        labels: the L labels.
     """
 
     def __init__(self, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> None:

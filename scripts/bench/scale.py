@@ -105,7 +105,7 @@ def child(options: argparse.Namespace, text: Path, outputs: Path) -> None:
     stages.wrap(assemble, "link_files", "links")
     stages.wrap(assemble, "fsync_file", "fsync")
     stages.wrap(assemble, "write_report", "report.tsv")
-    stages.wrap(checksums, "sealed", "manifest")
+    stages.wrap(checksums, "with_checksums", "manifest")
     stages.wrap(prepare, "open_prepared", "open")
     stages.wrap(registry, "ensure_trained", "detokenizer")
     if options.workers:

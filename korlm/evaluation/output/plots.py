@@ -105,8 +105,8 @@ def _draw_units(
     columns = {row: result.units().bits_per_char for row, result in rows.items()}
     columns = {row: np.where(np.isfinite(bits), bits, np.nan) for row, bits in columns.items()}
     num_units = len(first.units().nats)
-    axes.set_title(f"bits per character of single {first.unit}s")
-    if first.unit == "document" and num_units <= MAX_NAMED:
+    axes.set_title(f"bits per character of single {first.resampled_unit}s")
+    if first.resampled_unit == "document" and num_units <= MAX_NAMED:
         for row, bits in columns.items():
             axes.plot(bits, range(num_units), "o", color=colors[row], markersize=5, alpha=0.8)
         size = min(9.0, 180 / num_units)
@@ -121,7 +121,7 @@ def _draw_units(
         low, high = np.nanquantile(all_bits, [0.002, 0.99])
         axes.set_xlim(low, high if high > low else low + 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_ylabel(f"share of {num_units:,} {first.unit}s with at most so many bits")
+    axes.set_ylabel(f"share of {num_units:,} {first.resampled_unit}s with at most so many bits")
 
 
 def _draw_frequencies(

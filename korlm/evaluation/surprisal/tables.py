@@ -88,7 +88,7 @@ _SCHEMAS = {
         ]
     ),
 }
-_OWN = {*SCHEMA.names, *(name for schema in _SCHEMAS.values() for name in schema.names)}
+_RESERVED_NAMES = {*SCHEMA.names, *(name for schema in _SCHEMAS.values() for name in schema.names)}
 
 
 def kept_columns(names: Iterable[str]) -> dict[str, str]:
@@ -100,7 +100,7 @@ def kept_columns(names: Iterable[str]) -> dict[str, str]:
     columns: dict[str, str] = {}
     for name in dict.fromkeys(names):
         kept = name
-        while kept in _OWN or kept in columns:
+        while kept in _RESERVED_NAMES or kept in columns:
             kept = f"input_{kept}"
         columns[kept] = name
     return columns

@@ -73,10 +73,6 @@ def _rounded(value: Any) -> Any:
 def check_target(path: Path, key: str) -> None:
     """Check the place of a file before the work that ends with writing it.
 
-    Args:
-        path: of the file.
-        key: the setting that names it.
-
     Raises:
         OutputError: it is a folder, or its folder does not exist.
     """
