@@ -16,10 +16,11 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from korlm.evaluation.metrics import MAX_NATS
 from korlm.reporting.tensorboard_events import Curve
+from korlm.utils.plotting import set_log_scale
 
 Scale = Callable[[float], float]  # function from the values of a curve to heights
 
@@ -92,7 +93,7 @@ def draw_curves(
                     )
                 continue
             _plot_thick(left, [losses], [style], math.exp)
-        _set_log_scale(left)
+        set_log_scale(left, 1000)
         left.set_title("perplexity: valid thick, train thin")
         _draw_rates(right, learning_rates, styles)
         _label_steps(left, right)
@@ -180,7 +181,7 @@ def draw_breakdowns(
                 )
             ticks = [i for i in range(len(bins)) if len(bins) < 9 or i in (0, 4, 9, 14, 19, 22)]
             axes.set_xticks(ticks, [_bin_label(bins[i]) for i in ticks], fontsize=8)
-            _set_log_scale(axes)
+            set_log_scale(axes, 1000)
             axes.set_title(title)
         return _svg(figure, "perplexity by count in train and by position in the sentence")
 
@@ -208,14 +209,6 @@ def _plot(axes: Axes, curve: Curve, style: LineStyle, scale: Scale, **options: o
     steps, values = downsample(curve)
     heights = [scale(value) if value < MAX_NATS else math.nan for value in values]
     axes.plot(steps, heights, color=style.color, linestyle=style.matplotlib, **options)  # type: ignore[arg-type]
-
-
-def _set_log_scale(axes: Axes) -> None:
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _svg(figure: Figure, label: str) -> str:
