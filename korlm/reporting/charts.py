@@ -17,10 +17,11 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from korlm.evaluation.metrics import MAX_NATS
 from korlm.reporting.tensorboard_events import Curve
+from korlm.utils.plotting import set_log_scale
 
 Transform = Callable[[float], float]  # from the values of a curve to heights in the chart
 
@@ -104,7 +105,7 @@ def draw_curves(
             elif losses:
                 height = _perplexity(losses[-1][1])
                 left.axhline(height, color=style.color, linestyle=style.linestyle, linewidth=2.0)
-        _set_log_scale(left)
+        set_log_scale(left, 1000)
         left.set_title("perplexity: valid thick, train thin")
         _draw_rates(right, learning_rates, styles)
         _label_steps(left, right)
@@ -198,7 +199,7 @@ def draw_breakdowns(
                 )
             ticks = range(0, len(bins), 1 if len(bins) < 9 else 5)
             axes.set_xticks(ticks, [_bin_label(bins[i]) for i in ticks], fontsize=8)
-            _set_log_scale(axes)
+            set_log_scale(axes, 1000)
             axes.set_title(title)
         return _svg(figure, "perplexity by count in train and by position in the sentence")
 
@@ -238,15 +239,6 @@ def _plot(axes: Axes, curve: Curve, style: LineStyle, transform: Transform, **op
     steps, values = downsample(curve)
     heights = list(map(transform, values))
     axes.plot(steps, heights, color=style.color, linestyle=style.linestyle, **options)
-
-
-def _set_log_scale(axes: Axes) -> None:
-    """Make the y axis logarithmic; call it after plotting, since it reads the limits."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _svg(figure: Figure, label: str) -> str:
