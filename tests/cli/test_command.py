@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command_server import CommandServer
-from conftest import LIGHT, ROOT, Command, TinyCorpus, reseal
+from conftest import LIGHT, ROOT, Command, TinyCorpus, new_checksums
 from filelock import FileLock
 
 MISTAKES = {
@@ -188,7 +188,7 @@ def test_prepared_that_does_not_fit(korlm: Command, run: Path) -> None:
     manifest = prepared / "manifest.json"
     settings = json.loads(manifest.read_text("utf-8"))["settings"]
     settings["vocab"]["min_freq"] = 3
-    reseal(manifest, settings=settings)
+    new_checksums(manifest, settings=settings)
     error = korlm("train", f"prepared={prepared}", *LIGHT[1:]).error
     assert "fingerprint" in error and str(prepared) in error
 

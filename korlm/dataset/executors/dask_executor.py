@@ -29,6 +29,7 @@ from distributed import (
     TimeoutError,
     as_completed,
 )
+from distributed.scheduler import NoWorkerError
 
 from korlm import _version
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
@@ -56,6 +57,7 @@ logger = logging.getLogger(__name__)
 THREADS = 4  # of a JVM; they share its dictionary
 REACH_SECONDS = 15  # until the scheduler of an address must answer
 IDLE_SECONDS = 15  # without any worker, before a warning
+LOST_SECONDS = 300  # without any worker of this machine, before the command gives up
 MAX_INITIAL_FAILURES = 4  # failed pieces before the first success
 
 # Dask's processes check clocks and memory many times per second, which costs several percent of a
@@ -83,8 +85,6 @@ class DaskExecutor(Executor):
         ClusterError: the scheduler does not answer.
         MissingPackageError: a package of the cluster is not installed.
     """
-
-    is_local = False
 
     def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
         assert config.cluster is not None
@@ -182,6 +182,11 @@ class DaskExecutor(Executor):
             return error
         if isinstance(error, KorlmError):
             raise error
+        if isinstance(error, NoWorkerError):
+            raise ClusterError(
+                f"prepare.cluster={self._address}: all workers ended and could not be started "
+                "again; finished pieces are kept, the same command continues with the others"
+            ) from error
         # For example, korlm is not installed there.
         message = " ".join(f"{type(error).__name__}: {error}".split())
         raise ClusterError(f"prepare.cluster={self._address}: {message}") from error
@@ -260,7 +265,10 @@ class DaskExecutor(Executor):
             "silence_logs": logging.CRITICAL,
             "preload": [worker.__name__],
         }
-        return LocalCluster(**options | (self._config.options or {}))
+        # Dask gives up a worker that does not start again, for example for lack of memory.
+        timeout = {"distributed.scheduler.no-workers-timeout": LOST_SECONDS}
+        with dask.config.set(timeout):
+            return LocalCluster(**options | (self._config.options or {}))
 
     def _slurm(self) -> Any:
         with require_extra("distributed", "dask-jobqueue"), preserve_sigint_handler():
@@ -381,5 +389,5 @@ def _name(item: Any) -> str:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, KilledWorker):
-        return "its workers died"
+        return "its workers died (if they ran out of memory, raise prepare.memory_gb)"
     return " ".join(str(error).split()) or type(error).__name__

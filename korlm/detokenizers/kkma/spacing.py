@@ -145,10 +145,6 @@ class FollowingMorphs:
 
     Equal to ``SpacingModel.predict``, in a fraction of the time: what depends on the list alone is
     computed once, and what depends on classes for each class.
-
-    Args:
-        model: predicts the spaces.
-        morphs: the list.
     """
 
     def __init__(self, model: SpacingModel, morphs: Sequence[str]) -> None:

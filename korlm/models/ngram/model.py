@@ -40,10 +40,6 @@ class NgramLM(LanguageModel):
     """N-gram model with backoff; uniform until ``fit`` or ``set_tables``.
 
     The state is the last order - 1 ids, int64 (B, order - 1), initially <pad>.
-
-    Args:
-        config: order and smoothing.
-        vocab_size: V.
     """
 
     def __init__(

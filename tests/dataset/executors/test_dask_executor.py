@@ -26,7 +26,7 @@ if importlib.util.find_spec("dask_jobqueue") is None:
     pytest.skip("needs korlm[cluster]", allow_module_level=True)
 
 import dask
-from distributed import LocalCluster
+from distributed import LocalCluster, Nanny
 
 from korlm.config import (
     ClusterConfig,
@@ -152,9 +152,29 @@ def test_a_piece_that_ends_its_workers_is_named(
     assert records.count(None) == 1
     message = str(caught.value)
     assert message.startswith("the cluster could not process 1 of the pieces: ")
-    assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died; ", message)
+    assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died \(.*memory_gb\); ", message)
     assert "\n" not in message
     assert make("two") == alone  # without the cluster, that piece alone
+
+
+def test_workers_that_cannot_be_started_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    starts: list[object] = []
+
+    async def start(nanny: Nanny) -> Any:
+        starts.append(nanny)
+        if len(starts) > 1:
+            raise OSError
+        return await real_start(nanny)
+
+    real_start = Nanny.instantiate
+    monkeypatch.setattr(Nanny, "instantiate", start)
+    monkeypatch.setattr(dask_executor, "LOST_SECONDS", 1)
+    dying = functools.partial(deadly.once, str(tmp_path / "died"))
+    monkeypatch.setattr(worker, "tokenize_on_worker", dying)
+    with pytest.raises(ClusterError, match=r"=local: all workers ended.*same command continues"):
+        make("one", "local", workers=1)
 
 
 def test_interrupted_work_continues(
