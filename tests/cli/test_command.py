@@ -13,6 +13,9 @@ from command_server import CommandServer
 from conftest import LIGHT, ROOT, Command, TinyCorpus, new_checksums
 from filelock import FileLock
 
+from korlm.cli.command import _as_typed
+from korlm.utils.errors import ConfigError
+
 MISTAKES = {
     "model.name=foo": ("model.name=foo", "lstm"),
     "seed=99999999999999999999": ("seed=99999999999999999999", "in [0, 9223372036854775807]"),
@@ -229,6 +232,26 @@ def test_an_unexpected_failure_leaves_no_empty_run(
     with pytest.raises(RuntimeError, match="ours"):
         korlm("train", *tiny.overrides, *LIGHT)
     assert not list(tmp_path.glob("outputs/runs/*"))
+
+
+def test_a_failure_keeps_files_that_are_written(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from korlm.training import session
+
+    def fail(settings: object, prepared: object, folder: Path, *others: object) -> None:
+        (folder / "table.tsv").write_text("a\tb\n")
+        raise ConfigError("not this way")
+
+    monkeypatch.setattr(session, "build_session", fail)
+    assert "not this way" in korlm("train", *tiny.overrides, *LIGHT).error
+    assert len(list(tmp_path.glob("outputs/runs/*/table.tsv"))) == 1
+
+
+def test_arguments_in_messages_are_as_typed() -> None:
+    words, typed = ["run=b", "name='a b'"], ["from=b", "name=a b"]
+    message = _as_typed("run=best: no run; run=b, name='a b'", words, typed)
+    assert message == "run=best: no run; from=b, name=a b"
 
 
 def test_a_failed_job_of_a_sweep_is_reported_and_the_others_run(
