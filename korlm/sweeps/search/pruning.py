@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from korlm.config.objective import QUALITY, cost
 from korlm.sweeps.search.names import DATABASE, PROGRESS_RESOLUTION, PRUNED
-from korlm.utils.errors import Pruned, TrainingError, require_extra
+from korlm.utils.errors import Pruned, TrainingError
 
 if TYPE_CHECKING:
     import optuna
@@ -75,8 +75,12 @@ def open_callback(
     if not (sweep / DATABASE).is_file():
         yield None
         return
-    with require_extra("optuna"):
-        from korlm.sweeps.search.storage import running_trial, storage_of, study_for_jobs
+    from korlm.sweeps.search.storage import (  # slow import
+        running_trial,
+        storage_of,
+        study_for_jobs,
+    )
+
     with storage_of(sweep) as storage:
         study = study_for_jobs(storage)
         trial_id = running_trial(study, overrides)
