@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from korlm.config import PairsSettings
 from korlm.runs.directories import run_folders
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 from korlm.utils.errors import ConfigError, not_a_choice
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@stage("pairs")
+@command("pairs")
 def main(settings: PairsSettings) -> None:
     """Score the pairs with each run, log the accuracies and write the pairs if wanted."""
     import pyarrow as pa
@@ -32,7 +32,7 @@ def main(settings: PairsSettings) -> None:
     from korlm.utils.progress import ProgressBar
     from korlm.utils.torch_backend import tf32
 
-    pairs = read_pairs(settings.inputs) if settings.inputs else _own(settings)
+    pairs = read_pairs(settings.inputs) if settings.inputs else _template_pairs(settings)
     runs = [load_run(folder) for folder in run_folders(settings.run)]
     device = inference_device(settings)
     results: dict[str, dict[str, Accuracy]] = {}
@@ -54,8 +54,8 @@ def main(settings: PairsSettings) -> None:
     logger.info("%s", _table(results))
 
 
-def _own(settings: PairsSettings) -> list[Pair]:
-    """Return korlm's own pairs."""
+def _template_pairs(settings: PairsSettings) -> list[Pair]:
+    """Return the pairs of korlm's templates."""
     from korlm.evaluation.pairs.templates import pairs_of, phenomena
 
     names = settings.phenomena or list(phenomena())

@@ -72,7 +72,7 @@ def fresh_fonts() -> Iterator[None]:
     """Clear the font caches before and after a test that hides fonts."""
     from korlm.utils import plotting
 
-    cached = (plotting.fonts, plotting.letters, plotting.log_missing_font)
+    cached = (plotting.fonts, plotting.drawable_chars, plotting.log_missing_font)
     for function in cached:
         function.cache_clear()
     yield
@@ -145,14 +145,14 @@ def tiny_task_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], A
     return functools.cache(lambda name: train_task_run(folder, name))
 
 
-def reseal(path: Path, **changes: Any) -> None:
+def new_checksums(path: Path, **changes: Any) -> None:
     """Change values of manifest.json or config.json, and renew the checksums of all files.
 
     This simulates a deliberate change; accidental damage leaves the checksums as they were.
     """
     values = {**json.loads(path.read_text("utf-8")), **changes}
-    names = [name for name in values.get(checksums.KEY, ()) if (path.parent / name).is_file()]
-    whole = checksums.sealed(values, path.parent, [path.parent / name for name in names])
+    names = [name for name in values.get(checksums.CRC32_KEY, ()) if (path.parent / name).is_file()]
+    whole = checksums.with_checksums(values, path.parent, [path.parent / name for name in names])
     path.write_text(json.dumps(whole), "utf-8")
 
 

@@ -96,7 +96,7 @@ def train(
         with _removed_without_results(folder), output_errors(folder), _logged(folder):
             if not command.resume:
                 composed.write(folder)
-            with threads.restored():
+            with threads.preserve_thread_counts():
                 train_in(folder, train_settings, composed.overrides, resumed)
         return load_any(folder)  # building the model takes random numbers, too
 
@@ -200,10 +200,6 @@ def load_resumed(command: TrainSettings, given: Sequence[str]) -> tuple[TrainSet
     The overrides of this command are applied to the stored settings. The settings ``prepare`` and
     ``outputs`` are those of this command: a run from another person must not choose folders and
     hosts on this machine.
-
-    Args:
-        command: settings of this command.
-        given: overrides of this command.
 
     Raises:
         ConfigError: an override may not change in a resumed run.

@@ -18,10 +18,6 @@ from korlm.utils.errors import ConfigError
 def check_groups(command: str, arguments: list[str]) -> None:
     """Check the choices of config groups, for which Hydra's own errors are unclear.
 
-    Args:
-        command: the command.
-        arguments: its arguments, as typed.
-
     Raises:
         ConfigError: the choice of a group is not a name, or a key belongs to an optional group that
             is not chosen.

@@ -12,11 +12,7 @@ from korlm.config.keys import expand_tree, rename_tree
 
 
 def register_config_source(command: str) -> None:
-    """Make Hydra accept old names and ``~`` in YAML files.
-
-    Args:
-        command: the command whose files are read next.
-    """
+    """Make Hydra accept old names and ``~`` in YAML files."""
 
     class KorlmConfigSource(FileConfigSource):
         """Hydra's source of YAML files; it returns current names of settings and expanded paths."""

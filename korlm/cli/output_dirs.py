@@ -159,11 +159,7 @@ def remove_empty_parents(folder: Path) -> None:
 
 
 def output_subdir(folder: str) -> str | None:
-    """Return the subfolder for Hydra's files; a resumed run gets a new one. None: no files.
-
-    Args:
-        folder: directory of the run, or of a job of a sweep.
-    """
+    """Return the subfolder for Hydra's files; a resumed run gets a new one. None: no files."""
     path = Path(folder)
     if not dist_env.current_rank().is_main_process or (is_sweep() and is_finished(path)):
         return None

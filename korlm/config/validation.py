@@ -119,6 +119,11 @@ def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata=declared)
 
 
+def fraction(default: float, help: str, **metadata: Any) -> Any:
+    """Declare a key whose value is in [0, 1), such as the probability of a dropout."""
+    return setting(default, help, min=0, below=1, **metadata)
+
+
 def setting_of(field: dataclasses.Field[Any]) -> Setting:
     """Return the metadata of a settings key."""
     declared: Setting = field.metadata.get(_KEY, Setting())
@@ -184,10 +189,18 @@ class Group:
         shown = value.value if isinstance(value, enum.Enum) else value
         raise ConfigError(f"{path}={shown}: {limit}")
 
-    def _check_name(self) -> None:
-        """Check that ``name`` is one of the choices that this class is registered for."""
+
+@dataclasses.dataclass
+class NamedGroup(Group):
+    """Settings of a choice of a group that are registered under their ``name``."""
+
+    name: str = setting(MISSING, "Name of the choice; the group selects it.")
+
+    def __post_init__(self) -> None:
+        """Check also that ``name`` is one of the choices that the class is registered for."""
+        super().__post_init__()
         names = registry.names_of(self._group, type(self))
-        if vars(self)["name"] not in names:
+        if self.name not in names:
             allowed = " or ".join(names) or f"registered for {type(self).__name__}"
             self._fail("name", f"must be {allowed}; the group selects other choices")
 

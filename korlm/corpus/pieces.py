@@ -1,10 +1,10 @@
 """Divide a corpus into pieces, each of which a worker reads on its own.
 
     find_sources -> plan_pieces -> [Piece]
-    scan_piece (scan.py)     Piece -> PieceScan               worker
-    validate_corpus          all scans -> BlockSplit or None  driver; reports errors in the text
-    starts_of (scan.py)      all scans -> PieceStart of each  driver
-    read_piece (reader.py)   Piece, PieceStart -> lines       worker
+    scan_piece (scan.py)     Piece -> PieceScan                 worker
+    validate_corpus          all scans -> ContiguousSplit|None  driver; reports errors in the text
+    starts_of (scan.py)      all scans -> PieceStart of each    driver
+    read_piece (reader.py)   Piece, PieceStart -> lines         worker
 
 All pieces together have exactly the lines of ``read_corpus``. How a corpus is divided depends only
 on the names and sizes of its files and on the bytes around each cut.
@@ -25,7 +25,7 @@ from korlm.corpus.files import CODECS, format_of, inspect_file, read_chunks
 from korlm.corpus.formats.columns import row_groups
 from korlm.corpus.formats.records import FileRange
 from korlm.corpus.sources import Source
-from korlm.corpus.splits import BlockState
+from korlm.corpus.splits import SplitterState
 from korlm.text.unicode import is_blank
 from korlm.utils.errors import CorpusError
 
@@ -75,14 +75,14 @@ class PieceStart:
             ``corpus.document_unit=blank_line``.
         document: ``doc_id`` of the last record before the piece, if a column names the documents.
         document_lines: number of lines of that document before the piece.
-        blocks: position in the ``BlockSplit``, which counts all files without a split.
+        blocks: position in the ``ContiguousSplit``, which counts all files without a split.
     """
 
     lines: int = 0
     records: int = 0
     document: str = ""
     document_lines: int = 0
-    blocks: BlockState = field(default_factory=BlockState)
+    blocks: SplitterState = field(default_factory=SplitterState)
 
 
 def plan_pieces(config: TextConfig, sources: list[Source], piece_bytes: int) -> list[Piece]:

@@ -3,7 +3,7 @@
 A hash assigns whole documents to the splits. If lines were assigned, test would contain what the
 model has seen: on kobill, with its near-duplicate lines, a 5-gram model has perplexity 11 if split
 by line and 114 if split by document. If there are too few documents, the text is divided into
-contiguous blocks of lines (``BlockSplit``).
+contiguous blocks of lines (``ContiguousSplit``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from korlm.corpus.normalization import has_text, normalize, normalize_all
 from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece, PieceStart, changed_file, check_unchanged, digest_of
 from korlm.corpus.sources import Source
-from korlm.corpus.splits import BlockDivider, BlockSplit, split_of
+from korlm.corpus.splits import ContiguousSplit, ContiguousSplitter, split_of
 from korlm.text.unicode import BLANKS, is_blank
 from korlm.utils.errors import CorpusError
 
@@ -34,7 +34,7 @@ def read_corpus(
     config: TextConfig,
     sources: list[Source],
     notes: Notes | None = None,
-    blocks: BlockSplit | None = None,
+    blocks: ContiguousSplit | None = None,
 ) -> Iterator[LineBlock]:
     """Yield all lines of a corpus, in the order of the files and documents.
 
@@ -49,16 +49,16 @@ def read_corpus(
     Raises:
         CorpusError: a file cannot be read, or has only blank lines.
     """
-    divider = None if blocks is None else BlockDivider(blocks)
+    splitter = None if blocks is None else ContiguousSplitter(blocks)
     for source in sources:
-        yield from _read_divided(config, Piece(0, (source,)), PieceStart(), notes, divider)
+        yield from _read_divided(config, Piece(0, (source,)), PieceStart(), notes, splitter)
 
 
 def read_piece(
     config: TextConfig,
     piece: Piece,
     start: PieceStart,
-    blocks: BlockSplit | None = None,
+    blocks: ContiguousSplit | None = None,
     digest: str | None = None,
 ) -> Iterator[LineBlock]:
     """Yield the lines of a piece, as ``read_corpus`` yields them.
@@ -73,8 +73,8 @@ def read_piece(
     Raises:
         CorpusError: a file cannot be read, or has changed since it was scanned.
     """
-    divider = None if blocks is None else BlockDivider(blocks, start.blocks)
-    yield from _read_divided(config, piece, start, None, divider)
+    splitter = None if blocks is None else ContiguousSplitter(blocks, start.blocks)
+    yield from _read_divided(config, piece, start, None, splitter)
     if digest is not None and digest_of(config, piece)[0] != digest:
         check_unchanged(piece)  # names the file
         raise changed_file(piece.sources[0].path)
@@ -85,16 +85,16 @@ def _read_divided(
     piece: Piece,
     start: PieceStart,
     notes: Notes | None,
-    divider: BlockDivider | None,
+    splitter: ContiguousSplitter | None,
 ) -> Iterator[LineBlock]:
-    """Yield the lines of a piece; ``divider`` assigns the splits of sources that have none."""
+    """Yield the lines of a piece; ``splitter`` assigns the splits of sources that have none."""
     for source in piece.sources:
-        if divider is None or source.split is not None:
+        if splitter is None or source.split is not None:
             yield from read_source(config, source, piece, start, notes)
             continue
-        source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the divider
+        source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the splitter
         for block in read_source(config, source, piece, start, notes):
-            yield from divider.assign(block)
+            yield from splitter.assign(block)
 
 
 def read_source(

@@ -13,7 +13,7 @@ from korlm.corpus.normalization import has_text
 
 
 @dataclass(frozen=True)
-class BlockSplit:
+class ContiguousSplit:
     """Split of a text with too few documents for all splits: consecutive lines for each split.
 
     It is the fallback when hashing leaves a split empty (``korlm.corpus.validation``).
@@ -32,8 +32,8 @@ class BlockSplit:
     num_lines: int
 
 
-class BlockState(NamedTuple):
-    """Position in a text that is divided by a ``BlockSplit``; blank lines are not counted.
+class SplitterState(NamedTuple):
+    """Position in a text that is divided by a ``ContiguousSplit``; blank lines are not counted.
 
     Attributes:
         split: index of the current split.
@@ -48,16 +48,16 @@ class BlockState(NamedTuple):
     num_chars: int = 0
 
 
-class BlockDivider:
-    """Assigns the lines of a text, in order, to the splits of a ``BlockSplit``.
+class ContiguousSplitter:
+    """Assigns the lines of a text, in order, to the splits of a ``ContiguousSplit``.
 
     Args:
         blocks: how to divide the text.
         state: where the first line is; None: at the beginning of the text.
     """
 
-    def __init__(self, blocks: BlockSplit, state: BlockState | None = None) -> None:
-        self.state = state or BlockState()
+    def __init__(self, blocks: ContiguousSplit, state: SplitterState | None = None) -> None:
+        self.state = state or SplitterState()
         self._blocks = blocks
         self._splits = list(blocks.shares)
         # The fraction of the text up to the end of each split.
@@ -75,7 +75,7 @@ class BlockDivider:
                     begin, split = line, self.state.split
         yield self._part(block, begin, len(block.texts), split)
 
-    def stays(self, num_lines: int, num_chars: int) -> bool:
+    def is_current_split(self, num_lines: int, num_chars: int) -> bool:
         """Return whether the next lines certainly belong to the current split.
 
         It may be False although all of them do; then use ``assign``.
@@ -88,8 +88,8 @@ class BlockDivider:
         return not self._is_due(self.state.split, lines, chars)
 
     def skip(self, num_lines: int, num_chars: int) -> None:
-        """Count lines for which ``stays`` returned True."""
-        self.state = BlockState(
+        """Count lines for which ``is_current_split`` returned True."""
+        self.state = SplitterState(
             self.state.split,
             self.state.num_in_split + num_lines,
             self.state.num_lines + num_lines,
@@ -108,7 +108,7 @@ class BlockDivider:
         split, num_in_split, num_lines, num_chars = self.state
         if num_in_split and self._is_due(split, num_lines, num_chars + size / 2):
             split, num_in_split = split + 1, 0
-        self.state = BlockState(split, num_in_split + 1, num_lines + 1, num_chars + size)
+        self.state = SplitterState(split, num_in_split + 1, num_lines + 1, num_chars + size)
 
     def _is_due(self, split: int, num_lines: int, num_chars: float) -> bool:
         """Return whether the split after ``split`` begins after this many lines and characters.

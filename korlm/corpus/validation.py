@@ -12,7 +12,7 @@ from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece
 from korlm.corpus.reader import blank_file
 from korlm.corpus.scan import MAX_DOCUMENTS, PieceScan, scan_piece, starts_of
-from korlm.corpus.splits import BlockSplit
+from korlm.corpus.splits import ContiguousSplit
 from korlm.utils.errors import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 def validate_corpus(
     corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]
-) -> tuple[int, BlockSplit | None]:
+) -> tuple[int, ContiguousSplit | None]:
     """Check that the text can be read and fills the splits, and log remarks on it.
 
     Args:
@@ -117,7 +117,7 @@ def _required_splits(corpus: CorpusConfig) -> list[str]:
 
 def _split_by_blocks(
     corpus: CorpusConfig, missing: list[str], num_chars: int, num_lines: int, num_documents: int
-) -> BlockSplit:
+) -> ContiguousSplit:
     """Return how to divide ``corpus.files`` into blocks, for documents that leave a split empty.
 
     Args:
@@ -159,7 +159,7 @@ def _split_by_blocks(
         names,
         ", ".join(f"{split} {share:.0%}" for split, share in shares.items()),
     )
-    return BlockSplit(shares, num_chars, num_lines)
+    return ContiguousSplit(shares, num_chars, num_lines)
 
 
 class _InvisibleCharacters:

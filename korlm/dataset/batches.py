@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -158,10 +158,8 @@ class _DeviceIds:
     ) -> tuple[Tensor, Tensor]:
         """Gather a batch as ``_HostIds.rows`` does."""
         device = self._ids.device
-        rows = torch.from_numpy(np.stack([starts, starts + lengths, starts_sequence]))
-        if device.type == "cuda":
-            rows = rows.pin_memory()
-        begin, end, is_start = rows.to(device, non_blocking=True)[..., None]  # each (B, 1)
+        rows = _to_device(np.stack([starts, starts + lengths, starts_sequence]), device)
+        begin, end, is_start = rows[..., None]  # each (B, 1)
         steps = torch.arange(window.start, window.stop, device=device)
         index = begin + steps
         is_token = index < end
@@ -170,6 +168,14 @@ class _DeviceIds:
         inputs = torch.where(is_token, self._ids[(index - 1).clamp(0, last)], PAD_ID)
         inputs = inputs.masked_fill((is_start > 0) & (steps == 0), start_id)
         return inputs.long(), targets.long()
+
+
+def _to_device(values: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device, without waiting for the device."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _ids_on(device: torch.device | None, ids: Ids | IdStream) -> _HostIds | _DeviceIds:
@@ -184,6 +190,10 @@ class StreamBatches:
         batch_size: number of rows; fewer if there are fewer tokens.
         bptt_length: steps of a window.
         device: GPU to copy the ids to; None: they stay on the host.
+        shuffle_seed: None: all epochs are equal. Otherwise each row except the first one begins at
+            a random token, another one in each epoch, and goes on with its own beginning when it
+            reaches its end (Press 2019, "Partially Shuffling the Training Data to Improve Language
+            Models"). The input of a target is still the token before it.
 
     >>> batches = StreamBatches(np.arange(4, 11, dtype=np.uint16), batch_size=2, bptt_length=2)
     >>> for batch in batches.epoch(0):
@@ -200,11 +210,13 @@ class StreamBatches:
         batch_size: int,
         bptt_length: int,
         device: torch.device | None = None,
+        shuffle_seed: int | None = None,
     ) -> None:
         self._ids = _ids_on(device, ids)
         self.num_tokens = len(ids)
         self.batch_size = min(batch_size, len(ids))
         self._bptt_length = bptt_length
+        self._seed = shuffle_seed
         short, longer = divmod(len(ids), self.batch_size)
         self._lengths = np.full(self.batch_size, short, dtype=np.int64)
         self._lengths[:longer] += 1
@@ -214,14 +226,32 @@ class StreamBatches:
         return -(-int(self._lengths[0]) // self._bptt_length)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the windows from the ``first`` on; all epochs are equal."""
+        """Yield the windows from the ``first`` on."""
+        shifts = self._shifts(epoch)
+        ends = self._lengths - shifts  # (B,), the step at which a row goes on with its beginning
+        is_first = self._starts == 0
         for index in range(first, len(self)):
             begin = index * self._bptt_length
             window = range(begin, min(begin + self._bptt_length, int(self._lengths[0])))
-            rows = (self._starts, self._lengths, self._starts == 0)
-            inputs, targets = self._ids.rows(*rows, window, EOS_ID)
+            inputs, targets = self._ids.rows(
+                self._starts + shifts, self._lengths, is_first, window, EOS_ID
+            )
+            if window.stop > ends.min():
+                rows = (self._starts - ends, self._lengths, is_first)
+                other_inputs, other_targets = self._ids.rows(*rows, window, EOS_ID)
+                has_ended = _to_device(np.array(window) >= ends[:, None], inputs.device)
+                inputs = torch.where(has_ended, other_inputs, inputs)
+                targets = torch.where(has_ended, other_targets, targets)
             num_tokens = int(np.clip(self._lengths - begin, 0, len(window)).sum())
             yield Batch(inputs, targets, None, num_tokens)
+
+    def _shifts(self, epoch: int) -> Int64:
+        """Return the index of the first target of each row in the row, (B,)."""
+        if self._seed is None:
+            return np.zeros_like(self._lengths)
+        shifts = np.random.default_rng([self._seed, epoch]).integers(self._lengths)
+        shifts[0] = 0  # its first input is <eos>, not the token before it
+        return shifts
 
 
 def rows_within(max_tokens: int, length: int) -> int:
@@ -369,7 +399,7 @@ def build_batches(
     Args:
         ids: (N,) of the split.
         config: settings of the batches.
-        train: True to use the training batch size and to shuffle sentences.
+        train: True to use the training batch size, and to shuffle sentences or the starts of rows.
         seed: for shuffling.
         split: name of the split, for messages.
         device: of the model; ids are copied to a GPU if they fit in ``MAX_DEVICE_BYTES``.
@@ -388,7 +418,8 @@ def build_batches(
                 f"batches.bptt_length={config.bptt_length} needs {needed:,}: lower one of them or "
                 "give more text"
             )
-        return StreamBatches(ids, size, config.bptt_length, device)
+        shuffle_seed = seed if train and config.random_start else None
+        return StreamBatches(ids, size, config.bptt_length, device, shuffle_seed)
     batches = BucketedSentenceBatches(
         ids, size, config.bptt_length, seed if train else None, device
     )

@@ -77,7 +77,9 @@ class Prepared:
         Raises:
             PreparedError: a file is missing or damaged, or does not fit the manifest.
         """
-        names = sorted(n for n in self.manifest[checksums.KEY] if n.startswith(f"ids/{split}-"))
+        names = sorted(
+            n for n in self.manifest[checksums.CRC32_KEY] if n.startswith(f"ids/{split}-")
+        )
         ids = join_shards([self._ids_of(self.folder / name) for name in names])
         expected = self.stats[split].num_tokens
         if len(ids) != expected:
@@ -89,7 +91,7 @@ class Prepared:
 
     def _ids_of(self, path: Path) -> Ids:
         try:
-            checksums.check_file(path, self.folder, self.manifest[checksums.KEY])
+            checksums.check_file(path, self.folder, self.manifest[checksums.CRC32_KEY])
             ids: Ids = map_shard(path)
             if ids.dtype != id_dtype(len(self.vocab)):
                 raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
@@ -159,7 +161,7 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         manifest = read_json(folder / "manifest.json")
         if (version := manifest["format"]) != FORMAT:
             raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {advice}")
-        checksums.check_seal(manifest)
+        checksums.check_values(manifest)
         manifest["settings"] = check_settings(
             manifest["settings"], str(folder / "manifest.json"), PreparedError
         )
@@ -205,7 +207,7 @@ def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
         PreparedError: it is missing or has changed.
     """
     try:
-        checksums.check_file(path, folder, manifest[checksums.KEY])
+        checksums.check_file(path, folder, manifest[checksums.CRC32_KEY])
     except (OSError, ValueError) as error:
         raise PreparedError(
             f"{path}: damaged or missing ({error}); {mend_prepared(folder)}"

@@ -20,7 +20,7 @@ from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 from korlm.corpus.pieces import Piece, PieceStart
 from korlm.corpus.reader import read_piece
-from korlm.corpus.splits import BlockSplit
+from korlm.corpus.splits import ContiguousSplit
 from korlm.dataset.fingerprint import hash_json, piece_settings, to_json_values
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.storage.piece_writer import PieceWriter
@@ -52,7 +52,7 @@ class TokenizeSettings:
 
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
-    blocks: BlockSplit | None
+    blocks: ContiguousSplit | None
     folder: Path
     token_key: dict[str, Any]
 

@@ -21,9 +21,6 @@ class HuggingFaceDetokenizer(Detokenizer):
     decoder writes with one after another token; parts of a character (byte-level models) are
     joined by ``detokenize`` only.
 
-    Args:
-        model: content of the tokenizer.json.
-
     Raises:
         MissingPackageError: the package tokenizers is not installed.
         TokenizerError: the file is damaged.

@@ -32,7 +32,7 @@ from korlm.evaluation.metrics import LossSums, metrics
 from korlm.evaluation.modes import (
     EvaluationModes,
     ModeResult,
-    Tuned,
+    TunedModes,
     run_modes,
     score_as_trained,
     tune,
@@ -67,13 +67,13 @@ class EvaluationResult:
     as_trained: bool
 
     @property
-    def unit(self) -> str:
+    def resampled_unit(self) -> str:
         """Return the unit of resampling: documents, or sentences if there is one document."""
         return "document" if len(self.doc_ids) > 1 else "sentence"
 
     def units(self, block: int = 1) -> UnitSums:
         """Return the sums of the resampled units, ``block`` consecutive ones as one."""
-        sums = self.documents if self.unit == "document" else self.sentences
+        sums = self.documents if self.resampled_unit == "document" else self.sentences
         groups = np.arange(len(sums.nats)) // block
         return sums.grouped(groups, int(groups[-1]) + 1) if block > 1 else sums
 
@@ -161,7 +161,7 @@ def compare(results: Mapping[str, EvaluationResult], config: BootstrapConfig) ->
                 "perplexity": list(interval(resampled[name]["perplexity"], num_units)),
                 "bits_per_char": list(interval(resampled[name]["bits_per_char"], num_units)),
                 "level": LEVEL,
-                "unit": result.unit,
+                "unit": result.resampled_unit,
                 "block": config.block,
                 "num_units": num_units,
                 "samples": config.samples,
@@ -224,13 +224,7 @@ class EvaluationInputs:
 
 
 def split_inputs(run: TrainedRun, prepared: Prepared, test: bool) -> EvaluationInputs:
-    """Return the splits of a prepared corpus: valid, which is also tuned on, and test.
-
-    Args:
-        run: run whose vocabulary is used.
-        prepared: the corpus.
-        test: include test, if there is one.
-    """
+    """Return the splits of a prepared corpus: valid, which is also tuned on, and test."""
     splits = ["valid", *(["test"] if test and "test" in prepared.stats else [])]
     texts = {split: read_split(prepared.folder, split, run) for split in splits}
     return EvaluationInputs(texts, TuningData(texts["valid"], prepared.ids("train")))
@@ -272,7 +266,7 @@ def evaluate_run(
     """
     for part in (run, *modes.others.values()):
         part.model.to(modes.device)
-    tuned, valid = Tuned(), None
+    tuned, valid = TunedModes(), None
     valid_results: dict[str, ModeResult] = {}
     if inputs.tuning is not None:
         valid = inputs.tuning.valid

@@ -1,5 +1,7 @@
 """Compute the metrics of a language model on a split; README.md in this folder defines them.
 
+``korlm.config.objective`` lists their names. Metrics of other tasks are in ``korlm.tasks.metrics``.
+
 All ratios are taken once, at the end: perplexity is exp(total nats / total tokens). A mean of batch
 means is not the loss if batches differ in length: two full batches and a short easy one gave a
 perplexity of 148 where 396 was right.
@@ -65,11 +67,6 @@ def metrics(sums: LossSums, counts: SplitStats, peak_memory_mb: float) -> dict[s
     The open-vocabulary metrics (``eojeol_perplexity``, ``bits_per_char``) include the cost of
     spelling every token that its id does not restore, character by character, so that a small
     vocabulary does not look good by mapping words to <unk>.
-
-    Args:
-        sums: sums of a pass over the whole split.
-        counts: counts of that split.
-        peak_memory_mb: peak memory of the pass.
     """
     known = sums.num_tokens - sums.num_unk
     known_nats = sums.nats - sums.unk_nats

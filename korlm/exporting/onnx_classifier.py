@@ -84,13 +84,7 @@ def build_classifier(model: Classifier, graph: Graph, labels: Sequence[str]) -> 
 
 
 def onnx_log_probs(path: Path, texts: Sequence[Ids], threads: int | None = 1) -> Array:
-    """Return log-probabilities of an exported classifier, (len(texts), C).
-
-    Args:
-        path: the .onnx file.
-        texts: ids of each text.
-        threads: of onnxruntime; None: its default.
-    """
+    """Return log-probabilities of an exported classifier, (len(texts), C)."""
     session = open_session(path, threads)
     inputs, lengths = pad(texts)
     (log_probs,) = session.run(None, {IDS: inputs.numpy(), LENGTHS: lengths.numpy()})

@@ -152,7 +152,7 @@ class ParallelText(NamedTuple):
     resets: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, ids: Ids, batch_size: int, start_id: int, by_sentence: bool) -> ParallelText:
+    def cut(cls, ids: Ids, batch_size: int, start_id: int, by_sentence: bool) -> ParallelText:
         """Cut a text into parts of equal length.
 
         Args:
@@ -186,13 +186,7 @@ def largest_difference(first: Step, second: Step, inputs: Ints) -> float:
 
 
 def perplexity(step: Step, text: ParallelText, description: str) -> float:
-    """Return the perplexity of a text.
-
-    Args:
-        step: a step of the model.
-        text: the text.
-        description: label of the progress bar.
-    """
+    """Return the perplexity of a text."""
     initial_state = step.initial_state(text.inputs.shape[1])
     state, nats, num_tokens = initial_state, 0.0, 0
     for inputs, targets, resets in ProgressBar(

@@ -1,4 +1,4 @@
-"""Contract of all language models.
+"""Contract of all language models; ``korlm.config.groups.model`` has their settings.
 
 The state is a value that is passed in and returned, never kept on the model: a tuple of tensors
 whose first dimension is the batch, e.g. (h, c) of each LSTM layer or the last tokens of an n-gram

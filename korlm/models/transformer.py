@@ -52,11 +52,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class TransformerLayer(nn.Module):
-    """Attention and feed-forward network, each added to its input.
-
-    Args:
-        config: sizes, heads, dropout.
-    """
+    """Attention and feed-forward network, each added to its input."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

@@ -126,10 +126,6 @@ def _alternative_to(path: Path) -> str:
 def resume_command(folder: Path, world_size: int = 1) -> str:
     """Return the command that resumes a run, quoted for a shell and for Hydra.
 
-    Args:
-        folder: the run directory.
-        world_size: number of processes that train together.
-
     >>> resume_command(Path("outputs/runs/a"), 2)
     'torchrun --nproc-per-node 2 -m korlm.train resume=outputs/runs/a'
     """

@@ -37,11 +37,7 @@ CONFIG, VOCAB, MODEL, SPELLING = (
 
 
 def tokenizer_file(tokenizer: str) -> str:
-    """Return the name of the file of a trained or given tokenizer.
-
-    Args:
-        tokenizer: its name.
-    """
+    """Return the name of the file of a trained or given tokenizer."""
     return "tokenizer.json" if tokenizer == "huggingface" else "tokenizer.model"
 
 
@@ -72,7 +68,7 @@ def save_config(folder: Path, checkpoint: Checkpoint, start_id: int | None) -> N
     Vocab.restore(vocab["tokens"], vocab["counts"], vocab_config).save(folder / VOCAB)
     if (learned := checkpoint.get("learned")) is not None:
         (folder / tokenizer_file(config["tokenizer"])).write_bytes(learned.numpy().tobytes())
-    config = checksums.sealed(config, folder, folder.iterdir())
+    config = checksums.with_checksums(config, folder, folder.iterdir())
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
@@ -118,17 +114,17 @@ def load_weights(folder: Path) -> Checkpoint:
                 f"{path}: export format {version}, this version of korlm reads {FORMAT}: "
                 "export the run again, or use the version that wrote it"
             )
-        checksums.check_seal(config)
+        checksums.check_values(config)
         settings = check_settings(config["settings"], str(path), CheckpointError)
         vocab_config = VocabConfig(**settings["vocab"])
         origin = {key: str(config[key]) for key in ("fingerprint", "prepared")}
         tokenizer = tokenizer_file(settings["tokenizer"]["name"])
-        has_tokenizer = tokenizer in config[checksums.KEY]
+        has_tokenizer = tokenizer in config[checksums.CRC32_KEY]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise _damaged(path, error) from error
     for name in (VOCAB, MODEL, SPELLING, *([tokenizer] if has_tokenizer else [])):
         try:
-            checksums.check_file(folder / name, folder, config[checksums.KEY])
+            checksums.check_file(folder / name, folder, config[checksums.CRC32_KEY])
         except (OSError, ValueError) as error:
             raise _damaged(folder / name, error) from error
     try:

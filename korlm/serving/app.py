@@ -74,14 +74,8 @@ class CompleteRequest(_RequestBody):
     k: int = Field(default=5, ge=1, le=20)
 
 
-class SurprisalRequest(_RequestBody):
-    """Text to score."""
-
-    text: str
-
-
-class PredictRequest(_RequestBody):
-    """Text; each line gets a prediction."""
+class TextRequest(_RequestBody):
+    """Text to score or to predict for."""
 
     text: str
 
@@ -154,12 +148,7 @@ def _json_line(value: Json) -> bytes:
 
 
 def build_app(engine: ServedModel | ServedTask, settings: ServeSettings) -> FastAPI:
-    """Return the application.
-
-    Args:
-        engine: the model that answers requests.
-        settings: limits of requests.
-    """
+    """Return the application."""
     # FastAPI's documentation pages would load external scripts.
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
     app.add_middleware(_RequestGuard, settings=settings)
@@ -212,7 +201,7 @@ def _add_predict(
     app: FastAPI, engine: ServedTask, queue: _InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/predict")
-    async def predict(body: PredictRequest, request: Request) -> Json:
+    async def predict(body: TextRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
         return await queue.run(request, lambda: engine.predict(body.text))
 
@@ -226,7 +215,7 @@ def _add_language_model(
         return await queue.run(request, lambda: engine.complete(body.text, body.k))
 
     @app.post("/api/surprisal")
-    async def surprisal(body: SurprisalRequest, request: Request) -> Json:
+    async def surprisal(body: TextRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
         return await queue.run(request, lambda: engine.surprisal(body.text))
 
@@ -271,12 +260,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 class _RequestGuard:
-    """Middleware that checks requests before their bodies are read, and adds HEADERS to responses.
-
-    Args:
-        app: the next application.
-        settings: limits of requests.
-    """
+    """Middleware: check requests before their bodies are read; add HEADERS to responses."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
         self._app, self._settings = app, settings

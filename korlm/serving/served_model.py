@@ -39,12 +39,7 @@ def _describe(run: RunParts) -> Json:
 
 
 class ServedModel:
-    """Answers the requests of the JSON interface with a language model; a context manager.
-
-    Args:
-        run: a trained run.
-        device: device for its model.
-    """
+    """Answers the requests of the JSON interface with a language model; a context manager."""
 
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
         self._run = run
@@ -94,12 +89,7 @@ class ServedModel:
 
 
 class ServedTask:
-    """Answers the requests of the JSON interface with a model of another task; a context manager.
-
-    Args:
-        run: a trained run.
-        device: device for its model.
-    """
+    """Answers the requests of the JSON interface with a model of a task; a context manager."""
 
     def __init__(self, run: TaskRun, device: torch.device) -> None:
         self._run = run.to(device)

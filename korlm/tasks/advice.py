@@ -24,11 +24,6 @@ PERPLEXITIES = (
 def on_steps(config: TrainerConfig, steps_per_epoch: int, total_steps: int) -> str:
     """Return advice for a neural model with too few optimizer steps; empty if there are enough.
 
-    Args:
-        config: settings of the trainer.
-        steps_per_epoch: optimizer steps per epoch.
-        total_steps: optimizer steps of the whole run.
-
     >>> on_steps(TrainerConfig(epochs=30), 35, 1050)
     ''
     >>> print(on_steps(TrainerConfig(epochs=4), 35, 140))
@@ -50,12 +45,7 @@ def on_steps(config: TrainerConfig, steps_per_epoch: int, total_steps: int) -> s
 
 
 def on_unknown(valid: SplitStats, vocab: VocabConfig) -> str:
-    """Return advice if most tokens of the validation split are unknown; empty otherwise.
-
-    Args:
-        valid: statistics of the validation split.
-        vocab: settings of the vocabulary.
-    """
+    """Return advice if most tokens of the validation split are unknown; empty otherwise."""
     unk_ratio = valid.num_unk / max(valid.num_tokens, 1)
     if unk_ratio <= MAX_UNK_RATIO:
         return ""

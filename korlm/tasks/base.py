@@ -35,11 +35,7 @@ from korlm.utils.torch_backend import tf32
 
 
 class PassMeter:
-    """Measures time and peak memory of a pass over a split, from its creation.
-
-    Args:
-        device: of the model.
-    """
+    """Measures time and peak memory of a pass over a split, from its creation."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._started = device, time.perf_counter()
@@ -118,7 +114,7 @@ class Task(ABC, Generic[ModelT]):
         headline: the metric of a validation that the log shows. A validation in which it is not
             finite is never the best.
         train_headline: the metric of ``train_metrics`` that the log and the progress bar show.
-        unit: what the loss is averaged over, in the plural.
+        count_unit: what the loss is averaged over, in the plural.
         charts: metrics that TensorBoard shows as NAME/train, NAME/valid and NAME/test.
         quality: further metrics of the validation split, shown as quality/NAME.
         train_batches: the training batches.
@@ -130,7 +126,7 @@ class Task(ABC, Generic[ModelT]):
     higher_is_better: bool = False
     headline: str = "loss"
     train_headline: ClassVar[str] = "loss"
-    unit: ClassVar[str] = "tokens"
+    count_unit: ClassVar[str] = "tokens"
     charts: ClassVar[tuple[str, ...]] = ("loss",)
     quality: ClassVar[tuple[str, ...]] = ()
 
@@ -286,7 +282,7 @@ class ExampleTask(Task[ModelT]):
         compared: the metrics that korlm.evaluate compares.
     """
 
-    unit: ClassVar[str] = "examples"
+    count_unit: ClassVar[str] = "examples"
     compared: ClassVar[tuple[str, ...]] = ()
 
     def set_up(self) -> None:

@@ -97,10 +97,6 @@ def with_shapes_of(
 ) -> tuple[TrainSettings, TextEncoding]:
     """Return the settings with the sizes of the language models, and their tokens.
 
-    Args:
-        settings: with ``init``.
-        overrides: of the command line.
-
     Raises:
         ConfigError: see ``load_language_models``; or an override contradicts the language models.
     """

@@ -431,15 +431,7 @@ def search(
 
 
 class TextPredictor(Predictor):
-    """Writes one text or several for each line; an empty one for a blank line.
-
-    Args:
-        vocab: of the model.
-        detokenizer: of its tokens.
-        config: settings of the search.
-        model: on ``device``, in evaluation mode.
-        device: of the model.
-    """
+    """Writes one text or several for each line; an empty one for a blank line."""
 
     def __init__(
         self,

@@ -149,12 +149,6 @@ def read_lines(
 ) -> list[TaggedLine]:
     """Read the lines of a split that are not blank, with their labels.
 
-    Args:
-        prepared: the corpus.
-        split: its name.
-        config: of the task.
-        tagger: see ``lines_of``.
-
     Raises:
         PreparedError: the corpus has no labels, or is damaged.
         CorpusError: a label is not a JSON list of [begin, end, label] within the text, or a unit

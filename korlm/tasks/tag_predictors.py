@@ -74,12 +74,6 @@ class TagPredictor(Predictor):
     """Predicts the labeled parts of a line, with character offsets into the line as given.
 
     The probability of a part is that of its label, or that a span has these bounds and this type.
-
-    Args:
-        config: of the task.
-        labels: of the model.
-        model: on ``device``, in evaluation mode.
-        device: of the model.
     """
 
     def __init__(
@@ -188,13 +182,7 @@ def _part(line: TaggedLine, begin: int, end: int, label: str, probability: float
 
 
 class SpacePredictor(Predictor):
-    """Inserts missing spaces into lines; those of the line are kept, as is everything else.
-
-    Args:
-        space_id: id of the token of a blank.
-        model: on ``device``, in evaluation mode.
-        device: of the model.
-    """
+    """Inserts missing spaces into lines; those of the line are kept, as is everything else."""
 
     def __init__(self, space_id: int, model: Tagger, device: torch.device) -> None:
         self._space_id = space_id

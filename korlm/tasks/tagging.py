@@ -94,7 +94,7 @@ class TaggingTask(ExampleTask[Tagger]):
 
     monitor = headline = "f1"
     higher_is_better = True
-    unit = "labels"
+    count_unit = "labels"
     compared = ("f1", "accuracy")
     charts = ("loss", "f1")
     quality = ("accuracy",)

@@ -82,13 +82,7 @@ class CheckpointWriter:
 def constant_entries(
     config: dict[str, Any], prepared: Prepared, labels: Sequence[str] = ()
 ) -> Checkpoint:
-    """Return the entries of a checkpoint that do not change in training.
-
-    Args:
-        config: settings of the run as plain dicts.
-        prepared: the corpus.
-        labels: see ``Task.labels``.
-    """
+    """Return the entries of a checkpoint that do not change in training."""
     spelling, learned = prepared.spelling.arrays(), prepared.tokenizer_model
     return {
         "config": config,

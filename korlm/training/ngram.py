@@ -32,14 +32,6 @@ def fit_ngram(
 
     Nothing is counted if the model was read from an ARPA file or a checkpoint.
 
-    Args:
-        model: the model.
-        ids: (N,), token ids of the training split.
-        tokens: the V tokens, in the order of their ids.
-        device: device that the model is moved to.
-        validator: evaluates the validation split.
-        folder: the run directory.
-
     Raises:
         TrainingInterrupted: a stop signal was received; resuming repeats the incomplete step.
         ConfigError: there is too little text for the order.

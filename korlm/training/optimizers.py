@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules.
 
-A schedule is a function of the step, without state. The plateau schedule alone has a state,
-``Plateau``, which is part of ``Progress``.
+An optimizer is a function ``build_NAME`` and a config class in ``korlm.config.groups.training``; a
+schedule is a config class there and a branch of ``learning_rate_factor``, a function of the step.
+The plateau schedule alone has a state, ``Plateau``, which is part of ``Progress``.
 """
 
 from __future__ import annotations
@@ -51,11 +52,6 @@ def parameter_groups(
     """Return two groups of parameters: matrices, with weight decay, and vectors, without.
 
     Learned initial states count as vectors.
-
-    Args:
-        model: the model.
-        weight_decay: of the matrices.
-        exclude: parameters to leave out.
     """
     excluded = {id(parameter) for parameter in exclude}
     named = [(name, p) for name, p in model.named_parameters() if id(p) not in excluded]

@@ -42,10 +42,13 @@ from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted, Pruned, TrainingError, output_errors
 from korlm.utils.io.atomic_files import write_json
-from korlm.utils.io.locks import alone
+from korlm.utils.io.locks import exclusive_lock
 from korlm.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
+
+# What a training may leave for the user in its run directory; trackers may also use a server.
+RESULTS = ("metrics.json", "checkpoints", "tensorboard", "mlruns", "wandb")
 
 Splits = dict[str, dict[str, float]]  # metrics by split
 
@@ -77,23 +80,18 @@ def build_session(
     if device.type == "cpu":
         keep_freed_memory()
     bf16 = uses_bf16(settings.trainer, device)
-
-    if isinstance(settings.model, NgramConfig) and device.type == "mps":  # MPS has no float64
+    is_ngram = isinstance(settings.model, NgramConfig)
+    if is_ngram and device.type == "mps":  # MPS has no float64
         device = torch.device("cpu")
+
     task_class: type[Task[Any]] = registry.builder("task", settings.task.name)
     task = task_class(settings, prepared, folder, device, group)
-
-    torch.manual_seed(settings.seed)
-    vocab = prepared.vocab
-    model = task.build_model(settings, vocab, task.labels)
-    if settings.init and resumed is None:
-        initialize(model, settings, vocab)
+    model = _build_model(settings, prepared, task, is_new=resumed is None)
     _configure_threads(settings, model, bf16, group)
     model.to(device)
     group.broadcast_parameters(model)
     if not group.is_main_process:  # a different dropout in each process
         torch.manual_seed(settings.seed + group.rank)
-
     optimizer = build_optimizer(model, settings.optimizer, bf16)
     if settings.optimizer.layer_lr_decay < 1 or settings.trainer.gradual_unfreezing:
         split_by_depth(optimizer, model)
@@ -103,19 +101,16 @@ def build_session(
         path = folder / "checkpoints" / f"{source.value}.pt"
         progress, state = restore(resumed, path, source, prepared, model, optimizer, group)
     if isinstance(model, NgramLM) and model.config.arpa and not progress.step:
-        started = time.perf_counter()
-        model.set_tables(read_arpa(Path(model.config.arpa), vocab.tokens, model.order))
-        model.to(device)
-        progress.seconds += time.perf_counter() - started
+        _read_arpa(model, prepared, device, progress)
     if not task.train_batches.carries_state:
         state = None
 
     # From here on files are written: what is refused above leaves no run directory.
-    tracker = TrackerList()
     constants = constant_entries(config, prepared, task.labels)
     checkpoints = CheckpointWriter(
         folder / "checkpoints", constants, model, optimizer, progress, group
     )
+    tracker = TrackerList()
     if group.is_main_process:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         copy_to_run(prepared.folder, folder)
@@ -123,12 +118,11 @@ def build_session(
         names = settings.trainer.tracker
         tracker = build_trackers(names, folder, config, first_step, task.charts)
     stop = StopSignal(group)
-    steps_of_sgd = count_total_steps(settings.trainer, len(task.train_batches))
-    total_steps = 1 if isinstance(model, NgramLM) else steps_of_sgd
+    total_steps = 1 if is_ngram else count_total_steps(settings.trainer, len(task.train_batches))
     shared = vars(SharedParts(model, task, progress, checkpoints, tracker, stop, group))
     validator = Validator(**shared, total_steps=total_steps, callbacks=callbacks)
     trainer = None
-    if not isinstance(model, NgramLM):
+    if not is_ngram:
         trainer = Trainer(
             **shared,
             optimizer=optimizer,
@@ -152,6 +146,28 @@ def build_session(
         validator=validator,
         trainer=trainer,
     )
+
+
+def _build_model(
+    settings: TrainSettings, prepared: Prepared, task: Task[Any], is_new: bool
+) -> Trainable:
+    """Build the model with the random parameters of the seed, or those of a pretrained one."""
+    torch.manual_seed(settings.seed)
+    model: Trainable = task.build_model(settings, prepared.vocab, task.labels)
+    if settings.init and is_new:
+        initialize(model, settings, prepared.vocab)
+    return model
+
+
+def _read_arpa(
+    model: NgramLM, prepared: Prepared, device: torch.device, progress: Progress
+) -> None:
+    """Read the n-grams of ``model.arpa``; the time counts as training."""
+    assert model.config.arpa is not None
+    started = time.perf_counter()
+    model.set_tables(read_arpa(Path(model.config.arpa), prepared.vocab.tokens, model.order))
+    model.to(device)
+    progress.seconds += time.perf_counter() - started
 
 
 def _configure_threads(
@@ -214,7 +230,7 @@ class TrainingSession(SharedParts):
         with contextlib.ExitStack() as stack:
             if self.group.is_main_process:
                 busy = f"{self.folder}: another process trains there; wait for it or stop it first"
-                stack.enter_context(alone(self.checkpoints.folder / ".lock", busy))
+                stack.enter_context(exclusive_lock(self.checkpoints.folder / ".lock", busy))
             try:
                 self.tracker.start()
                 with self.stop:
@@ -278,8 +294,8 @@ class TrainingSession(SharedParts):
         self.tracker.close()
         write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
         logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
-        files = ["metrics.json", "checkpoints", *(n.value for n in self.settings.trainer.tracker)]
-        logger.info("%s: %s", self.folder, ", ".join(files))
+        written = [name for name in RESULTS if (self.folder / name).exists()]
+        logger.info("%s: %s", self.folder, ", ".join(written))
         return splits
 
     def _check_best(self) -> None:
@@ -302,7 +318,7 @@ class TrainingSession(SharedParts):
 
     def _training_metrics(self) -> dict[str, float]:
         """Return the contents of training.json; seconds are those of all sessions."""
-        progress, unit = self.progress, self.task.unit
+        progress, unit = self.progress, self.task.count_unit
         count = progress.epoch * self.task.train_batches.num_tokens + progress.epoch_tokens
         return {
             "num_parameters": self.num_parameters,

@@ -201,12 +201,12 @@ class Trainer(SharedParts):
                 **self.task.train_scalars(loss),
                 "train/lr": buffer.lr,
                 "train/grad_norm": norms[-1],
-                f"train/{self.task.unit}_per_second": speed,
+                f"train/{self.task.count_unit}_per_second": speed,
             },
         )
         bar.set_postfix_str(
             f"epoch {progress.epoch + 1}/{self.config.epochs}, loss {loss:.3f}, "
-            f"{self._train_headline(loss)}{speed:,.0f} {self.task.unit}/s",
+            f"{self._train_headline(loss)}{speed:,.0f} {self.task.count_unit}/s",
             refresh=False,
         )
         bar.update(len(losses))

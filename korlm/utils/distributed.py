@@ -26,7 +26,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -51,9 +50,6 @@ class ProcessGroup:
 
     A context manager: it opens the connections and closes them, also after an exception, because
     PyTorch warns about a process that exits with open connections.
-
-    Args:
-        env: rank and world size of this process.
     """
 
     def __init__(self, env: Rank) -> None:
@@ -74,12 +70,7 @@ class ProcessGroup:
                 )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.world_size > 1:
             dist.destroy_process_group()
 

@@ -151,9 +151,6 @@ def install_command(*packages: str) -> str:
 
     It works for a checkout and for an installed korlm alike. In the ``.venv`` that scripts/train
     creates, it installs the versions of constraints.txt.
-
-    Args:
-        packages: names of the packages on PyPI.
     """
     python = sys.executable or "python"
     if Path(python).is_relative_to(Path.cwd()):
@@ -172,9 +169,6 @@ def install_command(*packages: str) -> str:
 @contextmanager
 def require_extra(*packages: str) -> Iterator[None]:
     """Turn the failure to import a package into one line with the command that installs it.
-
-    Args:
-        packages: names on PyPI of the packages that the block imports.
 
     Raises:
         MissingPackageError: one of them, or a package that it needs, is not installed.

@@ -23,10 +23,6 @@ def konlpy_folder() -> Path:
 def version_of(package: str, tokenizer: str) -> str:
     """Return the installed version of a package without importing it.
 
-    Args:
-        package: name of the package on PyPI.
-        tokenizer: the tokenizer that needs it, for the message.
-
     Raises:
         TokenizerError: the package is not installed.
     """
@@ -42,10 +38,6 @@ def version_of(package: str, tokenizer: str) -> str:
 
 def check_installed(package: str, key: str) -> None:
     """Check that a package is installed, without importing it.
-
-    Args:
-        package: its name, the same on PyPI and in Python.
-        key: the setting that needs it, for the message.
 
     Raises:
         MissingPackageError: it is not installed.

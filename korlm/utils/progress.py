@@ -111,11 +111,5 @@ class ProgressBar(_Bar):
 
 
 def progress_bar(total: int, title: str, progress: bool) -> ProgressBar:
-    """Return a progress bar that counts characters.
-
-    Args:
-        total: number of characters, counting one for each line end.
-        title: name of the phase.
-        progress: whether to show the bar.
-    """
+    """Return a progress bar that counts characters."""
     return ProgressBar(None, title, total, "char", unit_scale=True, shown=progress)

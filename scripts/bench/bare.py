@@ -98,16 +98,24 @@ def settings_from_command_line(docstring: str | None, *defaults: str) -> TrainSe
         metavar="KEY=VALUE",
         help="settings as of python -m korlm.train; prepared=FOLDER, the text, is required",
     )
-    overrides = [*defaults, *parser.parse_args().overrides]
+    return settings_of([*defaults, *parser.parse_args().overrides])
+
+
+def settings_of(overrides: Sequence[str]) -> TrainSettings:
+    """Return the settings of ``python -m korlm.train`` for a neural model and a prepared corpus.
+
+    Raises:
+        SystemExit: there is no prepared corpus, or the model has no training steps.
+    """
     store_schemas()
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         settings = to_settings(compose("train", [quote_hangul(o) for o in overrides]))
     assert isinstance(settings, TrainSettings)
     if settings.prepared is None:
-        parser.error("prepared=FOLDER is required: the prepared corpus to take training steps on")
+        raise SystemExit("prepared=FOLDER is required: the prepared corpus to train on")
     if settings.model.name == "ngram":
-        parser.error("model=ngram has no training steps; choose a neural model")
+        raise SystemExit("model=ngram has no training steps; choose a neural model")
     return settings
 
 

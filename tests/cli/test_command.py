@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command_server import CommandServer
-from conftest import LIGHT, ROOT, Command, TinyCorpus, reseal
+from conftest import LIGHT, ROOT, Command, TinyCorpus, new_checksums
 from filelock import FileLock
 
 MISTAKES = {
@@ -18,6 +18,7 @@ MISTAKES = {
     "seed=99999999999999999999": ("seed=99999999999999999999", "in [0, 9223372036854775807]"),
     "name=a=b": ("name=a=b", "quotes"),
     "name='a b'": ("name=a b", "letters"),
+    "trainer.tracker=mlflow": ("trainer.tracker=mlflow", "must be a list: [mlflow]"),
     "trainer.epochs=null": ("trainer.epochs", "must not be null"),
     "optimizer.nesterov=true": ("optimizer.nesterov", "another choice of optimizer"),
     "trainer.epoks=3": ("trainer.epoks", "trainer.epochs"),
@@ -190,7 +191,7 @@ def test_prepared_that_does_not_fit(korlm: Command, run: Path) -> None:
     manifest = prepared / "manifest.json"
     settings = json.loads(manifest.read_text("utf-8"))["settings"]
     settings["vocab"]["min_freq"] = 3
-    reseal(manifest, settings=settings)
+    new_checksums(manifest, settings=settings)
     error = korlm("train", f"prepared={prepared}", *LIGHT[1:]).error
     assert "fingerprint" in error and str(prepared) in error
 

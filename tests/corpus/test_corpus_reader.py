@@ -24,7 +24,7 @@ from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.pieces import digest_of, plan_pieces
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import INPUT, Source, find_inputs, find_sources
-from korlm.corpus.splits import BlockSplit, split_of
+from korlm.corpus.splits import ContiguousSplit, split_of
 from korlm.utils.errors import CorpusError
 
 
@@ -375,9 +375,9 @@ def test_paragraphs_of_json_are_one_document(tmp_path: Path) -> None:
 # Splits
 
 
-def blocks_of(shares: dict[str, float], texts: list[str]) -> BlockSplit:
+def blocks_of(shares: dict[str, float], texts: list[str]) -> ContiguousSplit:
     sizes = [len(text) + 1 for text in texts if has_text(text)]
-    return BlockSplit(shares, sum(sizes), len(sizes))
+    return ContiguousSplit(shares, sum(sizes), len(sizes))
 
 
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}

@@ -1,5 +1,6 @@
 """Batches: every token is a target exactly once; torchtext's iterators as oracles."""
 
+import dataclasses
 import itertools
 import random
 from collections import Counter
@@ -23,6 +24,7 @@ from korlm.dataset.batches import (
     build_batches,
 )
 from korlm.dataset.example_batches import ExampleBatches, padded_batches
+from korlm.dataset.storage.id_stream import join_shards
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.utils.errors import CorpusError
 
@@ -140,6 +142,50 @@ def test_a_stream_continues_from_any_window() -> None:
         for one, other in zip(rest, whole[first:], strict=True):
             assert torch.equal(one.inputs, other.inputs)
             assert torch.equal(one.targets, other.targets)
+
+
+def test_random_starts_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.arange(10, 21, dtype=np.uint16)  # 11 tokens in 3 columns: 4, 4 and 3
+    batches = StreamBatches(ids, batch_size=3, bptt_length=3, shuffle_seed=1)
+    monkeypatch.setattr(batches, "_shifts", lambda epoch: np.array([0, 3, 1]))
+    first, second = batches.epoch(0)
+    assert first.targets.tolist() == [[10, 11, 12], [17, 14, 15], [19, 20, 18]]
+    assert first.inputs.tolist() == [[EOS_ID, 10, 11], [16, 13, 14], [18, 19, 17]]
+    assert second.targets.tolist() == [[13], [16], [PAD_ID]]
+    assert second.inputs.tolist() == [[12], [15], [PAD_ID]]
+    assert (first.num_tokens, second.num_tokens) == (9, 2)
+
+
+@pytest.mark.parametrize("parts", [1, 4], ids=["array", "files"])
+@pytest.mark.parametrize(
+    ("size", "batch_size", "bptt_length"), [(1, 1, 1), (7, 2, 3), (101, 4, 5), (99, 7, 100)]
+)
+def test_random_starts_keep_every_token_and_its_predecessor(
+    size: int, batch_size: int, bptt_length: int, parts: int
+) -> None:
+    ids = stream_of(size)
+    stream = join_shards(np.array_split(ids, parts))
+    in_order = StreamBatches(ids, batch_size, bptt_length)
+    batches = StreamBatches(stream, batch_size, bptt_length, shuffle_seed=1)
+    inputs, targets = columns(list(batches.epoch(0)))
+    list(map(check_batch, batches.epoch(0)))
+    for row, ordered in zip(targets, columns(list(in_order.epoch(0)))[1], strict=True):
+        # A column has its tokens in their order, from any of them on.
+        shift = int((ordered == row[0]).nonzero()[0])
+        real = ordered[ordered != PAD_ID]
+        assert row[: len(real)].tolist() == real.roll(-shift).tolist()
+    real = targets != PAD_ID
+    before = dict(zip(ids.tolist(), [EOS_ID, *ids.tolist()], strict=False))
+    assert inputs[real].tolist() == [before[token] for token in targets[real].tolist()]
+
+
+def test_random_starts_follow_from_seed_and_epoch() -> None:
+    def targets(seed: int, epoch: int, first: int = 0) -> list[list[list[int]]]:
+        batches = StreamBatches(stream_of(101), 4, 5, shuffle_seed=seed)
+        return [batch.targets.tolist() for batch in batches.epoch(epoch, first)]
+
+    assert targets(1, 0) == targets(1, 0) != targets(1, 1) != targets(2, 1)
+    assert targets(1, 3, first=2) == targets(1, 3)[2:]
 
 
 def test_a_stream_carries_its_state() -> None:
@@ -297,6 +343,13 @@ def test_settings_of_a_stream() -> None:
     assert isinstance(train, StreamBatches) and isinstance(valid, StreamBatches)
     assert (train.batch_size, len(train)) == (5, 2)
     assert (valid.batch_size, len(valid)) == (2, 5)
+    random_start = dataclasses.replace(settings, random_start=True)
+    epochs = {}
+    for name, is_train in (("train", True), ("valid", False)):
+        batches = build_batches(ids, random_start, is_train, seed=1, split=name)
+        epochs[name] = [columns(list(batches.epoch(epoch)))[1].tolist() for epoch in (0, 1)]
+    assert epochs["train"][0] != epochs["train"][1]
+    assert epochs["valid"][0] == epochs["valid"][1] == columns(list(valid.epoch(0)))[1].tolist()
     # Even the shortest text can be evaluated.
     tiny = build_batches(ids[:1], settings, train=False, seed=1, split="test")
     assert [batch.num_tokens for batch in tiny.epoch(0)] == [1]
@@ -411,14 +464,17 @@ def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
 # Ids on a device
 
 
+@pytest.mark.parametrize("seed", [None, 1])
 @pytest.mark.parametrize(
     "size, batch_size, length", [(1, 4, 3), (7, 2, 2), (50, 4, 5), (53, 5, 60)]
 )
-def test_a_device_makes_the_same_stream(size: int, batch_size: int, length: int) -> None:
+def test_a_device_makes_the_same_stream(
+    size: int, batch_size: int, length: int, seed: int | None
+) -> None:
     """The CPU stands for the GPU: the same operators, and the host never reads ids."""
     ids = stream_of(size)
-    host = StreamBatches(ids, batch_size, length)
-    device = StreamBatches(ids, batch_size, length, torch.device("cpu"))
+    host = StreamBatches(ids, batch_size, length, shuffle_seed=seed)
+    device = StreamBatches(ids, batch_size, length, torch.device("cpu"), seed)
     assert len(host) == len(device)
     check_same(list(host.epoch(0)), list(device.epoch(0)))
     check_same(list(host.epoch(0, 1)), list(device.epoch(0, 1)))
@@ -446,7 +502,7 @@ def test_a_device_is_not_waited_for() -> None:
             return func(*args, **(kwargs or {}))
 
     cpu, ids = torch.device("cpu"), joined(sentences_of(40, 9))
-    for batches in (StreamBatches(ids, 4, 5, cpu), BucketedSentenceBatches(ids, 6, 5, 1, cpu)):
+    for batches in (StreamBatches(ids, 4, 5, cpu, 1), BucketedSentenceBatches(ids, 6, 5, 1, cpu)):
         with Watch():
             list(batches.epoch(0))
     assert "aten::index.Tensor" in seen

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import flip_bit, note_disk, reseal, sentences
+from conftest import flip_bit, new_checksums, note_disk, sentences
 from fakes import install_fake_kkma
 from filelock import FileLock
 
@@ -898,13 +898,13 @@ DAMAGE: dict[str, list[Callable[[Path], object]]] = {
         lambda path: path.write_text("{}"),
         lambda path: path.write_text('{"a":' + "[" * 100_000),
         replace_value,
-        lambda path: reseal(path, format=99),
-        lambda path: reseal(path, fingerprint="0" * 12),
-        lambda path: reseal(path, tokens_fingerprint="0" * 12),
-        lambda path: reseal(path, splits={"train": {}}),
-        lambda path: reseal(path, splits=None),
-        lambda path: reseal(path, settings={}),
-        lambda path: reseal(path, vocab_size=99),
+        lambda path: new_checksums(path, format=99),
+        lambda path: new_checksums(path, fingerprint="0" * 12),
+        lambda path: new_checksums(path, tokens_fingerprint="0" * 12),
+        lambda path: new_checksums(path, splits={"train": {}}),
+        lambda path: new_checksums(path, splits=None),
+        lambda path: new_checksums(path, settings={}),
+        lambda path: new_checksums(path, vocab_size=99),
     ],
     "vocab.tsv": [Path.unlink, cut, empty, overwrite, drop_last_line],
     "spelling.npz": [Path.unlink, cut, empty, overwrite, flip, an_array_alone],
@@ -942,7 +942,7 @@ def test_damaged_ids_are_noticed(
 def other_ids(prepared: Prepared, ids: npt.NDArray[Any]) -> Prepared:
     """Replace the ids deliberately, with matching checksums."""
     np.save(prepared.folder / "ids" / "train-00000.npy", ids)
-    reseal(prepared.folder / "manifest.json")
+    new_checksums(prepared.folder / "manifest.json")
     return open_prepared(prepared.folder)
 
 
@@ -1026,7 +1026,7 @@ def test_all_files_are_on_the_disk_before_they_have_their_names(
 
 def test_an_older_folder_is_named(corpus: CorpusConfig, outputs: Path) -> None:
     prepared = make(corpus, outputs)
-    reseal(prepared.folder / "manifest.json", format=2)
+    new_checksums(prepared.folder / "manifest.json", format=2)
     assert_error(
         PreparedError, lambda: open_prepared(prepared.folder), "format 2", "reads 4", "delete"
     )
@@ -1043,7 +1043,7 @@ def test_spelling_that_declares_more_than_it_holds(corpus: CorpusConfig, outputs
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("grams0", "counts0"):
             archive.writestr(f"{name}.npy", header.getvalue() + bytes(64))
-    reseal(prepared.folder / "manifest.json")
+    new_checksums(prepared.folder / "manifest.json")
     message = "grams0.npy declares 24,000,000,000 bytes and holds 64"
     assert_error(PreparedError, lambda: open_prepared(prepared.folder), str(path), message)
 

@@ -30,6 +30,8 @@ COMMANDS = [
     and not any(word in line for word in ELSEWHERE)
 ]
 PATH = re.compile(r"(?<![\w/.])((?:scripts|korlm|tests|conf)/[\w/]+(?:\.py|\.yaml|\.md)?)")
+# In the READMEs of korlm/, paths with a folder are relative to it, or to that of the README.
+MODULE = re.compile(r"`(\w+/[\w/]+\.py)`")
 PLACEHOLDER = re.compile(r"\b(NAME|COMMAND|GROUP)\b")
 SHORT = ["trainer.max_steps=2", "trainer.sample_tokens=5", "batches.batch_size=2"]
 BILLS = [  # instead of all texts of konlpy
@@ -60,6 +62,14 @@ def test_paths_and_links_exist(page: str) -> None:
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not link.startswith("http"):
             assert ((ROOT / page).parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("korlm/")])
+def test_modules_exist(page: str) -> None:
+    for path in MODULE.findall(PAGES[page]):
+        if not PLACEHOLDER.search(path):
+            folders = (ROOT, ROOT / "korlm", (ROOT / page).parent)
+            assert any((folder / path).exists() for folder in folders), path
 
 
 @pytest.mark.jvm

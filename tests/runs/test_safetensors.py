@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import flip_bit, reseal
+from conftest import flip_bit, new_checksums
 from safetensors.torch import load_file, save_file
 from tiny_runs import finish, make_settings, prepare_tiny
 
@@ -104,12 +104,12 @@ def change_model(path: Path, change: Callable[[dict[str, torch.Tensor]], object]
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, {"output.weight": "embedding.weight"})
-    reseal(path.with_name("config.json"))
+    new_checksums(path.with_name("config.json"))
 
 
 def cut_on_purpose(path: Path) -> None:
     cut(path)
-    reseal(path.with_name("config.json"))
+    new_checksums(path.with_name("config.json"))
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
@@ -125,11 +125,15 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a text": ("model.safetensors", lambda p: p.write_text("weights"), "damaged or missing"),
     "a list": ("config.json", lambda p: p.write_text("[]"), "damaged or missing"),
     "deep": ("config.json", lambda p: p.write_text("[" * 100_000), "damaged or missing"),
-    "a later format": ("config.json", lambda p: reseal(p, format=3), "export format 3"),
-    "an earlier format": ("config.json", lambda p: reseal(p, format=1), "export the run again"),
+    "a later format": ("config.json", lambda p: new_checksums(p, format=3), "export format 3"),
+    "an earlier format": (
+        "config.json",
+        lambda p: new_checksums(p, format=1),
+        "export the run again",
+    ),
     "interpolation": (
         "config.json",
-        lambda p: reseal(p, settings={**settings_in(p), "name": "${oc.env:HOME}"}),
+        lambda p: new_checksums(p, settings={**settings_in(p), "name": "${oc.env:HOME}"}),
         "name=${oc.env:HOME}: a stored setting must be a plain value",
     ),
     "a changed value": (
@@ -137,7 +141,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda p: p.write_text(p.read_text("utf-8").replace('"seed": 1', '"seed": 3'), "utf-8"),
         "its checksum does not match",
     ),
-    "no settings": ("config.json", lambda p: reseal(p, settings={}), "damaged or missing"),
+    "no settings": (
+        "config.json",
+        lambda p: new_checksums(p, settings={}),
+        "damaged or missing",
+    ),
     "a wrong shape": (
         "model.safetensors",
         lambda p: change_model(p, lambda t: t.update({"output.bias": torch.zeros(3)})),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from korlm.config.registry import register
-from korlm.config.validation import MISSING, Group, setting
+from korlm.config.validation import MISSING, Group, NamedGroup, fraction, setting
 from korlm.utils.errors import ConfigError
 
 
@@ -216,19 +216,11 @@ class CorpusConfig(TextConfig):
     train: list[str] = setting(list, "Files, folders or globs of train only.", is_path=True)
     valid: list[str] = setting(list, "Files, folders or globs of valid only.", is_path=True)
     test: list[str] = setting(list, "Files, folders or globs of test only.", is_path=True)
-    valid_fraction: float = setting(
-        0.1,
-        "Fraction of the documents of files assigned to valid.",
-        min=0,
-        below=1,
-        renamed_from="valid_share",
+    valid_fraction: float = fraction(
+        0.1, "Fraction of the documents of files assigned to valid.", renamed_from="valid_share"
     )
-    test_fraction: float = setting(
-        0.1,
-        "Fraction of the documents of files assigned to test.",
-        min=0,
-        below=1,
-        renamed_from="test_share",
+    test_fraction: float = fraction(
+        0.1, "Fraction of the documents of files assigned to test.", renamed_from="test_share"
     )
     unicode: UnicodeForm = setting(
         UnicodeForm.nfc,
@@ -304,16 +296,10 @@ class NsmcConfig(CorpusConfig):
     detokenizer="korlm.detokenizers.base:JamoDetokenizer",
 )
 @dataclass
-class TokenizerConfig(Group):
+class TokenizerConfig(NamedGroup):
     """Tokenizers without settings."""
 
     _group: ClassVar[str] = "tokenizer"
-
-    name: str = setting(MISSING, "Name of the tokenizer; the group selects it.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_name()
 
 
 @register("tokenizer", "kiwi", builds="korlm.tokenizers.kiwi:Kiwi")
@@ -498,6 +484,11 @@ class BatchesConfig(Group):
         unit="tokens",
         min=1,
         max=1_000_000,
+    )
+    random_start: bool = setting(
+        False,
+        "stream: in training, begin each column at a random token in each epoch; its beginning "
+        "follows its end (Press 2019).",
     )
     max_tokens: int = setting(
         16_384,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from korlm.config.registry import register
-from korlm.config.validation import MISSING, Group, setting
+from korlm.config.validation import NamedGroup, fraction, setting
 
 
 class InitialState(enum.Enum):
@@ -57,16 +57,10 @@ class SubwordMode(enum.Enum):
 
 
 @dataclass
-class ModelConfig(Group):
+class ModelConfig(NamedGroup):
     """Settings that all language models have."""
 
     _group: ClassVar[str] = "model"
-
-    name: str = setting(MISSING, "Name of the architecture; the group selects it.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_name()
 
     def min_parameters(self, vocab_size: int) -> int:
         """Return a lower bound of the number of parameters, to compare with a file."""
@@ -90,26 +84,16 @@ class NeuralConfig(ModelConfig):
         "both layers.",
         renamed_from="spelling",
     )
-    embedding_dropout: float = setting(
+    embedding_dropout: float = fraction(
         0.0,
         "Dropout of whole tokens of the embedding matrix (Gal and Ghahramani 2016, section 4.2).",
-        min=0,
-        below=1,
         renamed_from="dropout_embedding",
     )
-    input_dropout: float = setting(
-        0.0,
-        "Dropout between embedding and first layer.",
-        min=0,
-        below=1,
-        renamed_from="dropout_input",
+    input_dropout: float = fraction(
+        0.0, "Dropout between embedding and first layer.", renamed_from="dropout_input"
     )
-    output_dropout: float = setting(
-        0.0,
-        "Dropout between last layer and output layer.",
-        min=0,
-        below=1,
-        renamed_from="dropout_output",
+    output_dropout: float = fraction(
+        0.0, "Dropout between last layer and output layer.", renamed_from="dropout_output"
     )
     output_bias: OutputBias = setting(
         OutputBias.zero,
@@ -151,26 +135,20 @@ class RecurrentConfig(NeuralConfig):
     """Recurrent layers, which RNN, GRU and LSTM have."""
 
     num_layers: int = setting(2, "Recurrent layers.", min=1, max=256)
-    hidden_dropout: float = setting(
+    hidden_dropout: float = fraction(
         0.0,
         "Dropout between layers, not along time (Zaremba et al. 2014).",
-        min=0,
-        below=1,
         renamed_from="dropout_hidden",
     )
-    recurrent_dropout: float = setting(
+    recurrent_dropout: float = fraction(
         0.0,
         "Dropout of the state between time steps, one mask per sequence (Gal and Ghahramani 2016); "
         "slow.",
-        min=0,
-        below=1,
         renamed_from="dropout_recurrent",
     )
-    weight_dropout: float = setting(
+    weight_dropout: float = fraction(
         0.0,
         "DropConnect of the hidden-to-hidden matrices (Merity et al. 2018).",
-        min=0,
-        below=1,
         renamed_from="dropout_weight",
     )
     variational_dropout: bool = setting(
@@ -332,11 +310,9 @@ class WindowConfig(NeuralConfig):
     direct_connections: bool = setting(
         False, "Connect the window to the output layer directly (W in equation 1)."
     )
-    hidden_dropout: float = setting(
+    hidden_dropout: float = fraction(
         0.0,
         "Dropout between tanh layer and last layer, which exists with tie_weights only.",
-        min=0,
-        below=1,
         renamed_from="dropout_hidden",
     )
 
@@ -367,8 +343,8 @@ class TransformerConfig(NeuralConfig):
         min=2,
         max=65_536,
     )
-    hidden_dropout: float = setting(
-        0.0, "Dropout of the outputs of attention and feed-forward network.", min=0, below=1
+    hidden_dropout: float = fraction(
+        0.0, "Dropout of the outputs of attention and feed-forward network."
     )
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from korlm.config.validation import Group, setting
+from korlm.config.validation import Group, fraction, setting
 
 
 @dataclass
@@ -151,12 +151,8 @@ class SearchConfig(Group):
     prune_min_trials: int = setting(
         4, "Complete trials before any other is ended.", min=1, renamed_from="prune_trials"
     )
-    prune_warmup_ratio: float = setting(
-        0.3,
-        "Fraction of its training that every trial may use.",
-        min=0,
-        below=1,
-        renamed_from="prune_share",
+    prune_warmup_ratio: float = fraction(
+        0.3, "Fraction of its training that every trial may use.", renamed_from="prune_share"
     )
     params: dict[str, Any] = setting(
         dict,

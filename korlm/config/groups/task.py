@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from korlm.config.registry import register
-from korlm.config.validation import MISSING, Group, setting
+from korlm.config.validation import NamedGroup, fraction, setting
 from korlm.text.label_schemes import Scheme
 
 
@@ -76,16 +76,10 @@ class DecodedMetric(enum.Enum):
 
 
 @dataclass
-class TaskConfig(Group):
+class TaskConfig(NamedGroup):
     """Settings that all tasks have."""
 
     _group: ClassVar[str] = "task"
-
-    name: str = setting(MISSING, "Name of the task; the group selects it.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_name()
 
 
 @register("task", "language_modeling", builds="korlm.tasks.language_modeling:LanguageModelingTask")
@@ -123,11 +117,8 @@ class ClassificationConfig(EncoderTaskConfig):
         ClassWeights.equal,
         "balanced: each class has the same total weight in the training loss.",
     )
-    label_smoothing: float = setting(
-        0.0,
-        "Probability that is spread over all classes (Szegedy et al. 2016), in training.",
-        min=0,
-        below=1,
+    label_smoothing: float = fraction(
+        0.0, "Probability that is spread over all classes (Szegedy et al. 2016), in training."
     )
     max_length: int = setting(
         1000, "Longer texts keep their first and last tokens.", unit="tokens", min=2
@@ -171,9 +162,7 @@ class TaggingConfig(EncoderTaskConfig):
     ngram_buckets: int = setting(
         262_144, "Embeddings of n-grams; a hash assigns each n-gram to one.", min=1, max=1 << 24
     )
-    ngram_dropout: float = setting(
-        0.3, "Probability of dropping an n-gram, in training.", min=0, below=1
-    )
+    ngram_dropout: float = fraction(0.3, "Probability of dropping an n-gram, in training.")
 
     linear_buckets: int = setting(
         0,
@@ -183,8 +172,8 @@ class TaggingConfig(EncoderTaskConfig):
         min=0,
         max=1 << 24,
     )
-    linear_dropout: float = setting(
-        0.3, "Probability of leaving out a linear feature, in training.", min=0, below=1
+    linear_dropout: float = fraction(
+        0.3, "Probability of leaving out a linear feature, in training."
     )
     kkma_dim: int = setting(
         0,
@@ -254,11 +243,8 @@ class Seq2SeqConfig(EncoderTaskConfig):
         ForcingSchedule.constant,
         "Course of that probability from 1 to teacher_forcing (Bengio et al. 2015).",
     )
-    label_smoothing: float = setting(
-        0.0,
-        "Probability that is spread over all tokens (Szegedy et al. 2016), in training.",
-        min=0,
-        below=1,
+    label_smoothing: float = fraction(
+        0.0, "Probability that is spread over all tokens (Szegedy et al. 2016), in training."
     )
     num_beams: int = setting(5, "Texts that the search keeps at each length; 1: greedy.", min=1)
     length_penalty: float = setting(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from korlm.config.registry import register
-from korlm.config.validation import MAX_THREADS, MISSING, Group, setting
+from korlm.config.validation import MAX_THREADS, MISSING, Group, NamedGroup, fraction, setting
 from korlm.utils.errors import ConfigError
 
 
@@ -44,12 +44,11 @@ class TrackerName(enum.Enum):
 
 
 @dataclass
-class OptimizerConfig(Group):
+class OptimizerConfig(NamedGroup):
     """Settings that all optimizers have."""
 
     _group: ClassVar[str] = "optimizer"
 
-    name: str = setting(MISSING, "Name of the optimizer; the group selects it.")
     lr: float = setting(MISSING, "Peak learning rate of the schedule.", above=0)
     weight_decay: float = setting(0.0, "Weight decay.", min=0)
     layer_lr_decay: float = setting(
@@ -60,10 +59,6 @@ class OptimizerConfig(Group):
         max=1,
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_name()
-
 
 @register("optimizer", "adamw", builds="korlm.training.optimizers:build_adam")
 @register("optimizer", "adam", builds="korlm.training.optimizers:build_adam")
@@ -71,8 +66,8 @@ class OptimizerConfig(Group):
 class AdamConfig(OptimizerConfig):
     """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)."""
 
-    beta1: float = setting(0.9, "Decay of the mean of gradients.", min=0, below=1)
-    beta2: float = setting(0.999, "Decay of the mean of squared gradients.", min=0, below=1)
+    beta1: float = fraction(0.9, "Decay of the mean of gradients.")
+    beta2: float = fraction(0.999, "Decay of the mean of squared gradients.")
     eps: float = setting(1e-8, "Term added to the denominator.", above=0)
 
 
@@ -84,7 +79,7 @@ class MuonConfig(AdamConfig):
     matrix_lr: float = setting(
         0.02, "Peak learning rate of Muon; lr is that of AdamW. Both follow the schedule.", above=0
     )
-    momentum: float = setting(0.95, "Momentum of Muon.", min=0, below=1)
+    momentum: float = fraction(0.95, "Momentum of Muon.")
 
 
 @register("optimizer", "sgd", builds="korlm.training.optimizers:build_sgd")
@@ -92,7 +87,7 @@ class MuonConfig(AdamConfig):
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
 
-    momentum: float = setting(0.0, "Momentum.", min=0, below=1)
+    momentum: float = fraction(0.0, "Momentum.")
     nesterov: bool = setting(False, "Use Nesterov momentum.")
 
     def __post_init__(self) -> None:
@@ -111,22 +106,17 @@ class AdagradConfig(OptimizerConfig):
 
 @register("schedule", "constant")
 @dataclass
-class ScheduleConfig(Group):
+class ScheduleConfig(NamedGroup):
     """Learning rate by step, relative to its peak optimizer.lr."""
 
     _group: ClassVar[str] = "schedule"
 
-    name: str = setting(MISSING, "Name of the schedule; the group selects it.")
-    warmup_ratio: float = setting(
-        0.0, "Fraction of all steps used for warmup.", min=0, below=1, renamed_from="warmup_share"
+    warmup_ratio: float = fraction(
+        0.0, "Fraction of all steps used for warmup.", renamed_from="warmup_share"
     )
     start_factor: float = setting(
         0.04, "Learning rate at step 0 / peak, with warmup.", min=0, max=1
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_name()
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
@@ -148,9 +138,9 @@ class DecayConfig(ScheduleConfig):
 class PlateauConfig(ScheduleConfig):
     """Lower the learning rate when validation loss stops improving."""
 
-    factor: float = setting(0.25, "Factor of each reduction.", min=0, below=1)
+    factor: float = fraction(0.25, "Factor of each reduction.")
     patience: int = setting(1, "Validations without improvement before a reduction.", min=0)
-    end_factor: float = setting(0.001, "Smallest learning rate / peak.", min=0, below=1)
+    end_factor: float = fraction(0.001, "Smallest learning rate / peak.")
 
 
 @register("trainer", "trainer")

@@ -127,9 +127,6 @@ class PieceWriter:
     def finish(self, key: str) -> PieceRecord:
         """Complete the files and return their record.
 
-        Args:
-            key: of the record.
-
         Raises:
             OSError: a file could not be written.
         """

@@ -219,5 +219,5 @@ def _manifest_values(folder: Path) -> tuple[str, dict[str, str]]:
 def _read_manifest(manifest: Path, *_stat: int) -> tuple[str, dict[str, str]]:
     """Read a manifest; cached until the file changes."""
     values = read_json(manifest)
-    checksums.check_seal(values)
-    return values.get("remote", ""), dict(values[checksums.KEY])
+    checksums.check_values(values)
+    return values.get("remote", ""), dict(values[checksums.CRC32_KEY])

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from korlm.evaluation.breakdown import FREQUENCY_BINS, POSITION_BINS
 from korlm.evaluation.evaluate import EvaluationResult, Metrics
-from korlm.utils.plotting import COLORS, labels, save, styled
+from korlm.utils.plotting import COLORS, labels, save, set_log_scale, styled
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +105,8 @@ def _draw_units(
     columns = {row: result.units().bits_per_char for row, result in rows.items()}
     columns = {row: np.where(np.isfinite(bits), bits, np.nan) for row, bits in columns.items()}
     num_units = len(first.units().nats)
-    axes.set_title(f"bits per character of single {first.unit}s")
-    if first.unit == "document" and num_units <= MAX_NAMED:
+    axes.set_title(f"bits per character of single {first.resampled_unit}s")
+    if first.resampled_unit == "document" and num_units <= MAX_NAMED:
         for row, bits in columns.items():
             axes.plot(bits, range(num_units), "o", color=colors[row], markersize=5, alpha=0.8)
         size = min(9.0, 180 / num_units)
@@ -121,7 +121,7 @@ def _draw_units(
         low, high = np.nanquantile(all_bits, [0.002, 0.99])
         axes.set_xlim(low, high if high > low else low + 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_ylabel(f"share of {num_units:,} {first.unit}s with at most so many bits")
+    axes.set_ylabel(f"share of {num_units:,} {first.resampled_unit}s with at most so many bits")
 
 
 def _draw_frequencies(
@@ -135,7 +135,7 @@ def _draw_frequencies(
             linewidth=1.5, markersize=4,
         )  # fmt: skip
     axes.set_xticks(range(len(bins)), [BIN_LABELS[name] for name in bins], fontsize=8)
-    _set_log_scale(axes)
+    set_log_scale(axes)
     axes.set_title("perplexity by count in train")
 
 
@@ -164,7 +164,7 @@ def _draw_positions(axes: Axes, metrics: Mapping[str, Metrics], colors: Mapping[
     ticks = [name for name in bins if name in POSITION_TICKS]
     tick_labels = [name.replace("-", "–") for name in ticks]
     axes.set_xticks([x_of[name] for name in ticks], tick_labels, fontsize=8)
-    _set_log_scale(axes)
+    set_log_scale(axes)
     axes.set_title("perplexity by position in the sentence")
 
 
@@ -177,12 +177,3 @@ def _filled(rows: Iterable[Metrics], key: str, bins: Iterable[str]) -> list[str]
 def _perplexities(row: Metrics, key: str, bins: Sequence[str]) -> list[float]:
     values = [row[key][name]["perplexity"] for name in bins]
     return [value if np.isfinite(value) else np.nan for value in values]
-
-
-def _set_log_scale(axes: Axes) -> None:
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    steps = (1, 2, 5) if high / low < 100 else (1,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -101,15 +101,6 @@ def score_files(
 ) -> Summary:
     """Score files in their order and write the tables.
 
-    Args:
-        inputs: the files, and how to read each.
-        kept: their columns that the tables keep.
-        encoder: the run's text encoder.
-        scorer: scorer of the run's model.
-        counts: counts of the training text.
-        writers: tables to write, with the unit of their rows.
-        plot: plot of the first sentences; None: none.
-
     Raises:
         CorpusError: the text cannot be read.
         OutputError: a table cannot be written.

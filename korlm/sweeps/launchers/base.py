@@ -1,7 +1,8 @@
 """Define the base class of launchers; a job is ``python -m korlm.train ... hydra.run.dir=JOB``.
 
 The result of a job is read from the files in its folder, so that it does not matter which process
-on which machine has written them.
+on which machine has written them. Launchers are listed in ``korlm.sweeps.hydra_plugins``, their
+settings in ``korlm.config.groups.sweeps``.
 """
 
 from __future__ import annotations

@@ -25,12 +25,7 @@ OUTPUT = ".output"  # name of the folder, in that of the sweep, with the output 
 
 
 class JobProcess:
-    """A running job.
-
-    Args:
-        job: the job.
-        share: environment variables that set its share of the machine.
-    """
+    """A running job."""
 
     name = ""
 

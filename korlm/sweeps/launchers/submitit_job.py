@@ -103,11 +103,7 @@ def _wait_for_failure_file(job: Path) -> bool:
 
 
 def distributed_env(environment: JobEnvironment) -> dict[str, str]:
-    """Return the environment variables of torchrun; none if the job has a single process.
-
-    Args:
-        environment: submitit's description of the job.
-    """
+    """Return the environment variables of torchrun; none if the job has a single process."""
     if environment.num_tasks == 1:
         return {}
     single_node = environment.num_nodes == 1

@@ -29,12 +29,7 @@ ARRAY_SIZE = 1000  # largest number of jobs of an array; SLURM's default limit i
 
 
 class SubmittedJob:
-    """A job that was submitted.
-
-    Args:
-        job: submitit's object.
-        share: environment variables that set its share of this machine.
-    """
+    """A job that was submitted."""
 
     def __init__(self, job: Any, share: dict[str, str]) -> None:
         self.job, self.share = job, share

@@ -70,13 +70,7 @@ class PruningCallback:
 def open_callback(
     sweep: Path, overrides: Sequence[str], objective: str
 ) -> Iterator[PruningCallback | None]:
-    """Yield the pruning callback of a job, or None if it is not a trial of a search.
-
-    Args:
-        sweep: folder of the sweep.
-        overrides: overrides of the job.
-        objective: SPLIT.KEY of the metric to minimize.
-    """
+    """Yield the pruning callback of a job, or None if it is not a trial of a search."""
     if not (sweep / DATABASE).is_file():
         yield None
         return

@@ -67,12 +67,7 @@ def study_for_jobs(storage: RDBStorage) -> optuna.Study:
 
 
 def running_trial(study: optuna.Study, overrides: Sequence[str]) -> int | None:
-    """Return the id of the trial that a job belongs to; None if there is none.
-
-    Args:
-        study: the search.
-        overrides: overrides of the job.
-    """
+    """Return the id of the trial that a job belongs to; None if there is none."""
     settings = settings_of(overrides)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if settings_of(trial.user_attrs.get("overrides", ())) == settings:

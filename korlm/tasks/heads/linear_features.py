@@ -1,5 +1,7 @@
 """Linear features of tagging, as linear-chain CRFs have them (Lafferty, McCallum and Pereira 2001).
 
+``LinearFeatures.codes`` lists the features.
+
 Axes: B batch, T tokens, U units (tokens or eojeols), K features of a unit, L labels.
 """
 

@@ -50,9 +50,6 @@ def load_tokenizer(content: bytes) -> Any:
 class HuggingFaceTokenizer(InProcessTokenizer):
     """A tokenizer of Hugging Face.
 
-    Args:
-        model: content of the tokenizer.json.
-
     Raises:
         MissingPackageError: the package tokenizers is not installed.
         TokenizerError: the file is damaged, or of another kind.

@@ -28,10 +28,6 @@ def train_pieces(config: SentencePieceConfig, lines: Iterable[str]) -> bytes:
 
     Memory holds each distinct eojeol once. Sentencepiece ignores eojeols of over 4192 bytes.
 
-    Args:
-        config: settings of the model.
-        lines: lines (NFC) of the train split.
-
     Raises:
         TokenizerError: there are too few pieces for the characters of the text.
     """

@@ -26,7 +26,6 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -36,7 +35,7 @@ from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.columns import analyses_of, list_rows, to_record_batch
 from korlm.tokenizers.workers.pool import Task, TokenizerPool
-from korlm.utils.io.locks import held
+from korlm.utils.io.locks import file_lock
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +91,7 @@ class LineCache:
     def __enter__(self) -> LineCache:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def get(self, texts: Sequence[str]) -> list[Analysis | None]:
@@ -188,7 +182,7 @@ class LineCache:
         self._open()
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
-        return held(self._path.with_name("lines.lock"), timeout=BUSY_SECONDS)
+        return file_lock(self._path.with_name("lines.lock"), timeout=BUSY_SECONDS)
 
     def _insert(self, connection: sqlite3.Connection, rows: list[tuple[bytes, bytes]]) -> None:
         with _transaction(connection):

@@ -1,4 +1,7 @@
-"""Define the interface of experiment trackers, and a list that forwards to several."""
+"""Define the interface of experiment trackers, and a list that forwards to several.
+
+``build.py`` builds the trackers of ``TrackerName``.
+"""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-KEY = "crc32"  # key of the checksums in the listing file: file name -> 8 hexadecimal digits
+CRC32_KEY = "crc32"  # key of the checksums in the listing file: file name -> 8 hexadecimal digits
 
-SELF = ""  # file name under which the checksum of the listing file itself is listed
+_VALUES_NAME = ""  # file name under which the checksum of the listing file itself is listed
 
 _BLOCK = 1 << 22  # bytes per read
 
@@ -47,13 +47,13 @@ def short_hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
-def sealed(
+def with_checksums(
     values: Mapping[str, Any],
     folder: Path,
     paths: Iterable[Path],
     known: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return a copy of values with the checksums of files and of the values under ``KEY``.
+    """Return a copy of values with the checksums of files and of the values under ``CRC32_KEY``.
 
     Args:
         values: JSON-serializable values.
@@ -64,21 +64,21 @@ def sealed(
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     sums = dict(known) | {n: crc32(path) for n, path in names.items() if n not in known}
     sums = {name: sums[name] for name in sorted(sums)}
-    whole = {**values, KEY: sums}
-    return {**whole, KEY: {**sums, SELF: _crc32_of_values(whole)}}
+    whole = {**values, CRC32_KEY: sums}
+    return {**whole, CRC32_KEY: {**sums, _VALUES_NAME: _crc32_of_values(whole)}}
 
 
-def check_seal(values: Mapping[str, Any]) -> None:
-    """Check values against the checksum that ``sealed`` added.
+def check_values(values: Mapping[str, Any]) -> None:
+    """Check values against the checksum that ``with_checksums`` added.
 
     Raises:
         ValueError: the values have changed, or have no checksums.
     """
-    sums = values.get(KEY)
+    sums = values.get(CRC32_KEY)
     if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
         raise ValueError("it has no checksums")
-    others = {name: value for name, value in sums.items() if name != SELF}
-    if sums.get(SELF) != _crc32_of_values({**values, KEY: others}):
+    others = {name: value for name, value in sums.items() if name != _VALUES_NAME}
+    if sums.get(_VALUES_NAME) != _crc32_of_values({**values, CRC32_KEY: others}):
         raise ValueError("its checksum does not match: a value has changed")
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -21,6 +23,8 @@ from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.tokenizers.workers import pool as pool_module
 from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
+from korlm.tokenizers.workers.protocol import HEAD
 from korlm.utils.errors import ConfigError, TokenizerError
 
 
@@ -295,7 +299,7 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
     fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the other worker may be silent as long: without a clock that costs nothing.
-    monkeypatch.setattr(pool_module, "has_clock", lambda config: False)
+    monkeypatch.setattr(pool_module, "has_time_limit", lambda config: False)
     batches = [[f"{number}", "SLOW! 가", "나"] for number in range(12)]
     with TokenizerPool(kkma(workers=2, line_timeout_s=60.0)) as pool:
         running = pool.map(batches)
@@ -308,11 +312,34 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
     assert results == [[faked(text) for text in batch] for batch in batches]
 
 
+class TalkingProcess(WorkerProcess):
+    """A process that sends ``alive`` twice, and an answer, when a job comes, and then ends."""
+
+    def _start(
+        self, config: WorkerConfig, tokenizer_model: bytes | None
+    ) -> subprocess.Popen[bytes]:
+        frames = [*[b'{"alive": true}'] * 2, b'{"id": 7}']
+        output = b"".join(HEAD.pack(len(frame), 0) + frame for frame in frames)
+        program = f"import sys; sys.stdin.buffer.read(1); sys.stdout.buffer.write({output!r})"
+        return self._popen([sys.executable, "-c", program], dict(os.environ))
+
+
+def test_the_inbox_of_an_idle_pool_does_not_grow() -> None:
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    child = TalkingProcess(WorkerConfig(name="kiwi"), inbox)
+    child.silent = 5.0
+    child.send(7, Job(["가"], Batch(1)))
+    assert inbox.get(timeout=60) == (child, ({"id": 7}, None))
+    assert child.silent == 0.0
+    assert inbox.get(timeout=60) == (child, None)
+    child.close()
+
+
 @pytest.mark.parametrize("engine", list(KkmaEngine))
 def test_silence_is_no_fault_of_a_line_without_a_clock(
     fake: Path, monkeypatch: pytest.MonkeyPatch, engine: KkmaEngine
 ) -> None:
-    monkeypatch.setattr(pool_module, "has_clock", lambda config: engine is KkmaEngine.konlpy)
+    monkeypatch.setattr(pool_module, "has_time_limit", lambda config: engine is KkmaEngine.konlpy)
     with TokenizerPool(kkma(threads=1)) as pool:
         assert isinstance(pool._config, KkmaConfig)
         running = pool.map([["가"], ["나 SLOW! 다"], ["라"]])
@@ -334,7 +361,7 @@ def test_workers_that_die_again_and_again(
     fake: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
-    monkeypatch.setattr(pool_module, "has_clock", lambda config: False)
+    monkeypatch.setattr(pool_module, "has_time_limit", lambda config: False)
     with TokenizerPool(kkma(threads=1)) as pool:
         assert isinstance(pool._config, KkmaConfig)
         assert map_one(pool, ["가"]) == [faked("가")]
@@ -350,8 +377,8 @@ def test_workers_that_die_again_and_again(
 
 @pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
 def test_engines_with_a_time_limit(engine: KkmaEngine) -> None:
-    assert pool_module.has_clock(kkma(engine=engine)) == (engine is KkmaEngine.konlpy)
-    assert pool_module.has_clock(WorkerConfig(name="kiwi"))
+    assert pool_module.has_time_limit(kkma(engine=engine)) == (engine is KkmaEngine.konlpy)
+    assert pool_module.has_time_limit(WorkerConfig(name="kiwi"))
 
 
 def test_threads_share_a_pool(fake: Path) -> None:
