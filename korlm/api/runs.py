@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import os
@@ -167,12 +168,13 @@ class LanguageModelRun(_OpenRun, TrainedRun):
         return self._plain.inference_model(device)
 
     def to(self, device: torch.device | str) -> LanguageModelRun:
-        """Return the run with its model moved to a device.
+        """Return a copy of the run whose model is on a device; this run does not change.
 
         Raises:
             ConfigError: the device is not available.
         """
-        return dataclasses.replace(self, model=self.model.to(available_device(device)))
+        model = copy.deepcopy(self.model).to(available_device(device))
+        return dataclasses.replace(self, model=model)
 
     def warm_up(self) -> None:
         """Start the tokenizer and compute once, so that the next call does not wait for either."""

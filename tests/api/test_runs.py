@@ -275,6 +275,9 @@ def test_a_closed_run_starts_again_and_a_forgotten_one_is_closed(folders: dict[s
     assert np.array_equal(run.score(TEXTS), before)
     moved = run.to("cpu")
     assert np.array_equal(moved.score(TEXTS), before)
+    for parameter in moved.model.parameters():
+        parameter.data.zero_()
+    assert np.array_equal(run.score(TEXTS), before)
     resources = weakref.ref(run._resources)
     del run
     gc.collect()

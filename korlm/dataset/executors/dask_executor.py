@@ -32,6 +32,7 @@ from distributed import (
 from distributed.scheduler import NoWorkerError
 
 from korlm import _version
+from korlm._version import __version__
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
 from korlm.config.commands.prepare import KUBERNETES, LOCAL, SLURM
 from korlm.dataset.executors import worker
@@ -187,8 +188,9 @@ class DaskExecutor(Executor):
                 f"prepare.cluster={self._address}: all workers ended and could not be started "
                 "again; finished pieces are kept, the same command continues with the others"
             ) from error
-        # For example, korlm is not installed there.
         message = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, (ImportError, AttributeError)):
+            message += f"; is korlm {__version__} installed where the workers run?"
         raise ClusterError(f"prepare.cluster={self._address}: {message}") from error
 
     def _failure(self, failed: list[tuple[Any, BaseException]], num_left: int) -> BaseException:
@@ -330,25 +332,31 @@ class DaskExecutor(Executor):
         return client
 
     def _check_korlm(self) -> None:
-        """Check that korlm is installed where an existing scheduler and its workers run.
+        """Check that an existing scheduler and its workers have the same korlm.
 
-        A Dask worker that cannot unpickle a task dies without an error message.
+        A Dask worker that cannot unpickle a task dies without an error message, or raises one that
+        says nothing about versions.
 
         Raises:
-            ClusterError: korlm is missing somewhere.
+            ClusterError: korlm is missing somewhere, or of another version.
         """
 
-        def has_korlm() -> bool:  # a nested function is pickled by value
-            from importlib.util import find_spec
+        def version() -> str:  # a nested function is pickled by value
+            try:
+                from korlm._version import __version__ as found
+            except ImportError:
+                return ""
+            return found
 
-            return find_spec("korlm") is not None
-
-        installed = {"scheduler": self._client.run_on_scheduler(has_korlm)}
-        installed |= self._client.run(has_korlm, on_error="ignore")  # ignore those that are gone
-        for process, is_installed in installed.items():
-            if not is_installed:
+        found = {"scheduler": self._client.run_on_scheduler(version)}
+        found |= self._client.run(version, on_error="ignore")  # ignore those that are gone
+        for process, other in found.items():
+            if other != __version__:
+                problem = (
+                    f"korlm {other}, not {__version__}," if other else "korlm is not installed"
+                )
                 raise ClusterError(
-                    f"prepare.cluster={self._address}: korlm is not installed where {process} "
+                    f"prepare.cluster={self._address}: {problem} where {process} "
                     "runs; install the same version there"
                 )
 

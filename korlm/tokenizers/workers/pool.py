@@ -264,7 +264,6 @@ class TokenizerPool:
             child.silent += waited
         if sender is None or sender not in self._children:  # no message, or of a replaced worker
             return
-        sender.silent = 0.0
         if frame is None:
             self._handle_death(config, sender)
         else:
@@ -303,7 +302,7 @@ class TokenizerPool:
             child.ready = self._was_ready = True
             return
         job = child.jobs.pop(message.get("id", -1), None)
-        if job is None:  # alive; or a line that was done just when it was reported as stuck
+        if job is None:  # a line that was done just when it was reported as stuck
             return
         if "stuck" in message:
             other_lines = self._cut_out(config, job, message["stuck"])

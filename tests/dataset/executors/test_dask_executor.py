@@ -302,18 +302,32 @@ def test_no_scheduler(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in error
 
 
-def test_workers_of_another_cluster_need_korlm(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ("", "korlm is not installed where tcp://b:2 runs; install the same version there"),
+        ("9", "korlm 9, not [0-9.]+, where tcp://b:2 runs; install the same version there"),
+    ],
+)
+def test_workers_of_another_cluster_need_korlm(found: str, expected: str, tmp_path: Path) -> None:
     class Client:
-        def run_on_scheduler(self, function: Callable[[], bool]) -> bool:
+        def run_on_scheduler(self, function: Callable[[], str]) -> str:
             return function()
 
-        def run(self, function: Callable[[], bool], on_error: str) -> dict[str, bool]:
-            return {"tcp://a:1": function(), "tcp://b:2": not function()}
+        def run(self, function: Callable[[], str], on_error: str) -> dict[str, str]:
+            return {"tcp://a:1": function(), "tcp://b:2": found}
 
     executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
     executor._client = Client()
-    with pytest.raises(ClusterError, match="korlm is not installed where tcp://b:2 runs"):
+    with pytest.raises(ClusterError, match=expected):
         executor._check_korlm()
+
+
+def test_an_error_of_other_code_asks_for_the_version(tmp_path: Path) -> None:
+    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+    future: Any = SimpleNamespace(exception=lambda: AttributeError("no attribute 'encode'"))
+    with pytest.raises(ClusterError, match=r"'encode'; is korlm [0-9.]+ installed where the w"):
+        executor._error_of(future)
 
 
 @pytest.mark.parametrize("cluster", ["slurm", "kubernetes"])

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -21,6 +23,8 @@ from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.tokenizers.workers import pool as pool_module
 from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
+from korlm.tokenizers.workers.protocol import HEAD
 from korlm.utils.errors import ConfigError, TokenizerError
 
 
@@ -306,6 +310,29 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
         results += map(timeless, running)
         assert stopped not in pids(pool)
     assert results == [[faked(text) for text in batch] for batch in batches]
+
+
+class TalkingProcess(WorkerProcess):
+    """A process that sends ``alive`` twice, and an answer, when a job comes, and then ends."""
+
+    def _start(
+        self, config: WorkerConfig, tokenizer_model: bytes | None
+    ) -> subprocess.Popen[bytes]:
+        frames = [*[b'{"alive": true}'] * 2, b'{"id": 7}']
+        output = b"".join(HEAD.pack(len(frame), 0) + frame for frame in frames)
+        program = f"import sys; sys.stdin.buffer.read(1); sys.stdout.buffer.write({output!r})"
+        return self._popen([sys.executable, "-c", program], dict(os.environ))
+
+
+def test_the_inbox_of_an_idle_pool_does_not_grow() -> None:
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    child = TalkingProcess(WorkerConfig(name="kiwi"), inbox)
+    child.silent = 5.0
+    child.send(7, Job(["가"], Batch(1)))
+    assert inbox.get(timeout=60) == (child, ({"id": 7}, None))
+    assert child.silent == 0.0
+    assert inbox.get(timeout=60) == (child, None)
+    child.close()
 
 
 @pytest.mark.parametrize("engine", list(KkmaEngine))
