@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # Settings of a model that must be those of the language model whose weights it takes.
 SHAPE_KEYS = (
     *("embedding_dim", "hidden_dim", "num_layers", "tie_weights", "subword_embedding"),
-    *("layer_norm", "initial_state"),
+    *("layer_norm", "initial_state", "initial_state_std"),
 )
 
 

@@ -17,6 +17,7 @@ from korlm.config import (
     ClassificationConfig,
     CorpusConfig,
     GRUConfig,
+    InitialState,
     LSTMConfig,
     SentencePieceConfig,
     TaggingConfig,
@@ -171,6 +172,15 @@ def test_the_tokenizer_of_the_language_model_is_not_trained_again(tmp_path: Path
     other = language_model(tmp_path / "other", reverse=True, tokenizer=pieces)
     with pytest.raises(ConfigError, match="its sentencepiece model differs"):
         classifier(tmp_path / "data", [str(run.folder), str(other)], tokenizer=pieces)
+
+
+def test_the_noise_of_initial_states_is_that_of_the_language_model(tmp_path: Path) -> None:
+    noise = dataclasses.replace(LM, initial_state=InitialState.noise, initial_state_std=0.1)
+    run = language_model(tmp_path / "lm", model=noise)
+    model = dataclasses.replace(noise, initial_state=InitialState.zero, initial_state_std=None)
+    settings, prepared = classifier(tmp_path / "data", [str(run)], model=model)
+    encoder = start_run(settings, prepared, tmp_path / "run").model.encoder
+    assert encoder.forward_encoder.layers[0].initial_std == 0.1
 
 
 def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None:
