@@ -102,12 +102,16 @@ def with_shapes_of(
     """
     parts, _ = load_language_models(settings)[0]
     shapes = {key: getattr(parts.settings.model, key) for key in SHAPE_KEYS}
+    copied = [("model", key) for key in SHAPE_KEYS]
+    copied += [("vocab", field.name) for field in dataclasses.fields(settings.vocab)]
     overridden = {override.lstrip("+").partition("=")[0] for override in overrides}
-    for key, value in shapes.items():
-        if f"model.{key}" in overridden and getattr(settings.model, key) != value:
+    for group, key in copied:
+        own = getattr(getattr(settings, group), key)
+        value = getattr(getattr(parts.settings, group), key)
+        if f"{group}.{key}" in overridden and own != value:
+            shown = "null" if value is None else getattr(value, "value", value)
             raise ConfigError(
-                f"model.{key}: the language model init={parts.folder} has "
-                f"{getattr(value, 'value', value)}; leave it out"
+                f"{group}.{key}: the language model init={parts.folder} has {shown}; leave it out"
             )
     model = dataclasses.replace(settings.model, **shapes)
     vocab = dataclasses.replace(parts.settings.vocab)

@@ -198,6 +198,10 @@ def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None
     settings = settings_of(TASKS["classification"], first, 1, init=[models[0]])
     with pytest.raises(ConfigError, match=r"model\.hidden_dim.* 12; leave it out"):
         with_shapes_of(settings, ["model.hidden_dim=64"])
+    vocab = VocabConfig(1, max_size=100)
+    settings = dataclasses.replace(settings, vocab=vocab)
+    with pytest.raises(ConfigError, match=r"vocab\.max_size.* has null; leave it out"):
+        with_shapes_of(settings, ["vocab.min_freq=1", "vocab.max_size=100"])
     with pytest.raises(ConfigError, match="cannot start from a language model"):
         make_settings(first, init=[models[0]])
 
