@@ -12,7 +12,9 @@ from torch import nn
 
 from korlm.config import RecurrentConfig, TrainSettings
 from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.serialization import plain_settings, settings_from_plain
 from korlm.dataset.prepare import TextEncoding
+from korlm.dataset.prepared import open_prepared
 from korlm.dataset.vocab import Vocab
 from korlm.models.registry import build_model
 from korlm.models.rnn import RecurrentLM
@@ -54,10 +56,13 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
             )
         return build_model(config, len(parts.vocab), parts.vocab.tokens)
 
+    if settings.prepared is not None:  # the settings that its text was prepared with
+        manifest = open_prepared(Path(settings.prepared)).manifest
+        settings = settings_from_plain({**plain_settings(settings), **manifest["settings"]}, [])
     runs = [load_model(Path(folder), build) for folder in settings.init]
     first = runs[0][0]
     for number, (parts, _) in enumerate(runs):
-        _check_tokenizer(parts, settings)
+        _check_text(parts, settings)
         if parts.settings.corpus.reverse != (number == 1):
             raise ConfigError(
                 f"init={parts.folder}: must be a {'back' if number else 'for'}ward language model "
@@ -78,7 +83,14 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
     return runs
 
 
-def _check_tokenizer(parts: RunParts, settings: TrainSettings) -> None:
+def _check_text(parts: RunParts, settings: TrainSettings) -> None:
+    """Raise ``ConfigError`` if the run reads text in another way than a language model."""
+    unicode = parts.settings.corpus.unicode
+    if unicode is not settings.corpus.unicode:
+        raise ConfigError(
+            f"init={parts.folder}: was trained with corpus.unicode={unicode.value}, this run has "
+            f"corpus.unicode={settings.corpus.unicode.value}; give corpus.unicode={unicode.value}"
+        )
     theirs, ours = parts.settings.tokenizer, settings.tokenizer
     if theirs.name != ours.name:
         raise ConfigError(

@@ -24,6 +24,7 @@ from korlm.config import (
     TagLabels,
     TokenizerConfig,
     TrainSettings,
+    UnicodeForm,
     VocabConfig,
 )
 from korlm.dataset.numericalize import reverse_lines
@@ -198,6 +199,10 @@ def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None
     settings = settings_of(TASKS["classification"], first, 1, init=[models[0]])
     with pytest.raises(ConfigError, match=r"model\.hidden_dim.* 12; leave it out"):
         with_shapes_of(settings, ["model.hidden_dim=64"])
+    corpus = dataclasses.replace(settings.corpus, unicode=UnicodeForm.nfkc)
+    with pytest.raises(ConfigError, match=r"has corpus\.unicode=nfkc; give corpus\.unicode=nfc"):
+        with_shapes_of(dataclasses.replace(settings, corpus=corpus), [])
+    with_shapes_of(dataclasses.replace(settings, corpus=corpus, prepared=str(first.folder)), [])
     vocab = VocabConfig(1, max_size=100)
     settings = dataclasses.replace(settings, vocab=vocab)
     with pytest.raises(ConfigError, match=r"vocab\.max_size.* has null; leave it out"):
