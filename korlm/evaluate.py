@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from korlm.cli.output_dirs import output_dir
 from korlm.config import EvaluateSettings
 from korlm.runs.directories import run_folders
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@stage("evaluate")
+@command("evaluate")
 def main(settings: EvaluateSettings) -> None:
     """Evaluate the best model of each run."""
     from korlm.api.evaluation import evaluate_language_models

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import ExportSettings
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 from korlm.utils.errors import PreparedError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@stage("export")
+@command("export")
 def main(settings: ExportSettings) -> None:
     """Export the best model of a run; log size, speed and perplexity of the exported files."""
     from korlm.exporting.export_run import export_run, export_table, formats_of
@@ -31,11 +31,11 @@ def main(settings: ExportSettings) -> None:
     formats = settings.formats or formats_of(run)
     ids = _valid(run, settings) if isinstance(run, TrainedRun) else None
     tokens = Path(settings.recognizer_tokens) if settings.recognizer_tokens else None
-    figures = export_run(run, folder, formats, ids, settings.threads, tokens, settings.license)
-    if any(name.endswith(".onnx") for name in figures["models"]):
-        text = f"{figures['num_tokens']:,} tokens of valid" if ids is not None else "random tokens"
+    results = export_run(run, folder, formats, ids, settings.threads, tokens, settings.license)
+    if any(name.endswith(".onnx") for name in results["models"]):
+        text = f"{results['num_tokens']:,} tokens of valid" if ids is not None else "random tokens"
         logger.info("on %s, threads: %s", text, settings.threads or "all")
-    logger.info("%s", export_table(figures))
+    logger.info("%s", export_table(results))
     logger.info("%s: %s", folder, ", ".join(sorted(path.name for path in folder.iterdir())))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import GenerateMode, GenerateSettings
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 
 if TYPE_CHECKING:
     from korlm.generation.generator import Generator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@stage("generate", literal=("prompt",))
+@command("generate", literal=("prompt",))
 def main(settings: GenerateSettings) -> None:
     """Write texts to standard output, each eojeol as soon as it is final."""
     from korlm.generation.generator import Generator

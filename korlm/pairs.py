@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from korlm.config import PairsSettings
 from korlm.runs.directories import run_folders
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 from korlm.utils.errors import ConfigError, not_a_choice
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@stage("pairs")
+@command("pairs")
 def main(settings: PairsSettings) -> None:
     """Score the pairs with each run, log the accuracies and write the pairs if wanted."""
     import pyarrow as pa

@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 
 from korlm.config import OutputFormat, PredictSettings
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 from korlm.utils.errors import OutputError
 
 logger = logging.getLogger(__name__)
 
 
-@stage("predict")
+@command("predict")
 def main(settings: PredictSettings) -> None:
     """Write the predictions for all lines of the input."""
     from korlm.corpus.sources import find_inputs

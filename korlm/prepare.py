@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import PrepareSettings
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 
 if TYPE_CHECKING:
     from korlm.dataset.prepared import Prepared
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@stage("prepare")
+@command("prepare")
 def main(settings: PrepareSettings) -> None:
     """Prepare the corpus of the settings; log its counts and folder."""
     from korlm.dataset.prepare import prepare

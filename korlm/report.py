@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 
 from korlm.config import ReportSettings
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
 
-@stage("report", literal=("title",), renamed={"sweep": "sweep_dir"})
+@command("report", literal=("title",), renamed={"sweep": "sweep_dir"})
 def main(settings: ReportSettings) -> None:
     """Read the files of the runs, without loading models, and write the page."""
     from korlm.reporting.html import build_page, write_page

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import RescoreContext, RescoreSettings
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 
 if TYPE_CHECKING:
     from korlm.rescoring.formats.reader import ReadOptions
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@stage("rescore")
+@command("rescore")
 def main(settings: RescoreSettings) -> None:
     """Sort the hypotheses of n-best lists by recognizer and language model scores."""
     from korlm.rescoring.formats.reader import detect_format, open_lists

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from korlm.config import ScoreContext, ScoreSettings, ScoreUnit
 from korlm.config.keys import REMOVED_IN
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 from korlm.utils.errors import OutputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@stage("score")
+@command("score")
 def main(settings: ScoreSettings) -> None:
     """Write the tables of the settings and log a summary."""
     try:

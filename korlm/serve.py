@@ -11,13 +11,13 @@ import socket
 from pathlib import Path
 
 from korlm.config import ServeSettings
-from korlm.sweeps.command import stage
+from korlm.sweeps.command import command
 from korlm.utils.errors import ConfigError, require_extra
 
 logger = logging.getLogger(__name__)
 
 
-@stage("serve")
+@command("serve")
 def main(settings: ServeSettings) -> None:
     """Serve the page and the JSON interface until Ctrl-C."""
     with require_extra("fastapi", "uvicorn"):

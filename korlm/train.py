@@ -17,14 +17,14 @@ from korlm.cli.output_dirs import is_sweep, output_dir
 from korlm.config import TrainSettings
 from korlm.config.objective import cost
 from korlm.runs.directories import is_finished
-from korlm.sweeps.command import pruning_callback, stage
+from korlm.sweeps.command import command, pruning_callback
 from korlm.sweeps.results import finished_objective
 from korlm.utils import dist_env
 
 logger = logging.getLogger(__name__)
 
 
-@stage("train")
+@command("train")
 def main(settings: TrainSettings) -> float:
     """Train a new or a resumed run; return the objective for sweepers to minimize."""
     run_dir, resumed, objective = output_dir(), None, settings.objective

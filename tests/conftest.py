@@ -69,7 +69,7 @@ def fresh_fonts() -> Iterator[None]:
     """Clear the font caches before and after a test that hides fonts."""
     from korlm.utils import plotting
 
-    cached = (plotting.fonts, plotting.letters, plotting.log_missing_font)
+    cached = (plotting.fonts, plotting.drawable_chars, plotting.log_missing_font)
     for function in cached:
         function.cache_clear()
     yield

@@ -31,7 +31,7 @@ from korlm.runs.trained_run import (
     check_same_vocab,
     load_mixed_runs,
     open_text,
-    own_corpus,
+    training_corpus,
 )
 from korlm.utils.errors import ConfigError
 from korlm.utils.memory import reset_peak_memory
@@ -119,7 +119,7 @@ def evaluate_tasks(
         return {settings.corpus.name: results["test"]}
     given = Path(settings.prepared) if settings.prepared else None
     prepared = {
-        run.fingerprint: open_prepared(given or own_corpus(run), run.fingerprint)
+        run.fingerprint: open_prepared(given or training_corpus(run), run.fingerprint)
         for run in runs.values()
     }
     splits = ["valid", "test"] if settings.test else ["valid"]

@@ -96,7 +96,7 @@ def train(
         with _removed_without_results(folder), output_errors(folder), _logged(folder):
             if not command.resume:
                 composed.write(folder)
-            with threads.restored():
+            with threads.preserve_thread_counts():
                 train_in(folder, train_settings, composed.overrides, resumed)
         return load_any(folder)  # building the model takes random numbers, too
 

@@ -237,7 +237,7 @@ def warn_without_effect(settings: config.Group, given: Sequence[str]) -> None:
         logger.warning("%s %s no effect: %s", ", ".join(overrides), verb, reason)
 
 
-def stage(
+def command(
     config_name: str,
     literal: Collection[str] = (),
     renamed: Mapping[str, str] | None = None,
@@ -262,10 +262,10 @@ def stage(
             with runner.job():
                 return function(_settings_of(tree, config_name))
 
-        def command() -> None:
+        def run() -> None:
             _run(config_name, task, literal, renamed or {}, runner)
 
-        return command
+        return run
 
     return decorate
 

@@ -15,6 +15,7 @@ import yaml
 from korlm import config
 from korlm.config import registry
 from korlm.config.keys import conf_dir
+from korlm.config.serialization import as_typed
 from korlm.config.validation import MISSING, setting_of
 from korlm.utils.errors import ConfigError, not_a_choice
 
@@ -32,7 +33,7 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
     Args:
         command: name of the command, such as ``train``.
         arguments: arguments as typed; ``GROUP=NAME`` selects the choice whose keys are printed.
-        renamed: key as typed -> key of the settings; see ``korlm.cli.command.stage``.
+        renamed: key as typed -> key of the settings; see ``korlm.cli.command.command``.
 
     Raises:
         ConfigError: a group has no such choice.
@@ -174,7 +175,7 @@ def _line(
     if default is dataclasses.MISSING and callable(field.default_factory):
         default = field.default_factory()
     value = values.get(field.name, default)
-    shown = "" if value == MISSING else _as_typed(value)
+    shown = "" if value == MISSING else as_typed(value)
     notes = ["required"] if value == MISSING else []
     notes += [
         "|".join(_choices(schema, field.name)),
@@ -193,14 +194,3 @@ def _choices(schema: type[Any], key: str) -> list[str]:
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             return [str(member.value) for member in kind]
     return []
-
-
-def _as_typed(value: Any) -> str:
-    """Return a value as it is typed on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, enum.Enum):
-        return str(value.value)
-    if isinstance(value, list):
-        return f"[{','.join(map(_as_typed, value))}]"
-    return str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -99,3 +100,18 @@ def dotted_items(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[st
             yield from dotted_items(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def as_typed(value: Any) -> str:
+    """Return a value as it is typed on the command line.
+
+    >>> as_typed(True), as_typed(None), as_typed([1, "a"])
+    ('true', 'null', '[1,a]')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, enum.Enum):
+        return str(value.value)
+    if isinstance(value, list):
+        return f"[{','.join(map(as_typed, value))}]"
+    return str(value)

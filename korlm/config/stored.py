@@ -20,7 +20,7 @@ import yaml  # used by OmegaConf
 
 from korlm import config
 from korlm.config import registry
-from korlm.config.keys import rename_tree
+from korlm.config.keys import rename_tree, schemas_by_prefix
 from korlm.utils.errors import ConfigError, KorlmError
 
 MAX_BYTES = 256 << 20  # largest JSON or YAML file that is read
@@ -227,14 +227,13 @@ def _check_value(
 
 def _known_keys() -> dict[str, frozenset[str]]:
     """Return the keys of korlm.train: group -> keys of all choices; key outside groups -> empty."""
-    known_keys: dict[str, frozenset[str]] = {}
-    for field in dataclasses.fields(config.TrainSettings):
-        schemas = [*registry.schemas(field.name).values(), field.default_factory]
-        named = (
-            f.name for s in schemas if dataclasses.is_dataclass(s) for f in dataclasses.fields(s)
+    return {
+        prefix.removesuffix("."): frozenset(
+            field.name for schema in schemas for field in dataclasses.fields(schema)
         )
-        known_keys[field.name] = frozenset(named)
-    return known_keys
+        for prefix, schemas in schemas_by_prefix("train").items()
+        if prefix
+    }
 
 
 def _shown(value: object) -> str:

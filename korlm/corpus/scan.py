@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit
 from korlm.config.objective import SPLITS
 from korlm.corpus.files import format_of
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import INVISIBLE, has_text
 from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece, PieceStart, check_unchanged, digest_of
@@ -23,7 +24,7 @@ from korlm.utils.errors import CorpusError
 MAX_DOCUMENTS = 100  # more documents of a piece are not counted: only few ones are an error
 
 
-@dataclass(frozen=True)
+@dataclass
 class PieceScan:
     """Counts of a piece. All values are JSON-serializable.
 
@@ -75,78 +76,79 @@ def scan_piece(config: CorpusConfig, piece: Piece, start: PieceStart | None = No
     """
     try:
         start = dataclasses.replace(start or PieceStart(), document="", document_lines=0)
-        return _scan(config, piece, start)
+        scanner = _Scanner(config, piece)
+        for source in piece.sources:
+            known = _with_split(config, source)
+            for block in read_source(config, known, piece, start, scanner.notes):
+                scanner.add(source, block)
+        return scanner.finish()
     except CorpusError as error:
         return PieceScan(error=str(error))
 
 
-def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
-    notes = Notes()
-    invisible: Counter[str] = Counter()
-    first_invisible = ""
-    num_chars = num_lines = num_records = 0
-    undivided_chars = undivided_lines = 0
-    splits: set[str] = set()
-    hashed: set[str] = set()  # splits of lines that are documents
-    num_hashed = 1 + (config.valid_fraction > 0) + (config.test_fraction > 0)
-    documents: set[str] = set()
-    last_document, last_document_lines = "", 0
-    is_text = format_of(piece.sources[0].path, config.format) is CorpusFormat.txt
-    pairs = (
-        (source, block)
-        for source in piece.sources
-        for block in read_source(config, _with_split(config, source), piece, start, notes)
-    )
-    for source, block in pairs:
-        joined = "\n".join(block.texts)
-        num_chars, num_lines = num_chars + len(joined) + 1, num_lines + len(block.texts)
+class _Scanner:
+    """Counts a piece block by block."""
+
+    def __init__(self, config: CorpusConfig, piece: Piece) -> None:
+        self.notes = Notes()
+        self._config, self._piece, self._scan = config, piece, PieceScan()
+        self._is_text = format_of(piece.sources[0].path, config.format) is CorpusFormat.txt
+        self._splits: set[str] = set()
+        self._hashed: set[str] = set()  # splits of lines that are documents
+        self._num_hashed = 1 + (config.valid_fraction > 0) + (config.test_fraction > 0)
+        self._documents: set[str] = set()
+        self._invisible: Counter[str] = Counter()
+
+    def add(self, source: Source, block: LineBlock) -> None:
+        """Count a block of lines of a source."""
+        scan, texts = self._scan, block.texts
+        joined = "\n".join(texts)
+        scan.num_chars += len(joined) + 1
+        scan.num_lines += len(texts)
         characters = [] if joined.isascii() else INVISIBLE.findall(joined)
         is_empty = _has_no_text if characters else is_blank
         is_hashed = block.are_documents and source.split is None
-        if not is_hashed and block.split not in splits and not all(map(is_empty, block.texts)):
-            splits.add(block.split)
-        is_new, last_document = block.document != last_document, block.document
-        num_records += len(block.texts) if block.are_documents else is_new if is_text else 1
-        if config.document_column:
-            last_document_lines = block.first - 1 + len(block.texts)
+        if not is_hashed and block.split not in self._splits and not all(map(is_empty, texts)):
+            self._splits.add(block.split)
+        is_new, scan.last_document = block.document != scan.last_document, block.document
+        scan.num_records += len(texts) if block.are_documents else is_new if self._is_text else 1
+        if self._config.document_column:
+            scan.last_document_lines = block.first - 1 + len(texts)
         if source.split is None:
-            filled = list(itertools.filterfalse(is_empty, block.texts))
-            undivided_chars += sum(map(len, filled)) + len(filled)
-            undivided_lines += len(filled)
-            if is_hashed and len(hashed) < num_hashed:
-                hashed.update(splits_of_lines(config, filled))
-            num_new = len(block.texts) if block.are_documents else 1
-            num_new = min(num_new, MAX_DOCUMENTS - len(documents))
-            documents.update(map(block.doc_id, range(num_new)))
+            self._add_undivided(block, list(itertools.filterfalse(is_empty, texts)))
         if "\r" in joined:
             remark = "carriage returns within lines, read as blanks"
-            line = next(i for i, text in enumerate(block.texts) if "\r" in text)
-            notes.add(remark, block.doc_id(line), joined.count("\r"))
+            line = next(i for i, text in enumerate(texts) if "\r" in text)
+            self.notes.add(remark, block.doc_id(line), joined.count("\r"))
         if characters:
-            invisible.update(characters)
-            if not first_invisible:
-                line = next(i for i, text in enumerate(block.texts) if INVISIBLE.search(text))
-                first_invisible = block.doc_id(line)
-    if piece.begin:
-        documents.discard(piece.sources[0].name)  # the document that began in an earlier piece
-    check_unchanged(piece)
-    digest, num_newlines = digest_of(config, piece)
-    return PieceScan(
-        digest=digest,
-        num_chars=num_chars,
-        num_lines=num_lines,
-        num_newlines=num_newlines,
-        num_records=num_records,
-        num_documents=len(documents),
-        splits=sorted(splits | hashed),
-        undivided_chars=undivided_chars,
-        undivided_lines=undivided_lines,
-        last_document=last_document if config.document_column else "",
-        last_document_lines=last_document_lines,
-        notes=notes.counts,
-        invisible=dict(invisible),
-        first_invisible=first_invisible,
-    )
+            self._invisible.update(characters)
+            if not scan.first_invisible:
+                line = next(i for i, text in enumerate(texts) if INVISIBLE.search(text))
+                scan.first_invisible = block.doc_id(line)
+
+    def _add_undivided(self, block: LineBlock, filled: list[str]) -> None:
+        """Count a block of a source without a split; ``filled`` are its lines with text."""
+        self._scan.undivided_chars += sum(map(len, filled)) + len(filled)
+        self._scan.undivided_lines += len(filled)
+        if block.are_documents and len(self._hashed) < self._num_hashed:
+            self._hashed.update(splits_of_lines(self._config, filled))
+        num_new = len(block.texts) if block.are_documents else 1
+        num_new = min(num_new, MAX_DOCUMENTS - len(self._documents))
+        self._documents.update(map(block.doc_id, range(num_new)))
+
+    def finish(self) -> PieceScan:
+        """Return the counts, after a check that the files have not changed meanwhile."""
+        scan, piece = self._scan, self._piece
+        if piece.begin:
+            self._documents.discard(piece.sources[0].name)  # it began in an earlier piece
+        check_unchanged(piece)
+        scan.digest, scan.num_newlines = digest_of(self._config, piece)
+        scan.num_documents = len(self._documents)
+        scan.splits = sorted(self._splits | self._hashed)
+        if not self._config.document_column:
+            scan.last_document = ""
+        scan.notes, scan.invisible = self.notes.counts, dict(self._invisible)
+        return scan
 
 
 def _with_split(config: CorpusConfig, source: Source) -> Source:

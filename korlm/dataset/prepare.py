@@ -58,7 +58,7 @@ from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.errors import CorpusError, OutputError, PreparedError, output_errors
 from korlm.utils.io import checksums
 from korlm.utils.io.checksums import short_hash
-from korlm.utils.io.locks import held
+from korlm.utils.io.locks import file_lock
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.urls import is_url, to_path, url_errors
 from korlm.utils.progress import progress_bar
@@ -343,7 +343,7 @@ def _remove_stale(partial: Path, lock: Path) -> None:
     """Remove what a killed process left after its last step, unless another process uses it."""
     with contextlib.suppress(OSError, Timeout):  # the folder may be read-only
         if partial.exists() or lock.exists():
-            with held(lock, timeout=0):
+            with file_lock(lock, timeout=0):
                 shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -353,10 +353,10 @@ def _exclusive(lock: Path) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(lock, timeout=0))
+            stack.enter_context(file_lock(lock, timeout=0))
         except Timeout:
             logger.info("another process prepares the same corpus; waiting for it")
-            stack.enter_context(held(lock))
+            stack.enter_context(file_lock(lock))
         yield
 
 

@@ -32,7 +32,7 @@ from korlm.evaluation.metrics import LossSums, metrics
 from korlm.evaluation.modes import (
     EvaluationModes,
     ModeResult,
-    Tuned,
+    TunedModes,
     run_modes,
     score_as_trained,
     tune,
@@ -266,7 +266,7 @@ def evaluate_run(
     """
     for part in (run, *modes.others.values()):
         part.model.to(modes.device)
-    tuned, valid = Tuned(), None
+    tuned, valid = TunedModes(), None
     valid_results: dict[str, ModeResult] = {}
     if inputs.tuning is not None:
         valid = inputs.tuning.valid

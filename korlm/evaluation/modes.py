@@ -85,7 +85,7 @@ class ModeResult:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedModes:
     """Hyperparameters of the modes; without any there are only equal mixtures of runs.
 
     Attributes:
@@ -105,7 +105,7 @@ class Tuned:
 
 def tune(
     run: TrainedRun, modes: EvaluationModes, valid: Ids, train: Ids | IdStream
-) -> tuple[Tuned, dict[str, ModeResult]]:
+) -> tuple[TunedModes, dict[str, ModeResult]]:
     """Choose the hyperparameters of all modes; return them with the results on the tuning text.
 
     Args:
@@ -114,7 +114,7 @@ def tune(
         valid: (N,), the text to tune on.
         train: ids on which dynamic evaluation computes its gradient statistics.
     """
-    tuned, others, dynamic = Tuned(), modes.others, modes.dynamic
+    tuned, others, dynamic = TunedModes(), modes.others, modes.dynamic
     if dynamic.learning_rates and any(p.requires_grad for p in run.model.parameters()):
         tuned = _tune_dynamic(run, valid, train, dynamic)
     settings = list(itertools.product(modes.cache.sizes, modes.cache.flatness))
@@ -128,7 +128,7 @@ def tune(
 
 
 def run_modes(
-    run: TrainedRun, others: Mapping[str, TrainedRun], ids: Ids, tuned: Tuned
+    run: TrainedRun, others: Mapping[str, TrainedRun], ids: Ids, tuned: TunedModes
 ) -> dict[str, ModeResult]:
     """Return the result of every mode on a text, with hyperparameters that were chosen before."""
     caches = {name: [setting] for name, setting in tuned.caches.items()}
@@ -144,7 +144,7 @@ def score_as_trained(run: TrainedRun, ids: Ids, description: str) -> TokenScores
 
 def _tune_dynamic(
     run: TrainedRun, valid: Ids, train: Ids | IdStream, config: DynamicConfig
-) -> Tuned:
+) -> TunedModes:
     """Try rising learning rates without decay, then rising decays, until one is worse."""
     dynamic = DynamicEvaluation(
         run.model, train, run.start_id, config.segment, config.statistics_tokens
@@ -165,14 +165,14 @@ def _tune_dynamic(
         if not (loss := loss_of(best_rate, decay)) < best:
             break
         best, best_decay = loss, decay
-    return Tuned(dynamic=dynamic, learning_rate=best_rate, decay=best_decay)
+    return TunedModes(dynamic=dynamic, learning_rate=best_rate, decay=best_decay)
 
 
 def _score(
     run: TrainedRun,
     others: Mapping[str, TrainedRun],
     ids: Ids,
-    tuned: Tuned,
+    tuned: TunedModes,
     caches: Mapping[str, Sequence[CacheSetting]],
 ) -> Scores:
     """Make all passes over a text; ``caches`` has the cache settings of each pass."""
@@ -204,7 +204,7 @@ def _best_cache(scores: TokenScores) -> CacheSetting:
 
 
 def _mixtures(
-    run: TrainedRun, others: Mapping[str, TrainedRun], scores: Scores, tuned: Tuned
+    run: TrainedRun, others: Mapping[str, TrainedRun], scores: Scores, tuned: TunedModes
 ) -> dict[str, Parts]:
     """Return the parts of each mode that is a mixture."""
     caches = {name: scores[name].cached[setting] for name, setting in tuned.caches.items()}
@@ -225,7 +225,7 @@ def _mixtures(
 
 
 def _results(
-    run: TrainedRun, others: Mapping[str, TrainedRun], scores: Scores, tuned: Tuned
+    run: TrainedRun, others: Mapping[str, TrainedRun], scores: Scores, tuned: TunedModes
 ) -> dict[str, ModeResult]:
     """Return the result of every mode, mixtures included, in the order of the report."""
     mixtures = _mixtures(run, others, scores, tuned)
@@ -240,7 +240,7 @@ def _results(
     return results
 
 
-def _mixed(mode: str, parts: Parts, tuned: Tuned, dynamic: Mapping[str, float]) -> ModeResult:
+def _mixed(mode: str, parts: Parts, tuned: TunedModes, dynamic: Mapping[str, float]) -> ModeResult:
     """Return the result of a mixture; without tuned weights all parts weigh the same."""
     weights = tuned.weights.get(mode, np.full(len(parts), 1 / len(parts)))
     rounded = (round(float(weight), 4) for weight in weights)

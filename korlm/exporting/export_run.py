@@ -35,7 +35,7 @@ from korlm.tasks.classification import Classifier
 from korlm.utils.errors import ExportError, output_errors, require_extra
 from korlm.utils.io.atomic_files import write_json
 
-Figures = dict[str, Any]
+Measurements = dict[str, Any]
 
 # Formats of language models and classifiers, without those for a single other program.
 COMMON = (ExportFormat.safetensors, ExportFormat.onnx, ExportFormat.int8)
@@ -60,7 +60,7 @@ def export_run(
     threads: int | None = 1,
     recognizer_tokens: Path | None = None,
     license_id: str = UNKNOWN_LICENSE,
-) -> Figures:
+) -> Measurements:
     """Write an export folder atomically.
 
     Args:
@@ -91,7 +91,7 @@ def export_run(
     if folder.exists():
         raise ExportError(f"{folder} already exists: use another output=FOLDER")
     building = folder.with_name(f".{folder.name}.{os.getpid()}.building")
-    figures: Figures = {"num_tokens": 0 if ids is None else len(ids), "models": {}}
+    results: Measurements = {"num_tokens": 0 if ids is None else len(ids), "models": {}}
     with output_errors(folder, "output=FOLDER"):
         try:
             building.mkdir(parents=True)
@@ -99,11 +99,11 @@ def export_run(
             if ExportFormat.safetensors in formats:
                 save_weights(building, checkpoint)
                 size = (building / MODEL).stat().st_size
-                figures["models"]["PyTorch"] = {"size_mb": size / 1e6}
+                results["models"]["PyTorch"] = {"size_mb": size / 1e6}
             if has_onnx:
                 with require_extra("onnx", "onnxruntime"):
                     from korlm.exporting.onnx_files import OnnxExport
-                has_int8, models = ExportFormat.int8 in formats, figures["models"]
+                has_int8, models = ExportFormat.int8 in formats, results["models"]
                 export = OnnxExport(run, building, has_int8, ids, threads, models)
                 if isinstance(run.model, Classifier):
                     export.write_classifier()
@@ -115,15 +115,15 @@ def export_run(
                 shutil.copyfile(path, building / path.name)
             start_id = run.start_id if isinstance(run, TrainedRun) else None
             save_config(building, checkpoint, start_id)
-            figures["metrics"] = trained_metrics(run.folder)
-            write_json(building / "export.json", figures)
-            names, table = {path.name for path in building.iterdir()}, export_table(figures)
-            card = model_card(run, license_id, figures["metrics"], names, table)
+            results["metrics"] = trained_metrics(run.folder)
+            write_json(building / "export.json", results)
+            names, table = {path.name for path in building.iterdir()}, export_table(results)
+            card = model_card(run, license_id, results["metrics"], names, table)
             (building / CARD).write_text(card, encoding="utf-8", newline="\n")
             building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    return figures
+    return results
 
 
 def _check_onnx(run: TrainedRun | TaskRun, formats: Sequence[ExportFormat]) -> None:
@@ -162,9 +162,9 @@ def _checkpoint_of(run: TrainedRun | TaskRun) -> dict[str, Any]:
     }
 
 
-def export_table(figures: Figures) -> str:
+def export_table(results: Measurements) -> str:
     """Format the measurements as a text table, a row per model, without empty columns."""
-    models = figures["models"]
+    models = results["models"]
     kinds = {"size_mb": ".1f", "step_ms": ".3f", "max_abs_diff": ".1e", "perplexity": ".2f"}
     columns = {
         key: kind for key, kind in kinds.items() if any(key in row for row in models.values())

@@ -32,8 +32,11 @@ PIPELINES = {
     "tagging": "token-classification",
     "seq2seq": "text2text-generation",
 }
-# Sizes and measurements of the machine.
-_NOT_QUALITY = ("num_", "seconds", "tokens_per_second", "examples_per_second", "peak_memory_mb")
+# Sizes, a fitted parameter, and measurements of the machine.
+_NOT_QUALITY = (
+    *("num_", "temperature"),
+    *("seconds", "tokens_per_second", "examples_per_second", "peak_memory_mb"),
+)
 
 # Python expressions for the tokens of one line; other tokenizers are described by their name.
 TOKENS_OF = {

@@ -37,7 +37,7 @@ MAX_COLUMNS, MIN_COLUMN_LENGTH = 16, 200
 
 INT8 = ".int8"  # before .onnx in the name of a quantized model
 
-Figures = dict[str, Any]
+Measurements = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class OnnxExport:
     has_int8: bool
     ids: Ids | None
     threads: int | None
-    models: dict[str, Figures]
+    models: dict[str, Measurements]
 
     @property
     def lm_run(self) -> TrainedRun:
@@ -102,7 +102,7 @@ class OnnxExport:
         """
         run, ids = self.lm_run, self.ids
         if recognizer_tokens is None:
-            table, text = sherpa.own_tokens(run.vocab, run.start_id), self._sample_ids()
+            table, text = sherpa.tokens_of_run(run.vocab, run.start_id), self._sample_ids()
             sample = self._parallel(text, SAMPLE_ROWS).inputs
         else:
             table, ids = sherpa.read_tokens(recognizer_tokens, run.vocab, run.start_id), None
@@ -122,10 +122,11 @@ class OnnxExport:
         for path, graph in self._graphs("sherpa-offline"):
             path.write_bytes(sherpa.build_offline(self.model, graph, table))
             onnx_nats = verify.hypothesis_nats(path, hypotheses, self.threads)
-            figures = self._add_figures(path, float((np.abs(onnx_nats - nats) / lengths).max()))
+            difference = float((np.abs(onnx_nats - nats) / lengths).max())
+            measurements = self._add_measurements(path, difference)
             if ids is not None:
                 total = verify.hypothesis_nats(path, _hypotheses(ids), self.threads).sum()
-                figures["perplexity"] = exp(float(total) / len(ids))
+                measurements["perplexity"] = exp(float(total) / len(ids))
 
     @torch.inference_mode()
     def write_classifier(self) -> None:
@@ -144,7 +145,7 @@ class OnnxExport:
         for path, graph in self._graphs("classifier"):
             path.write_bytes(build_classifier(model, graph, self.run.labels))
             log_probs = onnx_log_probs(path, texts, self.threads)
-            self._add_figures(path, float(np.abs(log_probs - expected).max()))
+            self._add_measurements(path, float(np.abs(log_probs - expected).max()))
 
     def _graphs(self, stem: str) -> Iterator[tuple[Path, Graph]]:
         """Yield the path of each file, float32 and int8, with an empty graph."""
@@ -156,14 +157,15 @@ class OnnxExport:
         self, path: Path, step: verify.Step, reference: verify.Step, sample: Ints, ids: Ids | None
     ) -> None:
         """Compare a step with PyTorch on inputs (S, B); measure its perplexity and its time."""
-        figures = self._add_figures(path, verify.largest_difference(reference, step, sample))
+        difference = verify.largest_difference(reference, step, sample)
+        measurements = self._add_measurements(path, difference)
         if ids is not None:
             columns = min(MAX_COLUMNS, max(1, len(ids) // MIN_COLUMN_LENGTH))
             text = self._parallel(ids, columns)
-            figures["perplexity"] = verify.perplexity(step, text, path.name)
-        figures["step_ms"] = verify.milliseconds(step, sample[:, 0])
+            measurements["perplexity"] = verify.perplexity(step, text, path.name)
+        measurements["step_ms"] = verify.milliseconds(step, sample[:, 0])
 
-    def _add_figures(self, path: Path, difference: float) -> Figures:
+    def _add_measurements(self, path: Path, difference: float) -> Measurements:
         """Add size and difference to PyTorch of a file to ``models``; return its entry.
 
         Raises:
@@ -175,14 +177,14 @@ class OnnxExport:
                 f"from those of PyTorch (limit {MAX_DIFFERENCE:g}): use 'formats=[safetensors]' to "
                 "export the weights only"
             )
-        figures = {"size_mb": path.stat().st_size / 1e6, "max_abs_diff": difference}
-        self.models[path.name] = figures
-        return figures
+        measurements = {"size_mb": path.stat().st_size / 1e6, "max_abs_diff": difference}
+        self.models[path.name] = measurements
+        return measurements
 
     def _parallel(self, ids: Ids, rows: int) -> verify.ParallelText:
         """Cut a text into rows as the run was trained."""
         by_sentence = self.run.settings.batches.mode is Mode.sentence
-        return verify.ParallelText.of(ids, rows, self.lm_run.start_id, by_sentence)
+        return verify.ParallelText.cut(ids, rows, self.lm_run.start_id, by_sentence)
 
     def _sample_ids(self) -> Ids:
         """Return a short text to verify on: the start of the text, or random ids without one."""

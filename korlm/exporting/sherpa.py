@@ -61,7 +61,7 @@ class TokenTable(NamedTuple):
         path.write_text("".join(rows), encoding="utf-8", newline="\n")
 
 
-def own_tokens(vocab: Vocab, start_id: int) -> TokenTable:
+def tokens_of_run(vocab: Vocab, start_id: int) -> TokenTable:
     """Return the table of a recognizer that has the ids of the model.
 
     Args:

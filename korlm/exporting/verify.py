@@ -152,7 +152,7 @@ class ParallelText(NamedTuple):
     resets: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, ids: Ids, batch_size: int, start_id: int, by_sentence: bool) -> ParallelText:
+    def cut(cls, ids: Ids, batch_size: int, start_id: int, by_sentence: bool) -> ParallelText:
         """Cut a text into parts of equal length.
 
         Args:

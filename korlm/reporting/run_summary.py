@@ -21,7 +21,7 @@ from korlm.config.objective import (
     default_objective,
 )
 from korlm.config.paths import run_directory
-from korlm.config.serialization import dotted_items
+from korlm.config.serialization import as_typed, dotted_items
 from korlm.config.stored import read_json, read_yaml
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
@@ -193,15 +193,10 @@ def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:
     >>> flatten({"model": {"name": "lstm", "tie_weights": True}, "name": None})
     {'model.name': 'lstm', 'model.tie_weights': 'true', 'name': 'null'}
     """
-    flat: dict[str, str] = {}
-    for key, value in dotted_items(tree):
-        if value is None or isinstance(value, bool):
-            flat[key] = {None: "null", True: "true", False: "false"}[value]
-        elif isinstance(value, list):
-            flat[key] = ", ".join(map(str, value))
-        else:
-            flat[key] = str(value)
-    return flat
+    return {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else as_typed(value)
+        for key, value in dotted_items(tree)
+    }
 
 
 def differing_settings(runs: Sequence[RunSummary]) -> list[str]:

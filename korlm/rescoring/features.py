@@ -36,7 +36,7 @@ class Features:
     sizes: Ints
 
     @classmethod
-    def of(
+    def from_scores(
         cls, batch: Sequence[NBest], scores: TextScores, unit: LengthUnit, normalize: Normalize
     ) -> Features:
         """Build the features of some lists from the model scores of their texts."""

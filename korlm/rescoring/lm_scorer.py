@@ -242,7 +242,7 @@ class LMScorer:
         self, group: Sequence[int], tokens: _Tokens, contexts: Ints, states: Sequence[State]
     ) -> Floats:
         """Return -ln p of each token under each model of a group, (models, L)."""
-        tree = PrefixTree.of(tokens.ids, tokens.lengths, contexts)
+        tree = PrefixTree.build(tokens.ids, tokens.lengths, contexts)
         rows = [
             tree_nats(self._models[row], tree, self.runs[row].start_id, states[row])
             for row in group

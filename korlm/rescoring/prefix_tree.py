@@ -60,7 +60,7 @@ class PrefixTree:
     node_of: Ints
 
     @classmethod
-    def of(cls, ids: Ints, lengths: Ints, roots: Ints | None = None) -> PrefixTree:
+    def build(cls, ids: Ints, lengths: Ints, roots: Ints | None = None) -> PrefixTree:
         """Build the tree of some texts.
 
         Args:

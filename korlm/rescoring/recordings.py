@@ -110,7 +110,7 @@ def features_in_context(
             texts = EncodedTexts.joined([encoded[index] for index in indices])
             states = [tuple(tensor[: len(indices)] for tensor in state) for state in states]
             scores = scorer.score_encoded(texts, states)
-            features = Features.of(
+            features = Features.from_scores(
                 [lists[index] for index in indices], scores, weights.length_unit, weights.normalize
             )
             chosen = best(weights.totals(features), features.sizes)

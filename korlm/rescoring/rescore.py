@@ -75,7 +75,7 @@ def features_of(
     lists, copy = itertools.tee(batches)
     texts = ([hyp.text for nbest in batch for hyp in nbest.hyps] for batch in copy)
     for batch, scores in zip(lists, scorer.score_all(texts), strict=True):
-        yield batch, Features.of(batch, scores, weights.length_unit, weights.normalize)
+        yield batch, Features.from_scores(batch, scores, weights.length_unit, weights.normalize)
 
 
 def reorder(

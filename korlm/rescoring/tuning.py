@@ -25,8 +25,8 @@ NUM_DIRECTIONS = 4  # random directions of each round, beside those of single we
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """Tuned weights.
+class TunedWeights:
+    """TunedWeights weights.
 
     Attributes:
         weights: (K,), 0 or more.
@@ -39,7 +39,7 @@ class Tuned:
     num_errors: int
 
 
-def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float) -> Tuned:
+def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float) -> TunedWeights:
     """Search for the weights with the fewest errors.
 
     Args:
@@ -56,7 +56,7 @@ def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float)
     return min(results, key=lambda result: result.num_errors)  # the first of ties
 
 
-def _descend(features: Features, errors: Ints, start: Floats) -> Tuned:
+def _descend(features: Features, errors: Ints, start: Floats) -> TunedWeights:
     """Search line after line from one point until no line has fewer errors."""
     rows = np.vstack([features.log_probs, features.lengths])  # (K + 1, M)
     scales = 1 / np.maximum(_spread(rows, features.sizes), 1e-9)
@@ -77,7 +77,7 @@ def _descend(features: Features, errors: Ints, start: Floats) -> Tuned:
             candidate_errors = _count(features, errors, candidate)
             if candidate_errors < num_errors:
                 point, num_errors, improved = candidate, candidate_errors, True
-    return Tuned(point[:-1], float(point[-1]), num_errors)
+    return TunedWeights(point[:-1], float(point[-1]), num_errors)
 
 
 def _count(features: Features, errors: Ints, point: Floats) -> int:

@@ -216,7 +216,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
-def own_corpus(run: RunParts) -> Path:
+def training_corpus(run: RunParts) -> Path:
     """Return the folder of the prepared corpus that a run was trained on.
 
     Raises:
@@ -242,7 +242,7 @@ def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
         VocabError: the corpus has another vocabulary.
     """
     if folder is None:
-        return open_prepared(own_corpus(run), run.fingerprint)
+        return open_prepared(training_corpus(run), run.fingerprint)
     prepared = open_prepared(folder)
     check_same_vocab(f"run={run.folder}", run.vocab, f"prepared={folder}", prepared.vocab)
     return prepared

@@ -74,14 +74,8 @@ class CompleteRequest(_RequestBody):
     k: int = Field(default=5, ge=1, le=20)
 
 
-class SurprisalRequest(_RequestBody):
-    """Text to score."""
-
-    text: str
-
-
-class PredictRequest(_RequestBody):
-    """Text; each line gets a prediction."""
+class TextRequest(_RequestBody):
+    """Text to score or to predict for."""
 
     text: str
 
@@ -207,7 +201,7 @@ def _add_predict(
     app: FastAPI, engine: ServedTask, queue: _InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/predict")
-    async def predict(body: PredictRequest, request: Request) -> Json:
+    async def predict(body: TextRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
         return await queue.run(request, lambda: engine.predict(body.text))
 
@@ -221,7 +215,7 @@ def _add_language_model(
         return await queue.run(request, lambda: engine.complete(body.text, body.k))
 
     @app.post("/api/surprisal")
-    async def surprisal(body: SurprisalRequest, request: Request) -> Json:
+    async def surprisal(body: TextRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
         return await queue.run(request, lambda: engine.surprisal(body.text))
 

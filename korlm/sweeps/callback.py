@@ -21,8 +21,8 @@ from korlm.sweeps.folder import (
     begin_sweep,
     job_settings,
     jobs_by_settings,
+    read_job_settings,
     run_command,
-    settings_in,
 )
 from korlm.sweeps.results import (
     MAX_SHOWN,
@@ -81,7 +81,10 @@ class SweepTable(Callback):
             return
         folder = Path(str(config.hydra.run.dir))
         settings = job_settings(config.hydra.overrides.task)
-        if dist_env.current_rank().is_main_process and settings_in(folder) not in (None, settings):
+        if dist_env.current_rank().is_main_process and read_job_settings(folder) not in (
+            None,
+            settings,
+        ):
             raise Refused(f"{folder}: is now the folder of another job")
 
     @classmethod
@@ -135,7 +138,7 @@ def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
         return
     from korlm.sweeps.plot import draw_sweep  # slow import
 
-    values = [job.figures.get(column_of(objective), math.nan) for job in finished]
+    values = [job.metrics.get(column_of(objective), math.nan) for job in finished]
     settings = {key: [job.overrides.get(key, "") for job in finished] for key in keys}
     larger_is_better = objective.partition(".")[2] in LARGER_IS_BETTER
     is_ngram = [job.overrides.get("model") == "ngram" for job in finished]

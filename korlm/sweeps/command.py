@@ -17,7 +17,7 @@ from korlm.config.objective import check_objective
 from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps import hydra_plugins
 from korlm.sweeps.callback import SweepTable
-from korlm.sweeps.folder import register_resolvers, sweep_resume_command, with_stored
+from korlm.sweeps.folder import register_resolvers, sweep_resume_command, with_stored_arguments
 from korlm.sweeps.results import note_failure
 from korlm.sweeps.search.pruning import PruningCallback, open_callback
 from korlm.utils import dist_env
@@ -43,7 +43,7 @@ class Multirun(cli.SingleRun):
         """
         if command != "train":
             return
-        sys.argv[1:] = with_stored(sys.argv[1:])
+        sys.argv[1:] = with_stored_arguments(sys.argv[1:])
         for argument in sys.argv[1:]:
             key, _, value = argument.partition("=")
             if key == "objective":  # checked here, so that it is reported once, not by every job
@@ -76,11 +76,11 @@ class Multirun(cli.SingleRun):
         return sweep_resume_command(folder, arguments)
 
 
-def stage(
+def command(
     config_name: str, literal: Collection[str] = (), renamed: Mapping[str, str] | None = None
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
-    """Return a decorator for a command that takes ``-m``; see ``korlm.cli.command.stage``."""
-    return cli.stage(config_name, literal, renamed, Multirun())
+    """Return a decorator for a command that takes ``-m``; see ``korlm.cli.command.command``."""
+    return cli.command(config_name, literal, renamed, Multirun())
 
 
 def pruning_callback(objective: str) -> contextlib.AbstractContextManager[PruningCallback | None]:
@@ -128,8 +128,8 @@ def exclusive_job(job: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
         yield
         return
-    from korlm.utils.io.locks import alone  # slow import
+    from korlm.utils.io.locks import exclusive_lock  # slow import
 
     taken = f"{job}: another process works on this job; wait for it, or stop it first"
-    with output_errors(job), alone(lock, taken):
+    with output_errors(job), exclusive_lock(lock, taken):
         yield

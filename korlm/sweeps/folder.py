@@ -37,13 +37,13 @@ COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare", "imp
 def job_settings(overrides: Iterable[str]) -> dict[str, str]:
     """Return key -> value of the settings that identify a job, as typed."""
     pairs = ((key_of(override), override.partition("=")[2]) for override in overrides)
-    return {key: value for key, value in pairs if not is_of_the_command(key)}
+    return {key: value for key, value in pairs if not is_command_key(key)}
 
 
-def is_of_the_command(key: str) -> bool:
+def is_command_key(key: str) -> bool:
     """Return True if a setting affects how a command runs, but not the result of its job.
 
-    >>> is_of_the_command("prepare.cluster"), is_of_the_command("model.hidden_dim")
+    >>> is_command_key("prepare.cluster"), is_command_key("model.hidden_dim")
     (True, False)
     """
     return key.partition(".")[0] in COMMAND_KEYS
@@ -57,18 +57,18 @@ def settings_of(overrides: Iterable[str]) -> Settings:
 def iter_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """Yield the folder and the settings of each job of a sweep."""
     for path in sweep.glob("*/.hydra/overrides.yaml"):
-        settings = settings_in(path.parents[1])
+        settings = read_job_settings(path.parents[1])
         if settings is not None:
             yield path.parents[1], settings
 
 
-def settings_in(job: Path) -> dict[str, str] | None:
+def read_job_settings(job: Path) -> dict[str, str] | None:
     """Return ``job_settings`` of the job in a folder; None if it was killed before writing them."""
-    overrides = overrides_in(job)
+    overrides = read_overrides(job)
     return None if overrides is None else job_settings(overrides)
 
 
-def overrides_in(job: Path) -> list[str] | None:
+def read_overrides(job: Path) -> list[str] | None:
     """Return the overrides of the job in a folder; None if it was killed before writing them.
 
     Raises:
@@ -95,7 +95,7 @@ def remove_incomplete_jobs(sweep: Path) -> None:
     named = (path for path in sweep.glob("*") if path.name.isdecimal() or "=" in path.name)
     for folder in filter(Path.is_dir, named):
         is_bare = all(path.name == ".hydra" for path in folder.iterdir())
-        if is_bare and settings_in(folder) is None:
+        if is_bare and read_job_settings(folder) is None:
             shutil.rmtree(folder)
 
 
@@ -155,7 +155,7 @@ def jobs_by_settings(sweep: Path) -> dict[Settings, str]:
     return {frozenset(settings.items()): folder.name for folder, settings in jobs}
 
 
-def with_stored(arguments: list[str]) -> list[str]:
+def with_stored_arguments(arguments: list[str]) -> list[str]:
     """Return the arguments of a command, with those of the sweep that it resumes added.
 
     An argument of this command replaces a stored one with the same key.
@@ -179,7 +179,7 @@ def with_stored(arguments: list[str]) -> list[str]:
         check_override(override, str(path))
         _check_outputs(override, folder)
     for job in sorted(folder.glob("*/.hydra/overrides.yaml")):
-        for override in overrides_in(job.parents[1]) or []:
+        for override in read_overrides(job.parents[1]) or []:
             if key_of(override) not in keys:
                 check_override(override, str(job))
     at = positions[-1] + 1  # argparse requires all overrides in one block
@@ -226,8 +226,8 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 def run_command(job: Path) -> str:
     """Return the command that trains the model of a job on its own, with the same ``outputs``."""
-    overrides = overrides_in(job) or []
-    keys = (key for key in map(key_of, overrides) if not is_of_the_command(key))
+    overrides = read_overrides(job) or []
+    keys = (key for key in map(key_of, overrides) if not is_command_key(key))
     included = (*keys, "outputs", "imports")
     arguments = [override for override in overrides if key_of(override) in included]
     return shlex.join(["python", "-m", "korlm.train", *arguments])

@@ -19,10 +19,10 @@ from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import CheckpointError, reason_of
 from korlm.utils.io.tables import aligned, tsv_cell
 
-Figure = tuple[str, ...]  # file, and keys that lead to the metric in it
+MetricPath = tuple[str, ...]  # file, and keys that lead to the metric in it
 
 # Column of the table -> its metric. A column that no job has is not shown.
-FIGURES: dict[str, Figure] = {
+METRIC_COLUMNS: dict[str, MetricPath] = {
     **{
         f"{split}_{key}": ("metrics.json", split, key)
         for key in ("f1", "accuracy", "macro_f1", "exact_match", "cer", "chrf", "bleu")
@@ -53,14 +53,14 @@ class Job:
     Attributes:
         name: name of the job's folder, usually the overrides in which it differs from other jobs.
         overrides: key -> value of the job's settings, as typed.
-        figures: column -> value, of metrics that the job has; infinite where metrics.json has null.
+        metrics: column -> value, of metrics that the job has; infinite where metrics.json has null.
         failure: why the job has no results, in one line; empty if it has results.
         tokens: key that is equal for language models with the same tokens; empty for other tasks.
     """
 
     name: str
     overrides: dict[str, str]
-    figures: dict[str, float]
+    metrics: dict[str, float]
     failure: str
     tokens: tuple[Any, ...] = ()
 
@@ -71,7 +71,7 @@ class Job:
 
     def order(self, objective: str) -> tuple[int, float, int, str]:
         """Return a sort key: finished jobs first, the best foremost, then pruned, then failed."""
-        value = cost(objective, self.figures.get(column_of(objective)))
+        value = cost(objective, self.metrics.get(column_of(objective)))
         rank = bool(self.failure) * (1 if self.is_pruned else 2)
         return (rank, value, len(self.name), self.name)
 
@@ -92,7 +92,7 @@ def finished_objective(objective: str, job: Path) -> float:
     try:
         return cost(objective, read_json(path)[split][key])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(damaged_figures(path, error)) from error
+        raise CheckpointError(damaged_metrics(path, error)) from error
 
 
 def note_failure(folder: Path, error: Exception) -> None:
@@ -111,7 +111,7 @@ def column_of(objective: str) -> str:
 
 def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
     """Return all jobs of a sweep, best first."""
-    wanted = {**FIGURES, column_of(objective): ("metrics.json", *objective.split("."))}
+    wanted = {**METRIC_COLUMNS, column_of(objective): ("metrics.json", *objective.split("."))}
     jobs = [_read_job(job, settings, wanted) for job, settings in iter_jobs(folder)]
     used = comparable(jobs, objective)
     return sorted(jobs, key=lambda job: job.order(used))
@@ -124,7 +124,7 @@ def comparable(jobs: Sequence[Job], objective: str) -> str:
     return f"{split}.bits_per_char" if key in PER_TOKEN and len(tokens) > 1 else objective
 
 
-def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figure]) -> Job:
+def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, MetricPath]) -> Job:
     """Return a job, given its folder, its settings, and the columns to read."""
     files: dict[str, dict[str, Any]] = {}
     failure = ""
@@ -133,8 +133,8 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
             files[name] = read_json(folder / name) if (folder / name).exists() else {}
         except (OSError, ValueError) as error:
             files[name] = {}
-            failure = damaged_figures(folder / name, error) if name == "metrics.json" else ""
-    figures = {}
+            failure = damaged_metrics(folder / name, error) if name == "metrics.json" else ""
+    metrics = {}
     for column, (name, *keys) in wanted.items():
         value: Any = files[name]
         for key in keys:
@@ -142,7 +142,7 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
         if value is None and keys[-1] not in LARGER_IS_BETTER:
             value = math.inf
         if isinstance(value, (int, float)) and not math.isnan(value):
-            figures[column] = value
+            metrics[column] = value
     if not files["metrics.json"] and not failure:
         failed = folder / FAILED
         failure = (
@@ -151,13 +151,13 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
     valid = files["metrics.json"].get("valid")
     counts = valid if isinstance(valid, dict) else {}
     if "num_examples" in counts:  # the task has no tokens to compare
-        return Job(folder.name, settings, figures, failure)
+        return Job(folder.name, settings, metrics, failure)
     tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
     choice = (pair for pair in settings.items() if pair[0].startswith(("tokenizer", "vocab")))
-    return Job(folder.name, settings, figures, failure, (*tokens, *sorted(choice)))
+    return Job(folder.name, settings, metrics, failure, (*tokens, *sorted(choice)))
 
 
-def damaged_figures(path: Path, error: Exception) -> str:
+def damaged_metrics(path: Path, error: Exception) -> str:
     """Return a message about a damaged file of metrics, with advice."""
     return f"{path}: damaged ({error}); delete it and resume the sweep: the job will run again"
 
@@ -184,15 +184,15 @@ def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list
     keys = varying(jobs)
     columns = [
         column
-        for column in dict.fromkeys((column_of(objective), *FIGURES))
-        if any(column in job.figures for job in jobs)
+        for column in dict.fromkeys((column_of(objective), *METRIC_COLUMNS))
+        if any(column in job.metrics for job in jobs)
     ]
     failures = ["failure"] if any(job.failure for job in jobs) else []
     rows: list[list[str | float]] = [[*keys, *columns, "job", *failures]]
     for job in jobs:
         settings = [job.overrides.get(key, "") for key in keys]
-        figures = [job.figures.get(column, "") for column in columns]
-        rows.append([*settings, *figures, job.name, *([job.failure] if failures else [])])
+        metrics = [job.metrics.get(column, "") for column in columns]
+        rows.append([*settings, *metrics, job.name, *([job.failure] if failures else [])])
     return rows
 
 

@@ -22,7 +22,7 @@ from korlm.modules.dropout import dropout_mask
 from korlm.modules.encoder import build_encoder
 from korlm.modules.padding import valid_mask
 from korlm.modules.trainable import Trainable
-from korlm.tasks.heads.crf import Allowed, LinearChainCRF
+from korlm.tasks.heads.crf import AllowedTransitions, LinearChainCRF
 from korlm.tasks.heads.linear_features import LinearFeatures, hash_ids
 from korlm.tasks.morpheme_tags import NUM_TAGS
 from korlm.text.label_schemes import Scheme, may_follow
@@ -238,9 +238,9 @@ def compressed(values: Tensor, mask: Tensor) -> Tensor:
     return values.expand(mask.shape).gather(1, order[:, :size])
 
 
-def allowed_labels(labels: Sequence[str], scheme: Scheme) -> Allowed:
+def allowed_labels(labels: Sequence[str], scheme: Scheme) -> AllowedTransitions:
     """Return the transitions that the scheme of the labels of spans allows."""
-    return Allowed(
+    return AllowedTransitions(
         torch.tensor([may_follow(label, None, scheme) for label in labels]),
         torch.tensor([[may_follow(label, old, scheme) for label in labels] for old in labels]),
         torch.tensor([may_follow("", label, scheme) for label in labels]),

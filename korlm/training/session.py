@@ -42,10 +42,13 @@ from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted, Pruned, TrainingError, output_errors
 from korlm.utils.io.atomic_files import write_json
-from korlm.utils.io.locks import alone
+from korlm.utils.io.locks import exclusive_lock
 from korlm.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
+
+# What a training may leave for the user in its run directory; trackers may also use a server.
+RESULTS = ("metrics.json", "checkpoints", "tensorboard", "mlruns", "wandb")
 
 Splits = dict[str, dict[str, float]]  # metrics by split
 
@@ -227,7 +230,7 @@ class TrainingSession(SharedParts):
         with contextlib.ExitStack() as stack:
             if self.group.is_main_process:
                 busy = f"{self.folder}: another process trains there; wait for it or stop it first"
-                stack.enter_context(alone(self.checkpoints.folder / ".lock", busy))
+                stack.enter_context(exclusive_lock(self.checkpoints.folder / ".lock", busy))
             try:
                 self.tracker.start()
                 with self.stop:
@@ -291,8 +294,8 @@ class TrainingSession(SharedParts):
         self.tracker.close()
         write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
         logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
-        files = ["metrics.json", "checkpoints", *(n.value for n in self.settings.trainer.tracker)]
-        logger.info("%s: %s", self.folder, ", ".join(files))
+        written = [name for name in RESULTS if (self.folder / name).exists()]
+        logger.info("%s: %s", self.folder, ", ".join(written))
         return splits
 
     def _check_best(self) -> None:

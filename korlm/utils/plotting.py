@@ -13,8 +13,10 @@ from pathlib import Path
 
 import matplotlib.style
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from korlm.utils.io.atomic_files import atomic_write
 
@@ -56,6 +58,20 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=130)
 
 
+def set_log_scale(axes: Axes, max_ratio: float = 100) -> None:
+    """Give the y axis a logarithmic scale, with ticks at 1, 2 and 5 if its range is small.
+
+    Args:
+        axes: with all of their lines.
+        max_ratio: largest number / smallest number with ticks at 2 and 5.
+    """
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < max_ratio else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 @functools.cache
 def fonts() -> list[str]:
     """Return the font families; matplotlib takes each character from the first that has it."""
@@ -81,7 +97,7 @@ def _add_new_fonts() -> None:
 
 
 @functools.cache
-def letters() -> frozenset[int]:
+def drawable_chars() -> frozenset[int]:
     """Return the code points that ``fonts()`` can draw."""
     paths = [font_manager.findfont(name) for name in fonts()]
     return frozenset(code for path in paths for code in FT2Font(path).get_charmap())
@@ -97,7 +113,7 @@ def labels(names: Sequence[str], kind: str) -> list[str]:
     drawable = []
     for number, name in enumerate(names, 1):
         short = _shortened(name)
-        if short.isprintable() and all(ord(letter) in letters() for letter in short):
+        if short.isprintable() and all(ord(letter) in drawable_chars() for letter in short):
             # In matplotlib "$" starts a formula, and "_" hides a name from the legend.
             drawable.append((" " + short if short.startswith("_") else short).replace("$", r"\$"))
         else:

@@ -47,7 +47,7 @@ def configure_threads(most: int | None, step: int) -> None:
 
 
 @contextlib.contextmanager
-def restored() -> Iterator[None]:
+def preserve_thread_counts() -> Iterator[None]:
     """Undo ``configure_threads`` after the block."""
     global _fewest, _most
     saved = _fewest, _most, torch.get_num_threads()

@@ -33,7 +33,7 @@ TOLERANCE = 1e-4  # nats
 
 def tree_scores(run: TrainedRun, ids: Ints, lengths: Ints) -> npt.NDArray[np.float64]:
     """Return the nats of each hypothesis, computed over a prefix tree as korlm.rescore does."""
-    tree = PrefixTree.of(ids, lengths)
+    tree = PrefixTree.build(ids, lengths)
     nats = tree_nats(run.model, tree, run.start_id)[tree.node_of]
     return np.add.reduceat(nats, np.cumsum(lengths) - lengths)
 
@@ -90,7 +90,9 @@ def main() -> None:
     texts = texts[: options.hypotheses]
     batches = tokenize(run, texts, options.batch)
     num_tokens = sum(len(ids) for ids, _ in batches)
-    num_nodes = sum(len(level.ids) for batch in batches for level in PrefixTree.of(*batch).levels)
+    num_nodes = sum(
+        len(level.ids) for batch in batches for level in PrefixTree.build(*batch).levels
+    )
 
     def score_all(scores: Callable[..., npt.NDArray[np.float64]], *arguments: int) -> None:
         for batch in batches:

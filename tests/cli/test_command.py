@@ -18,6 +18,7 @@ MISTAKES = {
     "seed=99999999999999999999": ("seed=99999999999999999999", "in [0, 9223372036854775807]"),
     "name=a=b": ("name=a=b", "quotes"),
     "name='a b'": ("name=a b", "letters"),
+    "trainer.tracker=mlflow": ("trainer.tracker=mlflow", "must be a list: [mlflow]"),
     "trainer.epochs=null": ("trainer.epochs", "must not be null"),
     "optimizer.nesterov=true": ("optimizer.nesterov", "another choice of optimizer"),
     "trainer.epoks=3": ("trainer.epoks", "trainer.epochs"),

@@ -10,7 +10,7 @@ from conftest import Command
 from korlm.config import keys, registry
 from korlm.config.keys import rename_override, rename_tree
 from korlm.config.stored import check_settings
-from korlm.sweeps.folder import iter_jobs, with_stored
+from korlm.sweeps.folder import iter_jobs, with_stored_arguments
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_stored_sweeps_are_accepted_in_silence(
     job.parent.mkdir(parents=True)
     job.write_text(yaml.safe_dump(["trainer.valid_every=5", "model.k=1"]))
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": overrides}}))
-    assert with_stored(["-m", f"resume={tmp_path}"])[2:] == [
+    assert with_stored_arguments(["-m", f"resume={tmp_path}"])[2:] == [
         "trainer.eval_every=5",
         "model.add_k=1,2",
         "hydra.sweeper.prune_warmup_ratio=0.5",

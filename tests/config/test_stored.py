@@ -12,7 +12,7 @@ from korlm.cli.output_dirs import register_resolvers
 from korlm.config import Mode
 from korlm.config.serialization import plain_settings, settings_from_plain
 from korlm.config.stored import check_override, check_settings, read_json, read_yaml
-from korlm.sweeps.folder import with_stored
+from korlm.sweeps.folder import with_stored_arguments
 from korlm.utils.errors import CheckpointError, ConfigError
 
 
@@ -69,25 +69,27 @@ def stored_sweep(folder: Path, *task: str, job: tuple[str, ...] = ()) -> list[st
 def test_workers_must_be_given_again(tmp_path: Path) -> None:
     """A file of others must not choose the hosts that this machine connects to."""
     arguments = stored_sweep(tmp_path, "prepare.cluster=tcp://evil:1", "seed=1")
-    assert with_stored(arguments) == [*arguments, "seed=1"]
+    assert with_stored_arguments(arguments) == [*arguments, "seed=1"]
 
 
 def test_outputs_of_another_user(tmp_path: Path) -> None:
     sweep = tmp_path / "outputs" / "sweeps" / "a"
     sweep.mkdir(parents=True)
     arguments = stored_sweep(sweep, f"outputs={tmp_path / 'outputs'}")
-    assert len(with_stored(arguments)) == 3
+    assert len(with_stored_arguments(arguments)) == 3
     arguments = stored_sweep(sweep, f"outputs={tmp_path / 'elsewhere'}")
     with pytest.raises(ConfigError, match="give outputs=FOLDER"):
-        with_stored(arguments)
-    assert with_stored([*arguments, "outputs=x"]) == [*arguments, "outputs=x"]
+        with_stored_arguments(arguments)
+    assert with_stored_arguments([*arguments, "outputs=x"]) == [*arguments, "outputs=x"]
 
 
 def test_jobs_are_checked_before_hydra_sees_them(tmp_path: Path) -> None:
     arguments = stored_sweep(tmp_path, "seed=1", job=("seed=1", "experiment=../../x"))
     with pytest.raises(ConfigError, match=r"overrides\.yaml: experiment=\.\./\.\./x: must name"):
-        with_stored(arguments)
-    with_stored([*arguments, "experiment=smoke"])  # typed again: the user's value is not checked
+        with_stored_arguments(arguments)
+    with_stored_arguments(
+        [*arguments, "experiment=smoke"]
+    )  # typed again: the user's value is not checked
 
 
 @pytest.mark.parametrize("text", ["[seed=1", "seed", "&a [*a]", 60 * "[" + 60 * "]", "\ud800"])
@@ -96,7 +98,7 @@ def test_a_damaged_job_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "0" / ".hydra" / "overrides.yaml"
     path.write_text(text, "utf-8", "surrogatepass")
     with pytest.raises(ConfigError, match=r"damaged .* move the folder") as caught:
-        with_stored(arguments)
+        with_stored_arguments(arguments)
     assert one_line(caught.value).startswith(f"{path}: ")
 
 

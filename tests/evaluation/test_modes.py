@@ -12,7 +12,7 @@ from texts import VOCAB_SIZE, UnigramLM, random_ids, toy_run
 
 from korlm.config import CacheConfig, DynamicConfig
 from korlm.dataset.vocab import BOS_ID, EOS_ID
-from korlm.evaluation.modes import EvaluationModes, ModeResult, Tuned, run_modes, tune
+from korlm.evaluation.modes import EvaluationModes, ModeResult, TunedModes, run_modes, tune
 from korlm.evaluation.token_scores import collect_scores, score_continuous, score_sentences
 
 CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3])
@@ -32,7 +32,7 @@ def modes_of(others: dict[str, Any], dynamic: DynamicConfig = DYNAMIC) -> Evalua
 
 def tuned(
     kind: str | None, others: dict[str, Any] | None = None, dynamic: DynamicConfig = DYNAMIC
-) -> tuple[Tuned, dict[str, ModeResult]]:
+) -> tuple[TunedModes, dict[str, ModeResult]]:
     run = toy_run(model=unigrams() if kind is None else make_model(kind))
     return tune(run, modes_of(others or {}, dynamic), VALID, TRAIN)
 

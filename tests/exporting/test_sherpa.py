@@ -22,7 +22,7 @@ from korlm.evaluation.token_scores import score_sentences, segment_sums
 from korlm.exporting.export_run import export_run
 from korlm.exporting.int8 import Int8Graph
 from korlm.exporting.onnx_graph import Graph
-from korlm.exporting.sherpa import build_offline, build_streaming, own_tokens, read_tokens
+from korlm.exporting.sherpa import build_offline, build_streaming, read_tokens, tokens_of_run
 from korlm.exporting.verify import hypothesis_nats
 from korlm.models.neural import NeuralLM
 from korlm.runs.trained_run import TrainedRun
@@ -31,7 +31,7 @@ from korlm.utils.errors import ExportError
 CASES = cases_of(NETWORKS)
 START_ID = 2
 VOCAB = Vocab.restore(TOKENS, [0] * VOCAB_SIZE, VocabConfig())
-TABLE = own_tokens(VOCAB, START_ID)
+TABLE = tokens_of_run(VOCAB, START_ID)
 SENTENCES = [[4, 5, 9, 1, 7, 10, 8], [], [6], [8, 8, 4]]
 FILES = {"sherpa-tokens.txt", "sherpa-offline.onnx", "sherpa-streaming.onnx"}
 INT8 = {"sherpa-offline.int8.onnx", "sherpa-streaming.int8.onnx"}

@@ -47,11 +47,11 @@ def shifted(step: Step, by: float, token_id: int) -> Step:
 
 def test_columns() -> None:
     ids = np.array([5, 6, EOS_ID, 7, 8, 9, EOS_ID], dtype=np.uint16)
-    inputs, targets, resets = ParallelText.of(ids, 2, BOS_ID, by_sentence=True)
+    inputs, targets, resets = ParallelText.cut(ids, 2, BOS_ID, by_sentence=True)
     assert inputs.T.tolist() == [[BOS_ID, 5, 6, BOS_ID], [7, 8, 9, BOS_ID]]
     assert targets.T.tolist() == [[5, 6, EOS_ID, 7], [8, 9, EOS_ID, 0]]
     assert resets.T.tolist() == [[True, False, False, True], [False, False, False, True]]
-    carried = ParallelText.of(ids, 2, EOS_ID, by_sentence=False)
+    carried = ParallelText.cut(ids, 2, EOS_ID, by_sentence=False)
     assert not carried.resets.any()
     assert carried.inputs[:, 0].tolist() == [EOS_ID, 5, 6, EOS_ID]
 
@@ -60,9 +60,9 @@ def test_columns() -> None:
 def test_perplexity_equals_the_models(cell: str) -> None:
     model, ids = make_network(cell, "tied"), text(200)
     nats = torch.cat([window.nats for window in score_continuous(model, ids, EOS_ID)])
-    carried = perplexity(torch_step(model), ParallelText.of(ids, 1, EOS_ID, by_sentence=False), "")
+    carried = perplexity(torch_step(model), ParallelText.cut(ids, 1, EOS_ID, by_sentence=False), "")
     assert carried == pytest.approx(math.exp(nats.double().mean()), rel=1e-6)
-    reset = perplexity(torch_step(model), ParallelText.of(ids, 1, BOS_ID, by_sentence=True), "")
+    reset = perplexity(torch_step(model), ParallelText.cut(ids, 1, BOS_ID, by_sentence=True), "")
     expected = math.exp(score_sentences(model, ids, BOS_ID).nats.mean())
     assert reset == pytest.approx(expected, rel=1e-6) != carried
 
@@ -70,11 +70,11 @@ def test_perplexity_equals_the_models(cell: str) -> None:
 def test_padding_does_not_count() -> None:
     """Every column repeats the same sentence, the last one truncated."""
     step, sentence = torch_step(make_network("lstm", "tied")), text(10)
-    whole = perplexity(step, ParallelText.of(sentence, 1, EOS_ID, by_sentence=True), "")
-    three = ParallelText.of(np.tile(sentence, 3), 3, EOS_ID, by_sentence=True)
+    whole = perplexity(step, ParallelText.cut(sentence, 1, EOS_ID, by_sentence=True), "")
+    three = ParallelText.cut(np.tile(sentence, 3), 3, EOS_ID, by_sentence=True)
     assert perplexity(step, three, "") == pytest.approx(whole)
     assert not three.targets.size % 3
-    short = ParallelText.of(np.tile(sentence, 2)[:-1], 2, EOS_ID, by_sentence=True)
+    short = ParallelText.cut(np.tile(sentence, 2)[:-1], 2, EOS_ID, by_sentence=True)
     assert short.targets[-1, 1] == 0
     assert perplexity(step, short, "") != pytest.approx(whole)
 
@@ -95,7 +95,7 @@ def test_onnxruntime_carries_the_state(tmp_path: Path, option: str) -> None:
     path = tmp_path / "step.onnx"
     path.write_bytes(build_step(model, Graph(), EOS_ID))
     expected, actual = torch_step(model), onnx_step(path, begin_state(model))
-    columns = ParallelText.of(text(100), 4, EOS_ID, by_sentence=True)
+    columns = ParallelText.cut(text(100), 4, EOS_ID, by_sentence=True)
     assert largest_difference(expected, actual, columns.inputs) < 1e-5
     result = perplexity(actual, columns, "")
     assert result == pytest.approx(perplexity(expected, columns, ""), rel=1e-5)

@@ -27,7 +27,7 @@ def random_texts(seed: int, count: int = 30) -> list[list[int]]:
 
 def tree_of(texts: list[list[int]]) -> tuple[PrefixTree, np.ndarray]:
     ids = np.concatenate([np.array(text) for text in texts])
-    return PrefixTree.of(ids, np.array([len(text) for text in texts])), ids
+    return PrefixTree.build(ids, np.array([len(text) for text in texts])), ids
 
 
 def test_by_hand() -> None:

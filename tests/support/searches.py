@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from korlm.config import SearchConfig
 from korlm.sweeps.search.space import Space, read_space
-from korlm.sweeps.search.study import opened
+from korlm.sweeps.search.study import open_search
 
 SPACE = ["lr=tag(log, interval(0.001, 1))", "dim=choice(10, 20)", "layers=range(1, 4)"]
 
@@ -48,10 +48,10 @@ def search(
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = SearchConfig(**{"startup_trials": 3, **settings})
-    with opened(folder, space or space_of(), config, objective) as open_search:
-        while proposals := open_search.propose(config.n_jobs):
+    with open_search(folder, space or space_of(), config, objective) as opened:
+        while proposals := opened.propose(config.n_jobs):
             for proposal in proposals:
-                open_search.record(proposal.number, run(proposal.overrides))
-            open_search.check()
-        open_search.require_result()
-        return open_search.study.get_trials()
+                opened.record(proposal.number, run(proposal.overrides))
+            opened.check()
+        opened.require_result()
+        return opened.study.get_trials()

@@ -19,7 +19,7 @@ from korlm.sweeps.folder import (
     run_command,
     sweep_dir,
     sweep_resume_command,
-    with_stored,
+    with_stored_arguments,
 )
 from korlm.training.trackers.tensorboard import TensorBoardLogger
 from korlm.utils.errors import ConfigError
@@ -153,25 +153,25 @@ def test_overrides_replace_stored_settings(tmp_path: Path) -> None:
     store(tmp_path, "seed=1,2", "+experiment=smoke", "name='실험'")
     overrides = ["-m", f"resume={tmp_path}", "seed=3,4"]
     completed = [overrides[0], overrides[1], "+experiment=smoke", "name='실험'", "seed=3,4"]
-    assert with_stored(overrides) == completed
-    assert with_stored(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
+    assert with_stored_arguments(overrides) == completed
+    assert with_stored_arguments(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
 
 
 def test_a_sweep_from_elsewhere_runs_no_code(tmp_path: Path) -> None:
     for evil in ("hydra.callbacks.x._target_=os.system", "+hydra.a=1", "--cd=x", "seed=${a}"):
         store(tmp_path, evil, "seed=1")
         with pytest.raises(ConfigError, match=r"multirun\.yaml: "):
-            with_stored([f"resume={tmp_path}"])
+            with_stored_arguments([f"resume={tmp_path}"])
     evil_file = tmp_path / "x.yaml"
     evil_file.write_text(
         "# @package _global_\nhydra: {callbacks: {x: {_target_: os.abort}}}", "utf-8"
     )
     store(tmp_path, f"experiment=../../../../../../../../..{tmp_path}/x", "seed=1")
     with pytest.raises(ConfigError, match="must name files of conf/experiment"):
-        with_stored([f"resume={tmp_path}"])
+        with_stored_arguments([f"resume={tmp_path}"])
     (tmp_path / "multirun.yaml").write_text("a: 1", "utf-8")
     with pytest.raises(ConfigError, match="damaged"):
-        with_stored([f"resume={tmp_path}"])
+        with_stored_arguments([f"resume={tmp_path}"])
 
 
 def test_jobs_are_known_by_their_settings(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_the_best_is_first_and_failures_are_last(tmp_path: Path) -> None:
     note_failure(tmp_path / "0", OutputError("the disk\tis full;\nmake room"))
     jobs = read_jobs(tmp_path)
     assert [job.name for job in jobs] == ["2", "9", "10", "1", "0", "3"]
-    assert jobs[3].figures["valid_perplexity"] == math.inf
+    assert jobs[3].metrics["valid_perplexity"] == math.inf
     assert [job.failure for job in jobs[-2:]] == ["the disk is full; make room", "not finished"]
     head, *rows = build_rows(jobs)
     assert head == ["seed", "valid_perplexity", "valid_bits_per_char", "job", "failure"]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from korlm.evaluation.breakdown import FREQUENCY_BINS, POSITION_BINS
 from korlm.evaluation.evaluate import EvaluationResult, Metrics
-from korlm.utils.plotting import COLORS, labels, save, styled
+from korlm.utils.plotting import COLORS, labels, save, set_log_scale, styled
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _draw_frequencies(
             linewidth=1.5, markersize=4,
         )  # fmt: skip
     axes.set_xticks(range(len(bins)), [BIN_LABELS[name] for name in bins], fontsize=8)
-    _set_log_scale(axes)
+    set_log_scale(axes)
     axes.set_title("perplexity by count in train")
 
 
@@ -164,7 +164,7 @@ def _draw_positions(axes: Axes, metrics: Mapping[str, Metrics], colors: Mapping[
     ticks = [name for name in bins if name in POSITION_TICKS]
     tick_labels = [name.replace("-", "–") for name in ticks]
     axes.set_xticks([x_of[name] for name in ticks], tick_labels, fontsize=8)
-    _set_log_scale(axes)
+    set_log_scale(axes)
     axes.set_title("perplexity by position in the sentence")
 
 
@@ -177,12 +177,3 @@ def _filled(rows: Iterable[Metrics], key: str, bins: Iterable[str]) -> list[str]
 def _perplexities(row: Metrics, key: str, bins: Sequence[str]) -> list[float]:
     values = [row[key][name]["perplexity"] for name in bins]
     return [value if np.isfinite(value) else np.nan for value in values]
-
-
-def _set_log_scale(axes: Axes) -> None:
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    steps = (1, 2, 5) if high / low < 100 else (1,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -19,7 +19,7 @@ from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.dataset.storage.token_counts import add_tokens
 from korlm.dataset.vocab import SPECIALS
 from korlm.evaluation.token_scores import Ints
-from korlm.runs.trained_run import TrainedRun, own_corpus
+from korlm.runs.trained_run import TrainedRun, training_corpus
 from korlm.text.eojeol import split_units
 from korlm.utils.errors import PreparedError
 
@@ -57,7 +57,7 @@ def train_counts(run: TrainedRun, eojeols: bool) -> TrainCounts:
     if not eojeols:
         return TrainCounts(tokens)
     try:
-        folder = own_corpus(run)
+        folder = training_corpus(run)
         unicode = run.settings.corpus.unicode
         return TrainCounts(tokens, _count_eojeols(folder, run.fingerprint, unicode))
     except PreparedError as error:

@@ -39,13 +39,12 @@ _SHARED_FIELDS = [  # of the tables of morphs and eojeols
     ("previous_num_syllables", pa.int64()),
     ("previous_log_frequency", pa.float64()),
 ]
+_LINE_FIELDS = [("doc_id", pa.string()), ("line", pa.int64())]
+_EOJEOL_FIELDS = [*_LINE_FIELDS, ("eojeol", pa.int32()), ("eojeol_text", pa.string())]
 _SCHEMAS = {
     ScoreUnit.morph: pa.schema(
         [
-            ("doc_id", pa.string()),
-            ("line", pa.int64()),
-            ("eojeol", pa.int32()),
-            ("eojeol_text", pa.string()),
+            *_EOJEOL_FIELDS,
             ("morph", pa.string()),
             ("tag", pa.string()),
             ("surprisal", pa.float64()),
@@ -59,10 +58,7 @@ _SCHEMAS = {
     ),
     ScoreUnit.eojeol: pa.schema(
         [
-            ("doc_id", pa.string()),
-            ("line", pa.int64()),
-            ("eojeol", pa.int32()),
-            ("eojeol_text", pa.string()),
+            *_EOJEOL_FIELDS,
             ("morphs", pa.string()),
             ("num_tokens", pa.int64()),
             ("num_unk", pa.int64()),
@@ -74,8 +70,7 @@ _SCHEMAS = {
     ),
     ScoreUnit.sentence: pa.schema(
         [
-            ("doc_id", pa.string()),
-            ("line", pa.int64()),
+            *_LINE_FIELDS,
             ("text", pa.string()),
             ("status", pa.string()),
             ("num_eojeol", pa.int64()),

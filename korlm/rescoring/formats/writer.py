@@ -21,7 +21,7 @@ from korlm.rescoring.nbest import NBest
 from korlm.rescoring.rescore import Rescored, RescoredList
 from korlm.utils.errors import ConfigError, output_errors
 from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.io.streams import shows_text
+from korlm.utils.io.streams import is_non_utf8_terminal
 
 # JSON keys of lengths, as in metrics.json.
 LENGTH_KEYS = {
@@ -172,7 +172,7 @@ def _new_file(output: str) -> Iterator[TextIO]:
 
 def _stdout() -> Iterator[TextIO]:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None and not shows_text():  # Windows has other encodings
+    if reconfigure is not None and not is_non_utf8_terminal():  # Windows has other encodings
         reconfigure(encoding="utf-8", newline="\n")
     try:
         yield sys.stdout

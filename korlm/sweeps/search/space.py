@@ -10,7 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from korlm.cli.arguments import key_of
-from korlm.sweeps.folder import is_of_the_command
+from korlm.config.serialization import as_typed
+from korlm.sweeps.folder import is_command_key
 from korlm.utils.errors import ConfigError
 
 Value = int | float | str
@@ -83,7 +84,7 @@ class Space:
 
     def description(self) -> dict[str, str]:
         """Return key -> typed text of all settings that identify the search."""
-        fixed = {key: text for key, text in self.fixed.items() if not is_of_the_command(key)}
+        fixed = {key: text for key, text in self.fixed.items() if not is_command_key(key)}
         return fixed | {key_of(key): f"{key}={dim.typed}" for key, dim in self.searched.items()}
 
     def example_overrides(self) -> list[str]:
@@ -109,7 +110,7 @@ def read_space(
     >>> space.fixed, list(space.searched), space.searched["a"].log, space.searched["c"].choices
     ({'b': 'b=3'}, ['a', 'c'], True, ('x', 'y'))
     """
-    from_file = [f"{key}={_hydra_text(value)}" for key, value in params.items()]
+    from_file = [f"{key}={as_typed(value)}" for key, value in params.items()]
     parser = OverridesParser.create(config_loader=config_loader)
     fixed: dict[str, str] = {}
     searched: dict[str, Dimension] = {}
@@ -149,13 +150,6 @@ def swept_keys(arguments: Iterable[str]) -> frozenset[str]:
     return frozenset(
         key_of(str(override.input_line)) for override in parsed if override.is_sweep_override()
     )
-
-
-def _hydra_text(value: Any) -> str:
-    """Return a YAML value in Hydra's grammar."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _dimension(override: Override) -> Dimension:

@@ -33,7 +33,7 @@ from korlm.utils.errors import (
     TrainingError,
     reason_of,
 )
-from korlm.utils.io.locks import alone
+from korlm.utils.io.locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def reason(trial: FrozenTrial) -> str:
     return "" if is_complete else str(trial.user_attrs.get(PRUNED, trial.user_attrs.get("reason")))
 
 
-def shown(value: float | None) -> str:
+def format_objective(value: float | None) -> str:
     """Return an objective as text, without the negative sign of maximized metrics."""
     assert value is not None
     return f"{abs(value):,.4f}" if math.isfinite(value) else "infinite"
@@ -86,7 +86,7 @@ class Proposal:
 
 
 class Search:
-    """A search in its folder; see ``opened``.
+    """A search in its folder; see ``open_search``.
 
     Args:
         storage: the database.
@@ -241,8 +241,8 @@ class Search:
         trials = self.trials
         trial, best = trials[number], best_of(trials)
         settings = (f"{k}={d.text(trial.params[k])}" for k, d in self.space.searched.items())
-        result = reason(trial) or f"{self.objective} {shown(trial.value)}"
-        best_text = f" (best: {shown(best.value)}, trial {best.number})" if best else ""
+        result = reason(trial) or f"{self.objective} {format_objective(trial.value)}"
+        best_text = f" (best: {format_objective(best.value)}, trial {best.number})" if best else ""
         total = max(self.config.n_trials, len(trials))
         ended = sum(trial.state.is_finished() for trial in trials)
         return f"trial {number} ({ended} of {total}): {result}{best_text}; {' '.join(settings)}"
@@ -275,7 +275,9 @@ class Search:
 
 
 @contextmanager
-def opened(folder: Path, space: Space, config: SearchConfig, objective: str) -> Iterator[Search]:
+def open_search(
+    folder: Path, space: Space, config: SearchConfig, objective: str
+) -> Iterator[Search]:
     """Open the search in a folder, exclusively; create it if it does not exist.
 
     Raises:
@@ -284,7 +286,7 @@ def opened(folder: Path, space: Space, config: SearchConfig, objective: str) -> 
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     taken = f"{folder}: another process runs this search; wait for it or stop it first"
-    with alone(folder / ".search.lock", taken), storage_of(folder) as storage:
+    with exclusive_lock(folder / ".search.lock", taken), storage_of(folder) as storage:
         search = Search(storage, space, config, objective, folder)
         search.requeue_running()
         search.log_resumed()

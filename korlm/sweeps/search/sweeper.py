@@ -58,12 +58,12 @@ class OptunaSweeper(KorlmSweeper):
         space = read_space(self.settings.params, arguments, loader)
         objective = self._objective(space, arguments)
         with require_extra("optuna"):
-            from korlm.sweeps.search.study import opened
+            from korlm.sweeps.search.study import open_search
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         # No results table if the search is rejected; otherwise it is ordered by the objective.
         table, SweepTable.folder = SweepTable.folder, None
-        with opened(folder, space, self.settings, objective) as search:
+        with open_search(folder, space, self.settings, objective) as search:
             SweepTable.folder, SweepTable.objective = table, objective
             OmegaConf.save(self.config, folder / "multirun.yaml")
             return self._run(search)

@@ -20,7 +20,7 @@ from korlm.modules.padding import last_valid, valid_mask
 _FORBIDDEN = -1e4  # score of a forbidden transition; finite, because inf - inf has no gradient
 
 
-class Allowed(NamedTuple):
+class AllowedTransitions(NamedTuple):
     """Transitions that a label sequence may have.
 
     Attributes:
@@ -42,7 +42,7 @@ class LinearChainCRF(nn.Module):
         allowed: transitions with a nonzero probability; None: all.
     """
 
-    def __init__(self, num_labels: int, allowed: Allowed | None = None) -> None:
+    def __init__(self, num_labels: int, allowed: AllowedTransitions | None = None) -> None:
         super().__init__()
         self.start = nn.Parameter(torch.empty(num_labels))
         self.transitions = nn.Parameter(torch.empty(num_labels, num_labels))

@@ -35,7 +35,7 @@ from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.columns import analyses_of, list_rows, to_record_batch
 from korlm.tokenizers.workers.pool import Task, TokenizerPool
-from korlm.utils.io.locks import held
+from korlm.utils.io.locks import file_lock
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class LineCache:
         self._open()
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
-        return held(self._path.with_name("lines.lock"), timeout=BUSY_SECONDS)
+        return file_lock(self._path.with_name("lines.lock"), timeout=BUSY_SECONDS)
 
     def _insert(self, connection: sqlite3.Connection, rows: list[tuple[bytes, bytes]]) -> None:
         with _transaction(connection):

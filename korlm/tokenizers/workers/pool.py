@@ -64,7 +64,7 @@ class TokenizerPool:
     def __init__(self, config: TokenizerConfig, tokenizer_model: bytes | None = None) -> None:
         self._config = config
         self._tokenizer_model = tokenizer_model
-        self._light = build_inprocess(config, tokenizer_model)
+        self._in_process = build_inprocess(config, tokenizer_model)
         self._title = config.name.capitalize()
         self._inbox: queue.SimpleQueue[
             tuple[WorkerProcess | None, tuple[Message, Results | None] | None]
@@ -81,7 +81,7 @@ class TokenizerPool:
         self._num_resets, self._why_reset = 0, ""
         self._was_ready = False  # whether any worker has started
         self._deaths = 0  # see MAX_DEATHS
-        if self._light is None:
+        if self._in_process is None:
             assert isinstance(config, WorkerConfig)
             if not is_fast_kkma(config):
                 tokenizer_version(config, tokenizer_model)  # raises if a package is missing
@@ -134,13 +134,13 @@ class TokenizerPool:
             return
         import pyarrow as pa
 
-        assert self._light is not None
+        assert self._in_process is not None
         for batch in batches:
             if isinstance(batch, pa.RecordBatch):
                 yield batch
                 continue
             with self._lock:
-                analyzed = self._light.analyze_batch(batch)
+                analyzed = self._in_process.analyze_batch(batch)
             yield analyzed
 
     def map_lists(self, batches: Iterable[Sequence[str]], output: str) -> Iterator[list[Analysis]]:
@@ -356,7 +356,7 @@ class TokenizerPool:
         jobs = list(child.jobs.values())
         # On a busy machine, any worker may be silent: that is a line's fault only if it has a time
         # limit.
-        if child.ready and (has_clock(config) or not silent):
+        if child.ready and (has_time_limit(config) or not silent):
             why = "Java died" if isinstance(config, JavaConfig) else "process died"
             jobs = [retry for job in jobs for retry in self._retry(job, why)]
         else:
@@ -405,7 +405,7 @@ def is_fast_kkma(config: WorkerConfig) -> bool:
     return isinstance(config, KkmaConfig) and config.engine is KkmaEngine.fast
 
 
-def has_clock(config: WorkerConfig) -> bool:
+def has_time_limit(config: WorkerConfig) -> bool:
     """Return True if ``line_timeout_s`` limits a line; Kkma's fast engine counts its steps."""
     return not is_fast_kkma(config)
 

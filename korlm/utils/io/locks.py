@@ -13,7 +13,7 @@ from korlm.utils.errors import OutputError
 
 
 @contextmanager
-def held(path: Path, timeout: float = -1) -> Iterator[None]:
+def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold a lock within the block, and remove its file at the end.
 
     Args:
@@ -36,7 +36,7 @@ def held(path: Path, timeout: float = -1) -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: Path, taken: str) -> Iterator[None]:
+def exclusive_lock(path: Path, taken: str) -> Iterator[None]:
     """Hold a lock within the block, or fail at once.
 
     Args:
@@ -48,7 +48,7 @@ def alone(path: Path, taken: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(path, timeout=0))
+            stack.enter_context(file_lock(path, timeout=0))
         except Timeout:
             raise OutputError(taken) from None
         yield

@@ -24,7 +24,7 @@ def set_up_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def shows_text() -> bool:
+def is_non_utf8_terminal() -> bool:
     """Return True if standard output is a terminal with another encoding than UTF-8.
 
     Then data is written in that encoding, so that it is readable; to a file or a pipe it is written

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from korlm.utils.errors import OutputError, output_errors
-from korlm.utils.io.streams import TerminalBytes, shows_text
+from korlm.utils.io.streams import TerminalBytes, is_non_utf8_terminal
 
 STDOUT = "-"
 
@@ -111,7 +111,7 @@ class TableWriter:
         try:
             with self._writing():
                 if self._path is None:
-                    self._file = TerminalBytes() if shows_text() else sys.stdout.buffer
+                    self._file = TerminalBytes() if is_non_utf8_terminal() else sys.stdout.buffer
                 else:
                     self._open(self._path, schema)
                 if not (isinstance(self._file, pq.ParquetWriter) or self._json_lines):

@@ -6,7 +6,7 @@ import math
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from korlm.sweeps.search.study import best_of, last_reason, reason, shown
+from korlm.sweeps.search.study import best_of, format_objective, last_reason, reason
 from korlm.utils.errors import TrainingError, reason_of
 
 
@@ -35,5 +35,5 @@ def test_reasons() -> None:
 
 def test_objectives_are_printed_without_sign() -> None:
     """Speeds are minimized as negative numbers."""
-    assert shown(-1234.5) == "1,234.5000"
-    assert shown(math.inf) == "infinite"
+    assert format_objective(-1234.5) == "1,234.5000"
+    assert format_objective(math.inf) == "infinite"

@@ -10,7 +10,7 @@ from searches import space_of
 from korlm.config import Pruner, SearchConfig
 from korlm.config.objective import cost
 from korlm.sweeps.search.pruning import open_callback
-from korlm.sweeps.search.study import Search, opened, reason
+from korlm.sweeps.search.study import Search, open_search, reason
 from korlm.utils.errors import Pruned, TrainingError
 
 PERPLEXITY = "valid.perplexity"
@@ -47,7 +47,7 @@ def test_the_hopeless_end_early(
     tmp_path: Path, values: dict[float, float], pruned_at: int | None
 ) -> None:
     config = SearchConfig(n_trials=9, prune_min_trials=3, prune_warmup_ratio=0.3)
-    with opened(tmp_path, space_of(), config, PERPLEXITY) as search:
+    with open_search(tmp_path, space_of(), config, PERPLEXITY) as search:
         for best in (50.0, 60.0, 70.0):
             assert trial(search, tmp_path, {0.25: best + 20, 0.5: best, 1: best - 10}) == ""
         failure = trial(search, tmp_path, values)
@@ -59,7 +59,7 @@ def test_the_hopeless_end_early(
 @pytest.mark.parametrize("objective", ["valid.accuracy", "valid.f1", "valid.exact_match"])
 def test_larger_metrics_of_tasks_are_better(tmp_path: Path, objective: str) -> None:
     config = SearchConfig(n_trials=9, prune_min_trials=3, prune_warmup_ratio=0.3)
-    with opened(tmp_path, space_of(), config, objective) as search:
+    with open_search(tmp_path, space_of(), config, objective) as search:
         for best in (0.5, 0.6, 0.7):
             assert trial(search, tmp_path, {0.5: best, 1: best}, objective) == ""
         assert trial(search, tmp_path, {0.5: 0.9, 1: 0.9}, objective) == ""
@@ -79,21 +79,21 @@ def test_larger_metrics_of_tasks_are_better(tmp_path: Path, objective: str) -> N
 )
 def test_nothing_is_pruned(tmp_path: Path, objective: str, pruner: Pruner, before: int) -> None:
     config = SearchConfig(n_trials=9, prune_min_trials=3, prune_warmup_ratio=0.0, pruner=pruner)
-    with opened(tmp_path, space_of(), config, objective) as search:
+    with open_search(tmp_path, space_of(), config, objective) as search:
         for _ in range(before):
             trial(search, tmp_path, {0.5: 5.0, 1: 5.0}, objective)
         assert trial(search, tmp_path, {0.5: 99.0, 1: 99.0}, objective) == ""
 
 
 def test_a_resumed_trial_reports_again(tmp_path: Path) -> None:
-    with opened(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
+    with open_search(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
         trial(search, tmp_path, {0.5: 7.0, 1.0: 6.0})
         assert search.trials[0].intermediate_values == {500_000: 7.0, 1_000_000: 6.0}
 
 
 def test_the_search_finds_pruned_jobs_of_any_launcher(tmp_path: Path) -> None:
     """A launcher of remote jobs may return an exception of its own."""
-    with opened(tmp_path, space_of(), SearchConfig(n_trials=2), PERPLEXITY) as search:
+    with open_search(tmp_path, space_of(), SearchConfig(n_trials=2), PERPLEXITY) as search:
         (proposal,) = search.propose(1)
         with (
             pytest.raises(TrainingError),
@@ -112,7 +112,7 @@ def test_other_jobs_are_not_watched(tmp_path: Path) -> None:
     with open_callback(tmp_path, ["seed=1"], PERPLEXITY) as watch:
         assert watch is None
     assert not list(tmp_path.iterdir())
-    with opened(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
+    with open_search(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
         search.propose(1)
         with open_callback(tmp_path, ["seed=1"], PERPLEXITY) as watch:
             assert watch is None

@@ -9,7 +9,7 @@ from searches import search, space_of
 
 from korlm.config import SearchConfig
 from korlm.sweeps.search.storage import running_trial, storage_of, study_for_jobs
-from korlm.sweeps.search.study import opened
+from korlm.sweeps.search.study import open_search
 from korlm.utils.errors import OutputError
 
 
@@ -26,16 +26,16 @@ def test_any_folder(tmp_path: Path) -> None:
 
 def test_a_job_finds_its_trial(tmp_path: Path) -> None:
     """A job is identified by its overrides in any process; resume= and outputs= do not count."""
-    with opened(
+    with open_search(
         tmp_path, space_of(), SearchConfig(n_trials=2, n_jobs=2), "valid.loss"
-    ) as open_search:
-        first, second = open_search.propose(2)
+    ) as opened:
+        first, second = opened.propose(2)
         with storage_of(tmp_path) as storage:
             study = study_for_jobs(storage)
             ids = [running_trial(study, each.overrides) for each in (first, second)]
             assert None not in ids and len(set(ids)) == 2
             assert running_trial(study, ["resume=x", *reversed(second.overrides)]) == ids[1]
             assert running_trial(study, ["lr=0.1"]) is None
-        open_search.record(first.number, 1.0)
+        opened.record(first.number, 1.0)
         with storage_of(tmp_path) as storage:
             assert running_trial(study_for_jobs(storage), first.overrides) is None

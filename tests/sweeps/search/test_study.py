@@ -17,7 +17,7 @@ from searches import SPACE, BreakError, figure, search, space_of
 
 from korlm.config import Sampler, SearchConfig
 from korlm.sweeps.search.storage import STUDY, storage_of
-from korlm.sweeps.search.study import opened
+from korlm.sweeps.search.study import open_search
 from korlm.utils.errors import ConfigError, OutputError, Pruned, SearchError, TrainingError
 
 N = 6  # more than the random startup trials
@@ -211,9 +211,9 @@ def test_all_trials_fail(tmp_path: Path) -> None:
 def test_pruned_and_killed_before_the_search_knew(tmp_path: Path) -> None:
     with pytest.raises(BreakError):
         search(tmp_path, lambda _: (_ for _ in ()).throw(BreakError), n_trials=3)
-    with opened(tmp_path, space_of(), SearchConfig(n_trials=3), "valid.perplexity") as open_search:
-        (proposal,) = open_search.propose(1)
-        trial = open_search.trials[proposal.number]
-        open_search.storage.set_trial_user_attr(trial._trial_id, "pruned", "pruned at step 7")
+    with open_search(tmp_path, space_of(), SearchConfig(n_trials=3), "valid.perplexity") as opened:
+        (proposal,) = opened.propose(1)
+        trial = opened.trials[proposal.number]
+        opened.storage.set_trial_user_attr(trial._trial_id, "pruned", "pruned at step 7")
     assert states(tmp_path) == ["PRUNED"]
     assert len(search(tmp_path, n_trials=3)) == 3

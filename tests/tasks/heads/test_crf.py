@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from korlm.tasks.heads.crf import Allowed, LinearChainCRF
+from korlm.tasks.heads.crf import AllowedTransitions, LinearChainCRF
 
 LENGTHS = torch.tensor([4, 1, 3])
 LABELS = 3
-ALLOWED = Allowed(
+ALLOWED = AllowedTransitions(
     torch.tensor([True, True, False]),
     torch.tensor([[True, True, False], [True, True, True], [True, False, True]]),
     torch.tensor([True, False, True]),

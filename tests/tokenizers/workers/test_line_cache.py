@@ -25,7 +25,7 @@ from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.workers import line_cache as cache_module
 from korlm.tokenizers.workers.line_cache import LineCache
-from korlm.utils.io.locks import held
+from korlm.utils.io.locks import file_lock
 
 LINES = sentences(300, seed=1)
 LINES = [f"{number} {line}" for number, line in enumerate(LINES)]  # unique
@@ -627,7 +627,7 @@ def test_a_lock_that_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cache_module, "BUSY_SECONDS", 0.05)
-    with held(tmp_path / "lines.lock"), LineCache(tmp_path, "1", ANY) as cache:
+    with file_lock(tmp_path / "lines.lock"), LineCache(tmp_path, "1", ANY) as cache:
         fill(cache, LINES)
         assert not any(known(cache, LINES))
     assert len(warnings(caplog)) == 1

@@ -312,7 +312,7 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
     fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the other worker may be silent as long: without a clock that costs nothing.
-    monkeypatch.setattr(pool_module, "has_clock", lambda config: False)
+    monkeypatch.setattr(pool_module, "has_time_limit", lambda config: False)
     batches = [[f"{number}", "SLOW! 가", "나"] for number in range(12)]
     with TokenizerPool(kkma(workers=2, line_timeout_s=60.0)) as pool:
         running = pool.map(batches)
@@ -352,7 +352,7 @@ def test_the_inbox_of_an_idle_pool_does_not_grow() -> None:
 def test_silence_is_no_fault_of_a_line_without_a_clock(
     fake: Path, monkeypatch: pytest.MonkeyPatch, engine: KkmaEngine
 ) -> None:
-    monkeypatch.setattr(pool_module, "has_clock", lambda config: engine is KkmaEngine.konlpy)
+    monkeypatch.setattr(pool_module, "has_time_limit", lambda config: engine is KkmaEngine.konlpy)
     with TokenizerPool(kkma(threads=1)) as pool:
         assert isinstance(pool._config, KkmaConfig)
         running = pool.map([["가"], ["나 SLOW! 다"], ["라"]])
@@ -374,7 +374,7 @@ def test_workers_that_die_again_and_again(
     fake: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
-    monkeypatch.setattr(pool_module, "has_clock", lambda config: False)
+    monkeypatch.setattr(pool_module, "has_time_limit", lambda config: False)
     with TokenizerPool(kkma(threads=1)) as pool:
         assert isinstance(pool._config, KkmaConfig)
         assert map_one(pool, ["가"]) == [faked("가")]
@@ -390,8 +390,8 @@ def test_workers_that_die_again_and_again(
 
 @pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
 def test_engines_with_a_time_limit(engine: KkmaEngine) -> None:
-    assert pool_module.has_clock(kkma(engine=engine)) == (engine is KkmaEngine.konlpy)
-    assert pool_module.has_clock(WorkerConfig(name="kiwi"))
+    assert pool_module.has_time_limit(kkma(engine=engine)) == (engine is KkmaEngine.konlpy)
+    assert pool_module.has_time_limit(WorkerConfig(name="kiwi"))
 
 
 def test_threads_share_a_pool(fake: Path) -> None:
@@ -610,7 +610,7 @@ HOSTILE = {
 @pytest.fixture(scope="module")
 def java() -> Iterator[TokenizerPool]:
     """Return a pool with the real Kkma."""
-    with TokenizerPool(kkma(threads=2, line_timeout_s=5.0)) as pool:
+    with TokenizerPool(kkma(threads=2, line_timeout_s=3.0)) as pool:
         yield pool
 
 
@@ -635,21 +635,10 @@ def test_hostile_lines(java: TokenizerPool) -> None:
 
 
 @pytest.mark.jvm
-def test_a_worker_of_kkma_that_is_killed_loses_nothing(java: TokenizerPool) -> None:
-    plain = map_one(java, SENTENCES)
-    running = java.map([[*SENTENCES, str(number)] for number in range(12)])
-    results = [timeless(next(running)) for _ in range(3)]
-    (killed,) = pids(java)
-    os.kill(killed, getattr(signal, "SIGKILL", signal.SIGTERM))
-    results += map(timeless, running)
-    assert [result[:4] for result in results] == [plain] * 12
-    assert [result[4].morphs for result in results] == [[str(number)] for number in range(12)]
-    assert pids(java) != [killed] and not is_alive(killed)
-
-
-@pytest.mark.jvm
 def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
+    """Its worker is killed twice; the other lines are analyzed by the next one."""
     plain = map_one(java, SENTENCES)
+    killed = pids(java)
     hanging = "아" * 20  # alone it would take hours
     batches = [[*SENTENCES[:2], f"{hanging} 끝", *SENTENCES[2:]], SENTENCES]
     results = map_all(java, batches)
@@ -657,6 +646,7 @@ def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
     assert (slow.morphs, slow.tags[0]) == ([hanging, "끝"], "UN")
     assert slow.tags[1] != "UN" and slow.status == "fallback: too slow"
     assert results == [plain, plain]
+    assert pids(java) != killed and not any(map(is_alive, killed))
 
 
 @pytest.mark.jvm

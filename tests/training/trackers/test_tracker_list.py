@@ -185,6 +185,22 @@ def test_a_run_is_recorded_from_start_to_end(prepared: Prepared, tmp_path: Path)
     assert steps == [*range(1, run.total_steps + 1), run.total_steps]
 
 
+def test_the_last_line_names_what_is_there(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow writes ``mlruns``; a tracker that records elsewhere leaves nothing."""
+
+    class Files(Recorder):
+        def start(self) -> None:
+            (tmp_path / "mlruns").mkdir()
+
+    run = start(make_settings(prepared), prepared, tmp_path)
+    use(run, Files())
+    with caplog.at_level("INFO"):
+        run.fit()
+    assert caplog.messages[-1] == f"{tmp_path}: metrics.json, checkpoints, mlruns"
+
+
 def test_an_interrupted_run(prepared: Prepared, tmp_path: Path) -> None:
     run, recorder = start(make_settings(prepared), prepared, tmp_path), Recorder()
     use(run, recorder)

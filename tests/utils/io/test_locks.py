@@ -7,17 +7,17 @@ import pytest
 
 from korlm.sweeps.command import exclusive_job
 from korlm.utils.errors import OutputError
-from korlm.utils.io.locks import alone, held
+from korlm.utils.io.locks import exclusive_lock, file_lock
 
 
 def test_a_second_process_is_refused_and_the_lock_is_removed(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
-    with alone(path, "taken"):
-        with pytest.raises(OutputError, match=r"^taken$"), alone(path, "taken"):
+    with exclusive_lock(path, "taken"):
+        with pytest.raises(OutputError, match=r"^taken$"), exclusive_lock(path, "taken"):
             pass
         assert path.exists()
     assert not path.exists()
-    with alone(path, "taken"):
+    with exclusive_lock(path, "taken"):
         pass
 
 
@@ -27,12 +27,12 @@ def test_one_that_waits_gets_the_lock_though_its_file_is_removed(tmp_path: Path)
 
     def wait() -> None:
         started.set()
-        with held(path):
+        with file_lock(path):
             order.append("second")
             assert path.exists()
 
     thread = threading.Thread(target=wait)
-    with held(path):
+    with file_lock(path):
         thread.start()
         started.wait()
         order.append("first")

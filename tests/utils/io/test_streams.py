@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from conftest import ROOT, TinyCorpus
 
-from korlm.utils.io.streams import set_up_streams, shows_text
+from korlm.utils.io.streams import is_non_utf8_terminal, set_up_streams
 from korlm.utils.io.table_files import TableWriter
 
 
@@ -31,16 +31,16 @@ def test_data_on_a_terminal_of_another_encoding(monkeypatch: pytest.MonkeyPatch)
     raw = io.BytesIO()
     terminal = io.TextIOWrapper(raw, encoding="cp949", errors="backslashreplace")
     monkeypatch.setattr(sys, "stdout", terminal)
-    assert not shows_text(), "a file or a pipe takes UTF-8"
+    assert not is_non_utf8_terminal(), "a file or a pipe takes UTF-8"
     monkeypatch.setattr(terminal, "isatty", lambda: True)
-    assert shows_text()
+    assert is_non_utf8_terminal()
     writer = TableWriter("-", pa.schema([("token", pa.string())]), "output")
     writer.write(pa.table({"token": ["나", "👍"]}))
     assert raw.getvalue().decode("cp949").split() == ["token", "나", r"\U0001f44d"]
     monkeypatch.setattr(
         sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="UTF8", errors="strict")
     )
-    assert not shows_text()
+    assert not is_non_utf8_terminal()
 
 
 def test_closed_streams_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
