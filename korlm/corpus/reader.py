@@ -252,8 +252,9 @@ def _read_rows(
     config: TextConfig, source: Source, notes: Notes, part: FileRange, start: PieceStart
 ) -> Iterator[LineBlock]:
     """Yield the lines of the records of a part of a file."""
-    # doc_id -> lines so far. The rows of a document need not be adjacent within a piece.
-    num_lines = {start.document: start.document_lines}
+    # doc_id -> lines so far. The rows of a document may be anywhere in the file, which is why
+    # ``plan_pieces`` does not cut it.
+    num_lines: dict[str, int] = {}
     keys = config.keep_columns
     records = read_records(source.path, config, notes, part)
     for number, record in enumerate(records, start.records + 1):
