@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import os
@@ -37,6 +38,7 @@ from korlm.evaluation.token_scores import Floats, device_of
 from korlm.generation.completion import MAX_EXPANSIONS, Completions
 from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import Sampling
+from korlm.models.base import LanguageModel
 from korlm.prediction.task_run import TaskRun, load
 from korlm.reporting.tensorboard_events import Curve, read_events
 from korlm.rescoring.lm_scorer import LMScorer, same_vocab
@@ -54,9 +56,11 @@ if TYPE_CHECKING:
 # Settings of korlm.evaluate that a method of a run does not take.
 _COMMAND_ONLY = {
     **dict.fromkeys(("device", "threads"), "the model computes where it is; use run.to(device)"),
-    **dict.fromkeys(("output", "plot"), "no files are written"),
-    "run": "it is this run",
+    **dict.fromkeys(("output", "plot"), "results are returned, not written"),
+    "run": "the run is this one",
 }
+
+_MODE_SETTINGS = ("ngram", "mix", "adapt", "cache", "dynamic")  # of modes beside that of training
 
 
 class _Resources:
@@ -151,7 +155,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
 
     def __post_init__(self) -> None:
         plain = TrainedRun(**_fields_of(self, TrainedRun))
-        # The copy for inference is made once for both.
+        # ``_plain`` keeps the copy for inference, which all methods share. The class is frozen.
         object.__setattr__(self, "_plain", plain)
         object.__setattr__(self, "_resources", _Resources(plain))
         weakref.finalize(self, self._resources.close)
@@ -159,17 +163,18 @@ class LanguageModelRun(_OpenRun, TrainedRun):
     _plain: TrainedRun = dataclasses.field(init=False, repr=False, compare=False)
     _resources: _Resources = dataclasses.field(init=False, repr=False, compare=False)
 
-    def inference_model(self, device: torch.device | None = None) -> Any:
+    def inference_model(self, device: torch.device | None = None) -> LanguageModel:
         """See ``TrainedRun.inference_model``."""
         return self._plain.inference_model(device)
 
     def to(self, device: torch.device | str) -> LanguageModelRun:
-        """Return the run with its model moved to a device.
+        """Return a copy of the run whose model is on a device; this run does not change.
 
         Raises:
             ConfigError: the device is not available.
         """
-        return dataclasses.replace(self, model=self.model.to(available_device(device)))
+        model = copy.deepcopy(self.model).to(available_device(device))
+        return dataclasses.replace(self, model=model)
 
     def warm_up(self) -> None:
         """Start the tokenizer and compute once, so that the next call does not wait for either."""
@@ -180,7 +185,8 @@ class LanguageModelRun(_OpenRun, TrainedRun):
         """Return the natural log-probability of each text.
 
         The end of the text is included, as in ``python -m korlm.rescore``. Divided by -ln 2, it is
-        the sum that ``surprisal(unit="sentence")`` shows as open_surprisal.
+        the open_surprisal of ``surprisal(unit="sentence")``, or without open_vocabulary its
+        surprisal.
 
         Args:
             texts: M texts, one sentence each; a str is a single text.
@@ -260,7 +266,9 @@ class LanguageModelRun(_OpenRun, TrainedRun):
         beams: int | None = None,
         length_penalty: float = 0.6,
     ) -> str:
-        """Return a text, another one at each call unless a seed is given.
+        """Return a text: sampled, another one at each call unless a seed is given.
+
+        A beam search, and a temperature of 0, always return the same text.
 
         Args:
             prompt: start of the text, whose last eojeol may be unfinished; empty: the start of a
@@ -271,10 +279,11 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             top_k: sample from this number of most probable tokens; None: from all.
             top_p: sample from the fewest tokens that have this probability together; 1: from all.
             repetition_penalty: above 1: lower the probability of tokens already in the text.
-            max_tokens: longest text, without its prompt.
+            max_tokens: maximum number of generated tokens.
             sentences: sentences after which the text ends.
             beams: beam size of a beam search, whose best text is returned; None: sample.
-            length_penalty: length penalty of the beam search.
+            length_penalty: alpha of Wu et al. 2016 in the beam search; larger values prefer longer
+                texts, 0: none.
 
         Returns:
             The text with its prompt, a sentence on each line.
@@ -369,10 +378,12 @@ class LanguageModelRun(_OpenRun, TrainedRun):
                 reader=resources.reader(),
             ) as scorer,
         ):
-            rescored: Iterable[RescoredList] = rescore(lists, scorer, weights)
+            rescored: Iterable[RescoredList]
             if context is RescoreContext.recording:
                 names = RecordingNames(recording_pattern)
                 rescored = rescore_recordings(lists, names, scorer, weights)
+            else:
+                rescored = rescore(lists, scorer, weights)
             return {part.utt: hyps for part, hyps in rescored}
 
     def evaluate(self, modes: bool = False, **settings: Any) -> dict[str, dict[str, Any]]:
@@ -384,17 +395,21 @@ class LanguageModelRun(_OpenRun, TrainedRun):
         Args:
             modes: evaluate in all modes of ``python -m korlm.evaluate`` (state carried or reset,
                 cache, dynamic evaluation, mixtures) instead of that of the training.
-            settings: of this command: ``corpus``, ``prepared``, ``test``, ``bootstrap``, and with
-                ``modes`` also ``ngram``, ``mix``, ``adapt``, ``cache``, ``dynamic``.
+            settings: of this command: ``corpus``, ``prepared``, ``outputs``, ``test``,
+                ``bootstrap``, and with ``modes`` also ``ngram``, ``mix``, ``adapt``, ``cache``,
+                ``dynamic``. A corpus that is not prepared yet is written to ``outputs``.
 
         Returns:
-            Text -> metrics with their intervals, as metrics.json has them; with ``modes``
-            text -> mode -> metrics.
+            Name of the split or corpus -> metrics with their intervals, as metrics.json has them;
+            with ``modes`` name -> mode -> metrics.
 
         Raises:
             ConfigError: there is no such setting, or a value is wrong.
             KorlmError: a text is missing or does not fit.
         """
+        for key in () if modes else settings:
+            if key.partition(".")[0] in _MODE_SETTINGS:
+                raise ConfigError(f"{key}: needs modes=True")
         parsed = _evaluate_settings(self, settings)
         with self._resources.lock:
             device = device_of(self.model)
@@ -454,11 +469,12 @@ class TaskModelRun(_OpenRun, TaskRun):
         """Return the metrics of the task on valid and test, or on another text with labels.
 
         Args:
-            settings: of ``python -m korlm.evaluate``: ``corpus``, ``prepared``, ``test``,
-                ``bootstrap``.
+            settings: of ``python -m korlm.evaluate``: ``corpus``, ``prepared``, ``outputs``,
+                ``test``, ``bootstrap``. A corpus that is not prepared yet is written to
+                ``outputs``.
 
         Returns:
-            Split, or name of the text, -> metrics with their intervals.
+            Name of the split or corpus -> metrics with their intervals.
 
         Raises:
             ConfigError: there is no such setting, or a value is wrong.

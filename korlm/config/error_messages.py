@@ -100,8 +100,10 @@ def _omegaconf_message(texts: list[str], outermost: str, command: str) -> str:
     message = message.replace(" (type $VALUE_TYPE)", "")
     message = re.sub(r"field '[\w.]+' is not Optional", "must not be null", message)
     message = re.sub(r"^\w+ raised while resolving interpolation: ", "", message)
-    message = re.sub(r".* is not a ListConfig, list or tuple\.", "must be a list: [a,b]", message)
     message = re.sub(r"^Merge error: .*", "does not fit the selected group", message)
     typed = re.match(r"Error merging override (.*)", outermost)
     where = typed[1] if typed else key
+    value = where.partition("=")[2] or "a,b"
+    if message.endswith(" is not a ListConfig, list or tuple."):
+        message = f"must be a list: [{value}]"
     return (f"{where}: {message}" if where else message) + by

@@ -115,7 +115,9 @@ def file_errors(path: Path) -> Iterator[None]:
     except PermissionError:
         raise CorpusError(f"{path}: may not be read; change its permissions") from None
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
-        raise CorpusError(f"{path}: cannot be read or decompressed ({error})") from error
+        raise CorpusError(
+            f"{path}: cannot be read or decompressed ({error}); copy it again or leave it out"
+        ) from error
 
 
 def _compression_of(head: bytes) -> str:

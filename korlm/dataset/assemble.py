@@ -1,6 +1,6 @@
 """Make a prepared corpus of tokenized pieces: vocabulary, spelling model, ids, manifest.
 
-The work on whole pieces is done by the executor; this process reads neither text nor shards.
+The executor does all work that grows with the text; this process reads no tokens and no counts.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import functools
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from korlm.config import VocabConfig
 from korlm.config.objective import SPLITS
@@ -32,9 +34,9 @@ from korlm.dataset.storage.piece_files import (
     link_files,
     piece_path,
 )
-from korlm.dataset.storage.token_counts import merge_token_counts, read_token_counts
+from korlm.dataset.storage.token_counts import add_up_counts, iterate_counts, merge_token_counts
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
-from korlm.dataset.vocab import EOS_ID, Vocab
+from korlm.dataset.vocab import EOS_ID, NUMBER, SPECIALS, UNK_ID, Vocab
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import fsync_file
@@ -72,6 +74,7 @@ def assemble(
     building = target.with_name(f".{target.name}.building")
     is_remote = tokens.folder.parent != target.parent
     encoded_folder = tokens.folder / f"encoded-{target.name[-12:]}" if is_remote else building
+    settings = EncodeSettings(tokens.folder, encoded_folder, config, reverse)
     shutil.rmtree(building, ignore_errors=True)
     try:
         (building / "tokens").mkdir(parents=True)
@@ -82,21 +85,17 @@ def assemble(
                 link(model, building / name)
                 manifest["learned"] = short_hash(model.read_bytes())
         write_report(tokens.folder / "reports", building / "report.tsv")
-        counts = _count_tokens(tokens, encoded_folder / "merged", executor)
-        vocab = Vocab(counts, config) if given_vocab is None else given_vocab.recounted(counts)
-        vocab.counts[EOS_ID] = tokens.counts("train").num_sentences
-        vocab.save(building / "vocab.tsv")
-        spelling = CharNgramModel.train(sorted(counts))
-        write_arrays(building / "spelling.npz", spelling.arrays())
-        if is_remote:
-            _copy(ENCODER_FILES, building, encoded_folder)
-        settings = EncodeSettings(
-            tokens.folder, encoded_folder, config.lowercase, config.normalize_numbers, reverse
+        build = functools.partial(
+            build_encoder,
+            counts=_merge_counts(tokens, encoded_folder / "merged", executor),
+            num_sentences=tokens.counts("train").num_sentences,
+            given_vocab=given_vocab,
         )
-        # Remote executors read the encoder from its files.
-        encoder = (vocab, spelling) if executor.is_local else None
-        encode = functools.partial(encode_piece, settings, encoder=encoder)
-        results = executor.run_all(encode, list(enumerate(tokens.records)))
+        ((_, vocab_size),) = executor.run_all(build, [settings])
+        remove_tree(encoded_folder / "merged")
+        results = executor.run_all(
+            functools.partial(encode_piece, settings), list(enumerate(tokens.records))
+        )
         by_number = {number: shards for (number, _), shards in results}
         encoded = [by_number[number] for number in range(len(tokens.records))]
         ids = {
@@ -105,9 +104,9 @@ def assemble(
             for split, shard in shards.items()
         }
         if is_remote:
-            _copy(ids, encoded_folder, building)
+            _copy((*ENCODER_FILES, *ids), encoded_folder, building)
             manifest["remote"] = str(tokens.folder)
-        manifest |= {"vocab_size": len(vocab), **_manifest_values(tokens, encoded)}
+        manifest |= {"vocab_size": vocab_size, **_manifest_values(tokens, encoded)}
         token_files = {
             _name(name, number): crc32
             for number, record in enumerate(tokens.records)
@@ -119,6 +118,7 @@ def assemble(
             remove_tree(encoded_folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        _load_encoder.cache_clear()  # of this process, which may train next
 
 
 def _copy(names: Iterable[str], source: Path, target: Path) -> None:
@@ -174,13 +174,33 @@ def _name(name: str, number: int) -> str:
     return piece_path(Path(), name, number).as_posix()
 
 
-def _count_tokens(tokens: TokenizedPieces, merged: Path, executor: Executor) -> Counter[str]:
-    """Return the counts of the tokens of train, summed over all pieces.
+@dataclass(frozen=True)
+class CountFiles:
+    """Files of token counts to add up.
+
+    Attributes:
+        paths: the files.
+        target: the file of the sums.
+    """
+
+    paths: list[Path]
+    target: Path
+
+    def __str__(self) -> str:
+        """Return the target, for messages."""
+        return str(self.target)
+
+
+def _merge_counts(tokens: TokenizedPieces, merged: Path, executor: Executor) -> list[Path]:
+    """Add up the counts of the tokens of train, until at most ``MERGED_FILES`` files are left.
 
     Args:
         tokens: the pieces.
-        merged: folder of intermediate files, each with the counts of up to 8 files; removed.
+        merged: folder of intermediate files, each with the counts of up to 8 files.
         executor: adds up files.
+
+    Returns:
+        The files that are left.
     """
     paths = [
         piece_path(tokens.folder, TOKEN_COUNTS, number)
@@ -188,22 +208,20 @@ def _count_tokens(tokens: TokenizedPieces, merged: Path, executor: Executor) -> 
         if TOKEN_COUNTS in record.files
     ]
     level = 0
-    while len(paths) > 1:
-        begins = range(0, len(paths), MERGED_FILES)
+    while len(paths) > MERGED_FILES:
         groups = [
-            (paths[begin : begin + MERGED_FILES], merged / f"{level}-{begin:05d}.parquet")
-            for begin in begins
+            CountFiles(paths[begin : begin + MERGED_FILES], merged / f"{level}-{begin:05d}.parquet")
+            for begin in range(0, len(paths), MERGED_FILES)
         ]
-        for _ in executor.run_all(_merge, groups):
+        for _ in executor.run_all(merge_counts, groups):
             pass
-        paths, level = [target for _, target in groups], level + 1
-    counts = read_token_counts(paths[0]) if paths else Counter()
-    remove_tree(merged)
-    return counts
+        paths, level = [group.target for group in groups], level + 1
+    return paths
 
 
-def _merge(group: tuple[list[Path], Path]) -> None:
-    merge_token_counts(*group)
+def merge_counts(files: CountFiles) -> None:
+    """Add up files of token counts."""
+    merge_token_counts(files.paths, files.target)
 
 
 @dataclass(frozen=True)
@@ -213,43 +231,92 @@ class EncodeSettings:
     Attributes:
         folder: of the files of the pieces.
         target: folder of the ids, the vocabulary and the spelling model.
-        lowercase: of the vocabulary.
-        normalize_numbers: of the vocabulary.
+        vocab: settings of the vocabulary.
         reverse: whether to reverse the tokens of each line.
     """
 
     folder: Path
     target: Path
-    lowercase: bool
-    normalize_numbers: bool
+    vocab: VocabConfig
     reverse: bool
+
+    def __str__(self) -> str:
+        """Return what ``build_encoder`` makes, for messages."""
+        return f"the vocabulary in {self.target}"
+
+
+def build_encoder(
+    settings: EncodeSettings, counts: list[Path], num_sentences: int, given_vocab: Vocab | None
+) -> int:
+    """Write the vocabulary and the spelling model; return the size of the vocabulary.
+
+    Args:
+        settings: of encoding.
+        counts: files with the counts of the tokens of train.
+        num_sentences: number of <eos> in train.
+        given_vocab: used instead of a vocabulary of the text.
+
+    Raises:
+        VocabError: no token is frequent enough.
+    """
+    table = add_up_counts(counts)
+    if given_vocab is None:
+        vocab = build_vocab(table, settings.vocab)
+    else:
+        vocab = given_vocab.recounted(iterate_counts(table))
+    vocab.counts[EOS_ID] = num_sentences
+    spelling = CharNgramModel.train(token for token, _ in iterate_counts(table))
+    vocab_file, spelling_file = (settings.target / name for name in ENCODER_FILES)
+    with new_file(vocab_file) as path:
+        vocab.save(path)
+    with new_file(spelling_file) as path:
+        write_arrays(path, spelling.arrays())
+    return len(vocab)
+
+
+def build_vocab(counts: pa.Table, config: VocabConfig) -> Vocab:
+    """Build the vocabulary of some token counts.
+
+    It equals ``Vocab(dict(iterate_counts(counts)), config)``, but takes less memory: tokens that
+    are too rare do not become Python objects.
+    """
+    frequent = counts
+    if not (config.lowercase or config.normalize_numbers):  # which may merge rare tokens
+        frequent = frequent.filter(pc.field("count") >= config.min_freq)
+        if config.max_size is not None:
+            order = [("count", "descending"), ("token", "ascending")]
+            num_excluded = len((*SPECIALS, NUMBER))  # tokens that never get an id of their own
+            frequent = frequent.sort_by(order).slice(0, config.max_size + num_excluded)
+    vocab = Vocab(dict(iterate_counts(frequent)), config)
+    vocab.counts[UNK_ID] = 0
+    vocab.counts[UNK_ID] = (pc.sum(counts["count"]).as_py() or 0) - sum(vocab.counts)
+    return vocab
 
 
 def encode_piece(
-    settings: EncodeSettings,
-    piece: tuple[int, PieceRecord],
-    encoder: tuple[Vocab, CharNgramModel] | None = None,
+    settings: EncodeSettings, piece: tuple[int, PieceRecord]
 ) -> dict[str, EncodedShard]:
     """Write the ids of a piece; return the sums of each split.
 
     Args:
         settings: of all pieces.
         piece: its number and record.
-        encoder: vocabulary and spelling model; None: read them.
     """
     number, record = piece
-    target = settings.target
-    vocab, spelling = encoder or _load(target, settings.lowercase, settings.normalize_numbers)
+    config = settings.vocab
+    vocab, spelling = _load_encoder(settings.target, config.lowercase, config.normalize_numbers)
     result = {}
     for split in record.splits:
-        ids = piece_path(target, IDS.format(split=split), number)
+        ids = piece_path(settings.target, IDS.format(split=split), number)
         with local_copy(piece_path(settings.folder, SHARD.format(split=split), number)) as shard:
             result[split] = encode_shard(shard, ids, vocab, spelling, settings.reverse)
     return result
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder: Path, lowercase: bool, normalize_numbers: bool) -> tuple[Vocab, CharNgramModel]:
+def _load_encoder(
+    folder: Path, lowercase: bool, normalize_numbers: bool
+) -> tuple[Vocab, CharNgramModel]:
     config = VocabConfig(lowercase=lowercase, normalize_numbers=normalize_numbers)
     vocab_file, spelling_file = (folder / name for name in ENCODER_FILES)
     with local_copy(vocab_file) as path:

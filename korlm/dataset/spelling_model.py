@@ -13,6 +13,7 @@ how often they occur. All operations are on sorted arrays.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ import numpy.typing as npt
 # All code points but the 2,048 surrogates, and the end of the word.
 UNIFORM = 1.0 / (1_114_112 - 2_048 + 1)
 _START, _END, _BITS = 1, 2, 21  # a code point has 21 bits
+_CHUNK = 1 << 18  # words whose n-grams are counted at once
 
 UInt64 = npt.NDArray[np.uint64]
 Int64 = npt.NDArray[np.int64]
@@ -54,14 +56,15 @@ class CharNgramModel:
         """
         if not 1 <= order <= 3:
             raise ValueError(f"order must be 1, 2 or 3, not {order}")
-        codes, _ = _codes(list(words))
-        grams, counts = [], []
-        for k in range(order):
-            # A window that ends in a start symbol belongs to no word.
-            packed = _windows(codes, k)[codes != _START]
-            unique, count = np.unique(packed, return_counts=True)
-            grams.append(unique)
-            counts.append(count.astype(np.int64))
+        grams = [np.zeros(0, np.uint64)] * order
+        counts = [np.zeros(0, np.int64)] * order
+        words = iter(words)
+        while chunk := list(itertools.islice(words, _CHUNK)):
+            codes, _ = _codes(chunk)
+            for k in range(order):
+                # A window that ends in a start symbol belongs to no word.
+                new, count = np.unique(_windows(codes, k)[codes != _START], return_counts=True)
+                grams[k], counts[k] = _add_up([grams[k], new], [counts[k], count])
         return cls(tuple(grams), tuple(counts))
 
     def nats(self, words: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -113,6 +116,14 @@ class CharNgramModel:
             tuple(named[f"grams{k}"].astype(np.uint64) for k in range(order)),
             tuple(named[f"counts{k}"].astype(np.int64) for k in range(order)),
         )
+
+
+def _add_up(keys: list[UInt64], values: list[Int64]) -> tuple[UInt64, Int64]:
+    """Return the sorted different keys, and the sum of the values of each."""
+    unique, index = np.unique(np.concatenate(keys), return_inverse=True)
+    sums = np.zeros(len(unique), np.int64)
+    np.add.at(sums, index, np.concatenate(values))
+    return unique, sums
 
 
 def _codes(words: Sequence[str]) -> tuple[UInt64, Int64]:

@@ -159,13 +159,13 @@ class Vocab:
                 f"{path}: damaged or missing ({error}); {mend_prepared(path.parent)}"
             ) from error
 
-    def recounted(self, counts: Mapping[str, int]) -> Vocab:
+    def recounted(self, counts: Iterable[tuple[str, int]]) -> Vocab:
         """Return a vocabulary of the same tokens with the counts of another text."""
-        merged: Counter[str] = Counter()
-        for token, count in counts.items():
-            merged[self._normalize(token) or UNK] += count
-        numbers = [0] * len(SPECIALS) + [merged[token] for token in self.tokens[len(SPECIALS) :]]
-        numbers[UNK_ID] = merged.total() - sum(numbers)
+        stoi: Mapping[str, int] = self._vocab.stoi
+        numbers = [0] * len(self)
+        for token, count in counts:
+            entry = self._normalize(token)
+            numbers[UNK_ID if entry is None else stoi.get(entry, UNK_ID)] += count
         copy = Vocab.__new__(Vocab)
         copy.lowercase, copy.normalize_numbers = self.lowercase, self.normalize_numbers
         copy._vocab, copy.counts = self._vocab, numbers

@@ -94,7 +94,7 @@ def _is_punctuation(token: str) -> bool:
 def _is_space_likely(node: Node, lexicon: Lexicon) -> bool:
     """Return whether the detokenizer would write a space before the last token."""
     left, right = node.ids[-2:]
-    return bool(lexicon.detokenizer.space_probabilities(lexicon.tokens[left])[right] > 0.5)
+    return bool(lexicon.end_probs(lexicon.tokens[left])[right] > 0.5)
 
 
 def _is_stem(node: Node, lexicon: Lexicon) -> bool:

@@ -14,17 +14,21 @@ normalized. So the P(e | c) of all e sum to 1, those that start with the typed k
 The token sequences that spell the beginning of an eojeol form a tree (``Node``). Its frontier is a
 heap ordered by the probability of all eojeols below a node:
 
-    push the children of the root that are compatible with the typed keys
+    push the children of the root
     while the frontier is not empty and fewer than max_expansions nodes are expanded:
-        pop up to BATCH_SIZE nodes that are more probable than the k-th best eojeol
+        pop up to BATCH_SIZE nodes that are compatible with the typed keys and more probable than
+            the k-th best eojeol
         expand them: one model step for all nodes that no earlier search has expanded
         for each node:
             if its surface starts with the typed keys: results[surface] += P(eojeol ends here)
-            push its children that are compatible with the typed keys
+            push its children
 
 Surfaces and typed text are compared as keystrokes (``korlm.text.keyboard``), because the typed text
 may end in a partial syllable (먹ㅇ). A later token may change the end of a surface (돕+아 -> 도와):
 only the keys that no token can change (``StablePrefix``) may exclude a node.
+
+To spell a node takes longer than all else, so children are pushed by their probability alone, one
+after the other, and spelled when they are popped.
 
 Axes: V vocabulary, N nodes.
 """
@@ -33,8 +37,9 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +61,8 @@ BATCH_SIZE = 16  # a model step for 16 rows takes about twice as long as for one
 MAX_CHILDREN = 64  # where every continuation is compatible with the typed keys
 MAX_MATCHING = 48  # among the tokens that continue the typed keys
 MAX_ALTERING = 16  # among the tokens that may alter the syllable before them
+CACHED_PROBS = 1 << 24  # probabilities that an eojeol ends, kept for later nodes, 64 MB
+CACHED_PREFIXES = 4096  # sequences of keys whose matching tokens are kept
 UNCERTAIN_WEIGHT = 0.1  # of nodes that match the typed keys only if a later token alters them
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -119,7 +126,8 @@ class Node:
         end_prob: the probability that the eojeol ends here; known after expansion.
         child_probs: ``prob`` of each child, (V,); known after expansion.
         top_ids: the most probable next tokens in descending order; None: not computed yet.
-        children: the children that were created, by their last token.
+        altering_ids: the most probable ones of those that may alter the last syllable; None: not
+            computed yet.
     """
 
     ids: tuple[int, ...]
@@ -131,7 +139,7 @@ class Node:
     end_prob: float = 0.0
     child_probs: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     top_ids: Ints | None = None
-    children: dict[int, Node] = field(default_factory=dict)
+    altering_ids: Ints | None = None
 
 
 class Lexicon:
@@ -152,10 +160,9 @@ class Lexicon:
         self.tokens, self.detokenizer = tokens, detokenizer
         self.id_of = {token: number for number, token in enumerate(tokens)}
         detokenizer.set_vocab(tokens)
-        self._is_allowed = np.ones(len(tokens), dtype=bool)
-        self._is_allowed[list(banned_ids)] = False
-        is_piece = self._is_allowed.copy()
-        is_piece[EOS_ID] = False
+        self._banned_ids = list(banned_ids)
+        is_piece = np.ones(len(tokens), dtype=bool)
+        is_piece[[*banned_ids, EOS_ID]] = False
         # Some tokenizers have space tokens.
         self._is_space = np.zeros(len(tokens), dtype=bool)
         self._stable: dict[int, StablePrefix] = {}
@@ -172,20 +179,29 @@ class Lexicon:
         first_keys = [keys_of(token[:1])[:1] for token in tokens]
         is_altering = np.array([key in _ALTERING_KEYS for key in first_keys])
         self.altering_ids = np.flatnonzero(is_altering & is_piece)
+        num_cached = max(1, CACHED_PROBS // max(1, len(tokens)))
+        self.end_probs = lru_cache(maxsize=num_cached)(self._end_probs)
+        self.prefixes_of = lru_cache(maxsize=CACHED_PREFIXES)(self._prefixes_of)
 
     def stable_prefix(self, surface: str, last_token: str) -> StablePrefix:
         """Return the stable keys of a surface that ends with ``last_token``."""
         return stable_prefix(surface, self.detokenizer.num_unstable_chars(surface, last_token))
 
-    def end_probs(self, token: str) -> Floats:
-        """Return the probability that an eojeol ends between a token and each next one, (V,)."""
+    def _end_probs(self, token: str) -> Floats:
+        """Return the probability that an eojeol ends between a token and each next one, (V,).
+
+        Cached as ``end_probs``.
+        """
         probs = self.detokenizer.space_probabilities(token)
         probs[self._is_space] = probs[EOS_ID] = 1.0
+        probs.flags.writeable = False  # it is cached
         return probs
 
     def allowed_probs(self, log_probs: Tensor) -> Floats:
         """Return probabilities without the banned tokens, normalized; (..., V)."""
-        return _normalized(log_probs.exp().cpu().numpy() * self._is_allowed)
+        probs = log_probs.exp().cpu().numpy()
+        probs[..., self._banned_ids] = 0
+        return _normalized(probs)
 
     def first_token_probs(self, context_token: str, probs: Floats) -> Floats:
         """Return the distribution of the first token of an eojeol, (V,).
@@ -210,13 +226,20 @@ class Lexicon:
         """
         return _normalized(probs * self.end_probs(last_token))
 
+    def starts_with(self, token_id: int, keys: str) -> bool:
+        """Return whether the stable keys of a token start with ``keys``."""
+        return self._stable[token_id].keys.startswith(keys)
+
     def starting_with(self, keys: str) -> Ints:
         """Return the ids of the tokens whose stable keys start with ``keys``."""
         first = bisect.bisect_left(self._sorted_keys, keys)
         return self._sorted_ids[first : bisect.bisect_left(self._sorted_keys, keys + chr(0x10FFFF))]
 
-    def prefixes_of(self, keys: str) -> Ints:
-        """Return the ids of the tokens shorter than ``keys`` that are compatible with them."""
+    def _prefixes_of(self, keys: str) -> Ints:
+        """Return the ids of the tokens shorter than ``keys`` that are compatible with them.
+
+        Cached as ``prefixes_of``.
+        """
         ids: list[int] = []
         for length in range(len(keys)):
             first = bisect.bisect_left(self._sorted_keys, keys[:length])
@@ -226,9 +249,30 @@ class Lexicon:
         return np.array(ids, dtype=np.int64)
 
 
-# Negative weight, tokens (unique, so nodes are never compared), node, and its rank in top_ids of
-# its parent if its next sibling is to be pushed when it is popped.
-_Entry = tuple[float, tuple[int, ...], Node, int | None]
+# Negative weight, tokens (unique, so the rest is not compared), parent, and the other siblings of a
+# node that is not spelled yet; None: it is spelled and compatible.
+_Entry = tuple[float, tuple[int, ...], Node, "Iterator[int] | None"]
+
+
+@dataclass
+class _Frontier:
+    """State of one search.
+
+    Attributes:
+        typed: the typed keys.
+        typed_probability: P(typed | c) of what the search has seen.
+        heap: nodes to expand, and the most probable child of each expanded node that is left.
+    """
+
+    typed: str
+    typed_probability: float
+    heap: list[_Entry] = field(default_factory=list)
+
+    def push_next(self, parent: Node, children: Iterator[int]) -> None:
+        """Push the next child of an expanded node, if there is one."""
+        if (token_id := next(children, None)) is not None:
+            weight = float(parent.child_probs[token_id])
+            heapq.heappush(self.heap, (-weight, (*parent.ids, token_id), parent, children))
 
 
 @dataclass(frozen=True)
@@ -261,6 +305,9 @@ class EojeolSearch:
         self.root = Node(
             (), "", 1.0, StablePrefix("", None), None, context.state, child_probs=first
         )
+        # Spelled nodes by their tokens. Nodes do not refer to their children: a tree without cycles
+        # is freed at once, not by a garbage collection that takes longer than a keystroke.
+        self._nodes: dict[tuple[int, ...], Node] = {}
         self.num_expanded = 0
 
     def search(self, typed: str, num_eojeols: int, max_expansions: int) -> SearchResult:
@@ -274,13 +321,9 @@ class EojeolSearch:
             max_expansions: maximum number of expanded nodes, those of earlier searches included.
         """
         eojeols: dict[str, tuple[float, Node]] = {}
-        frontier: list[_Entry] = []
-        typed_probability = float(self.root.child_probs.any())
-        if typed:
-            typed_probability = self._push_compatible(frontier, self.root, typed)
-        else:
-            self._push_ranked(frontier, self.root, 0)
-        while frontier and max_expansions > 0:
+        frontier = _Frontier(typed, 0.0 if typed else float(self.root.child_probs.any()))
+        self._push_children(frontier, self.root)
+        while max_expansions > 0:
             best = heapq.nlargest(num_eojeols, (p for p, _ in eojeols.values()))
             threshold = best[-1] if len(best) == num_eojeols else 0.0
             batch = self._pop_batch(frontier, min(BATCH_SIZE, max_expansions), threshold)
@@ -294,94 +337,85 @@ class EojeolSearch:
                     prob, best_node = eojeols.get(node.surface, (0.0, node))
                     best_node = node if node.end_prob > best_node.end_prob else best_node
                     eojeols[node.surface] = prob + node.end_prob, best_node
-                if node.stable.keys.startswith(typed):
-                    self._push_ranked(frontier, node, 0)
-                else:
-                    typed_probability += node.end_prob * matches
-                    typed_probability += self._push_compatible(frontier, node, typed)
-        return SearchResult(eojeols, typed_probability)
+                if matches and not node.stable.keys.startswith(typed):
+                    frontier.typed_probability += node.end_prob
+                self._push_children(frontier, node)
+        return SearchResult(eojeols, frontier.typed_probability)
 
-    def _pop_batch(self, frontier: list[_Entry], size: int, threshold: float) -> list[Node]:
-        """Pop up to ``size`` nodes, in descending order of weight, all above the threshold."""
+    def _pop_batch(self, frontier: _Frontier, size: int, threshold: float) -> list[Node]:
+        """Pop up to ``size`` compatible nodes above the threshold in descending order of weight."""
         batch: list[Node] = []
-        while frontier and len(batch) < size and -frontier[0][0] > threshold:
-            _, _, node, rank = heapq.heappop(frontier)
-            if rank is not None:
-                assert node.parent is not None
-                self._push_ranked(frontier, node.parent, rank + 1)
+        heap, typed = frontier.heap, frontier.typed
+        while heap and len(batch) < size and -heap[0][0] > threshold:
+            _, ids, parent, siblings = heapq.heappop(heap)
+            node = self._node(parent, ids[-1])
+            if siblings is not None:
+                frontier.push_next(parent, siblings)
+                if not parent.stable.keys.startswith(typed):
+                    starts = node.stable.keys.startswith(typed)
+                    starts_as_expected = self._is_expected(parent, ids[-1], typed)
+                    frontier.typed_probability += node.prob * (starts - starts_as_expected)
+                    if not node.stable.is_compatible(typed):
+                        continue
+                    keys = keys_of(node.surface)
+                    if not (keys.startswith(typed) or typed.startswith(keys)):
+                        entry = (-node.prob * UNCERTAIN_WEIGHT, ids, parent, None)
+                        heapq.heappush(heap, entry)
+                        continue
             batch.append(node)
         return batch
 
-    def _push_ranked(self, frontier: list[_Entry], node: Node, rank: int) -> None:
-        """Push one child of an expanded node all of whose children start with the typed keys.
+    def _push_children(self, frontier: _Frontier, node: Node) -> None:
+        """Push the children of an expanded node that may be compatible with the typed keys.
 
-        Its next sibling is pushed when it is popped, so that most siblings are never created.
-
-        Args:
-            frontier: heap of the search.
-            node: expanded node.
-            rank: index of the child in ``top_ids``.
+        Counts those that are expected to start as typed.
         """
-        top_ids = self._top_ids(node)
-        if rank < len(top_ids):
-            child = self._child(node, int(top_ids[rank]))
-            heapq.heappush(frontier, (-child.prob, child.ids, child, rank))
-
-    def _push_compatible(self, frontier: list[_Entry], node: Node, typed: str) -> float:
-        """Push the children of an expanded node that are compatible with the typed keys.
-
-        Returns:
-            The probability of the children, pushed or not, whose stable keys start as typed.
-        """
+        typed = frontier.typed
+        if node.stable.keys.startswith(typed):  # so do all children
+            frontier.push_next(node, iter(self._top_ids(node).tolist()))
+            return
         lexicon, keys = self._lexicon, keys_of(node.surface)
-        certain = np.zeros(0, dtype=np.int64)  # tokens after which the keys start as typed
         if keys.startswith(typed):
-            certain, candidates = np.flatnonzero(node.child_probs), self._top_ids(node)
+            candidates = self._top_ids(node)
+            frontier.typed_probability += float(node.child_probs.sum())
         elif typed.startswith(keys):
             rest = typed[len(keys) :]
-            certain = lexicon.starting_with(rest)
-            matching = np.concatenate([certain, lexicon.prefixes_of(rest)])
+            starting = lexicon.starting_with(rest)
+            frontier.typed_probability += float(node.child_probs[starting].sum())
+            matching = np.concatenate([starting, lexicon.prefixes_of(rest)])
             candidates = _top(node.child_probs, matching, MAX_MATCHING)
         else:  # a later token may drop the last syllable: 영화+이+다 -> 영화다
             candidates = self._top_ids(node)[:MAX_ALTERING]
-        altering = _top(node.child_probs, lexicon.altering_ids, MAX_ALTERING)
-        candidates = np.union1d(candidates, altering)
-        is_certain = np.zeros(len(node.child_probs), dtype=bool)
-        is_certain[certain] = True
-        probability = float(
-            node.child_probs[certain].sum()
-            - node.child_probs[candidates[is_certain[candidates]]].sum()
-        )
-        for token_id in candidates.tolist():
-            child = self._child(node, token_id)
-            if child.stable.is_compatible(typed):
-                probability += child.prob * child.stable.keys.startswith(typed)
-                keys = keys_of(child.surface)
-                matches = keys.startswith(typed) or typed.startswith(keys)
-                weight = child.prob if matches else child.prob * UNCERTAIN_WEIGHT
-                heapq.heappush(frontier, (-weight, child.ids, child, None))
-        return probability
+        if node.altering_ids is None:
+            node.altering_ids = _top(node.child_probs, lexicon.altering_ids, MAX_ALTERING)
+        candidates = np.union1d(candidates, node.altering_ids)
+        frontier.push_next(node, iter(_descending(node.child_probs, candidates).tolist()))
+
+    def _is_expected(self, parent: Node, token_id: int, typed: str) -> bool:
+        """Return whether a child starts as typed if its token alters no syllable."""
+        keys = keys_of(parent.surface)
+        if typed.startswith(keys):
+            return self._lexicon.starts_with(token_id, typed[len(keys) :])
+        return keys.startswith(typed)
 
     def _top_ids(self, node: Node) -> Ints:
         """Return the most probable next tokens of an expanded node in descending order."""
         if node.top_ids is None:
-            ids = _top(node.child_probs, None, MAX_CHILDREN)
-            node.top_ids = ids[np.argsort(-node.child_probs[ids], kind="stable")]
+            node.top_ids = _descending(node.child_probs, _top(node.child_probs, None, MAX_CHILDREN))
         return node.top_ids
 
-    def _child(self, node: Node, token_id: int) -> Node:
+    def _node(self, parent: Node, token_id: int) -> Node:
         """Return the child of an expanded node, created at the first call."""
-        child = node.children.get(token_id)
-        if child is None:
-            left = self._lexicon.tokens[node.ids[-1]] if node.ids else ""
+        ids = (*parent.ids, token_id)
+        node = self._nodes.get(ids)
+        if node is None:
+            left = self._lexicon.tokens[parent.ids[-1]] if parent.ids else ""
             right = self._lexicon.tokens[token_id]
-            surface = self._lexicon.detokenizer.join(node.surface, left, right)
+            surface = self._lexicon.detokenizer.join(parent.surface, left, right)
             stable = self._lexicon.stable_prefix(surface, right)
-            prob = float(node.child_probs[token_id])
-            child = node.children[token_id] = Node(
-                (*node.ids, token_id), surface, prob, stable, node
-            )
-        return child
+            prob = float(parent.child_probs[token_id])
+            node = self._nodes[ids] = Node(ids, surface, prob, stable, parent)
+        return node
 
     @torch.inference_mode()
     def _expand(self, nodes: list[Node]) -> None:
@@ -408,11 +442,36 @@ def _normalized(probs: npt.NDArray[np.float32]) -> Floats:
 
 
 def _top(values: Floats, ids: Ints | None, count: int) -> Ints:
-    """Return the ids of the ``count`` largest values without zeros, in any order; None: all ids."""
+    """Return the ids of the ``count`` largest values without zeros.
+
+    Of equal values, those that come first in ``ids`` are taken.
+
+    Args:
+        values: not negative, (V,).
+        ids: the ids to choose from; None: all.
+        count: the number of ids.
+    """
     candidates = values if ids is None else values[ids]
-    if len(candidates) > count:
-        largest = np.argpartition(candidates, -count)[-count:]
-        ids = largest if ids is None else ids[largest]
-    elif ids is None:
-        ids = np.arange(len(values))
-    return ids[values[ids] > 0]
+    kept = _largest(candidates, count)
+    kept = kept[candidates[kept] > 0]
+    return kept if ids is None else ids[kept]
+
+
+def _largest(values: Floats, count: int) -> Ints:
+    """Return the indices of the ``count`` largest values that are not negative, ascending."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    # At most 16 * count values exceed this limit; if count do, the others are not looked at again.
+    large = np.flatnonzero(values > values.sum() / (16 * count))
+    if count <= len(large) < len(values):
+        return np.asarray(large[_largest(values[large], count)])
+    limit = np.partition(values, -count)[-count]
+    equal = np.flatnonzero(values == limit)
+    above = np.flatnonzero(values > limit)
+    return np.union1d(above, equal[: count - len(above)])
+
+
+def _descending(values: Floats, ids: Ints) -> Ints:
+    """Return ids in descending order of their values, equal ones in ascending order."""
+    ids = np.sort(ids)
+    return ids[np.argsort(-values[ids], kind="stable")]

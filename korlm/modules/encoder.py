@@ -1,7 +1,10 @@
 """Recurrent encoder: token ids -> hidden states, shared by language models and other tasks.
 
-Axes: B batch, T time, E embedding, D features of the output, V vocabulary. Ids are (B, T) and are
-transposed to (T, B) before the embedding, since recurrent kernels are time-first.
+Axes: B batch, T time, E embedding, D hidden units of the output, V vocabulary. Ids are (B, T) and
+are transposed to (T, B) before the embedding, since recurrent kernels are time-first.
+
+ONNX graphs write ``forward`` a second time (``modules/onnx_nodes.py``,
+``exporting/onnx_classifier.py``); an export compares the two.
 """
 
 from __future__ import annotations
@@ -26,10 +29,10 @@ class EncoderOutput(NamedTuple):
 
     Attributes:
         raw_output: (B, T, D), output of the last layer before output dropout.
-        output: (B, T, D), after output dropout; the input of a head.
+        output: (B, T, D), after output dropout: the hidden states that a head reads.
         state: the state after the last token of each row.
-        output_weight: the embedding matrix (V, E), without dropout, for a tied softmax head, which
-            must use this copy (see ``TokenEmbedding.embed``); else None. Other heads ignore it.
+        output_weight: the embedding matrix (V, E), without dropout, if the softmax head is tied to
+            it, else None. A tied head must use this copy, see ``TokenEmbedding.embed``.
     """
 
     raw_output: Tensor
@@ -41,7 +44,8 @@ class EncoderOutput(NamedTuple):
 class RecurrentEncoder(nn.Module):
     """Embedding, recurrent layers and dropout.
 
-    embedding dropout -> input dropout -> layer -> hidden dropout -> layer ... -> output dropout
+    embedding dropout -> concatenate features -> input dropout -> layer -> hidden dropout -> layer
+    ... -> output dropout
 
     With ``bidirectional=True`` every layer also has a backward layer, which reads each row from its
     last token to its first, and their outputs are concatenated. Each row must then be complete: a
@@ -51,20 +55,20 @@ class RecurrentEncoder(nn.Module):
     Args:
         embedding: the token embedding, which the caller may share with a head or another encoder.
         config: cell, number and size of layers, dropouts.
-        output_dim: hidden units of the last layer (per direction); None: ``config.hidden_dim``, as
-            in the other layers.
+        last_dim: hidden units of the last layer, per direction; None: ``config.hidden_dim``, as in
+            the other layers.
         bidirectional: add the backward direction.
         feature_dim: size of further features of each token, which ``forward`` receives.
 
     Attributes:
-        output_dim: D, twice the hidden units of the last layer if bidirectional.
+        output_dim: D, hidden units of the last layer, both directions together.
     """
 
     def __init__(
         self,
         embedding: TokenEmbedding,
         config: RecurrentConfig,
-        output_dim: int | None = None,
+        last_dim: int | None = None,
         bidirectional: bool = False,
         feature_dim: int = 0,
     ) -> None:
@@ -72,7 +76,7 @@ class RecurrentEncoder(nn.Module):
         self.embedding = embedding
         self.config = config
         directions = 2 if bidirectional else 1
-        sizes = [config.hidden_dim] * (config.num_layers - 1) + [output_dim or config.hidden_dim]
+        sizes = [config.hidden_dim] * (config.num_layers - 1) + [last_dim or config.hidden_dim]
         inputs = [config.embedding_dim + feature_dim, *(directions * size for size in sizes[:-1])]
         self.output_dim = directions * sizes[-1]
 
@@ -119,24 +123,25 @@ class RecurrentEncoder(nn.Module):
             lengths: int64 (B,) on the CPU, the number of valid tokens in each row, 1 or more;
                 outputs beyond it are undefined. None: all rows have T tokens.
             features: (B, T, F), further features of the tokens; F is ``feature_dim``.
-            needs_state: whether ``state`` of the result is used. Without it, rows are not packed,
-                which is several times as fast on a CPU, and ``state`` is undefined.
+            needs_state: whether ``state`` of the result is used. False skips packing the rows and
+                is several times as fast on a CPU; ``state`` is then undefined.
         """
         state = self.initial_state(len(ids)) if state is None else state
         embeddings, output_weight = self.embedding.embed(ids.t())  # (T, B, E)
         if features is not None:
             embeddings = torch.cat([embeddings, features.transpose(0, 1)], -1)
         x = self._dropout(embeddings, self.config.input_dropout)
-        packed = lengths if needs_state else None
+        packing_lengths = lengths if needs_state else None
         new_state: State = ()
         for number, layers in enumerate(self._layers()):
             if number:
                 x = self._dropout(x, self.config.hidden_dropout)
             outputs = []
             for is_backward, layer in enumerate(layers):
+                # States have the order of the layers, so that as many are read as were written.
                 layer_state = state[len(new_state) : len(new_state) + layer.num_states]
                 inputs = reverse_valid(x, lengths) if is_backward else x
-                out, new_layer_state = layer(inputs, layer_state, packed)
+                out, new_layer_state = layer(inputs, layer_state, packing_lengths)
                 outputs.append(reverse_valid(out, lengths) if is_backward else out)
                 new_state += new_layer_state
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
@@ -188,8 +193,8 @@ class PairedEncoder(nn.Module):
         """Encode a batch; see ``RecurrentEncoder.forward``."""
         states: list[State | None] = [None, None]
         if state is not None:
-            half = len(self.forward_encoder.initial_state(1))
-            states = [state[:half], state[half:]]
+            num_forward = sum(layer.num_states for layer in self.forward_encoder.layers)  # type: ignore[misc]
+            states = [state[:num_forward], state[num_forward:]]
 
         def reverse(x: Tensor) -> Tensor:
             return reverse_valid(x.transpose(0, 1), lengths).transpose(0, 1)
@@ -216,18 +221,19 @@ def build_encoder(
     pretrained: bool = False,
     feature_dim: int = 0,
 ) -> RecurrentEncoder | PairedEncoder:
-    """Return the encoder of a task other than language modeling.
+    """Return the encoder of a classifier or a tagger.
 
     It has no softmax head, so settings of weight tying and of the output layer have no effect.
 
     Args:
-        config: of model=lstm, gru or rnn.
+        config: of model=lstm, gru or rnn (which the settings check).
         vocab_size: V.
         tokens: the V tokens, in the order of their ids; required for subwords.
         bidirectional: add the backward direction.
-        pretrained: the weights will be those of language models with the settings ``config``: if
-            they are tied, the last layer has ``embedding_dim`` units.
-        feature_dim: see ``RecurrentEncoder``; language models have no features.
+        pretrained: the weights will be those of language models with the settings ``config``: with
+            ``config.tie_weights``, the last layer has ``embedding_dim`` units.
+        feature_dim: see ``RecurrentEncoder``; columns of features are not pretrained, since
+            language models have none.
     """
     assert isinstance(config, RecurrentConfig)
     last_dim = config.embedding_dim if pretrained and config.tie_weights else None

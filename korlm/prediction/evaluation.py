@@ -1,8 +1,9 @@
 """Evaluate runs of a task: metrics with bootstrap intervals, and paired tests of two runs.
 
-Examples are resampled with replacement (see ``korlm.evaluation.bootstrap``). The test of a
-difference is a permutation test: under the null hypothesis, the counts of each example may be
-exchanged between the two runs (approximate randomization, Riezler and Maxwell 2005).
+Examples, or blocks of consecutive ones, are resampled with replacement (see
+``korlm.evaluation.bootstrap``). The test of a difference is a permutation test: under the null
+hypothesis, the counts of each of them may be exchanged between the two runs (approximate
+randomization, Riezler and Maxwell 2005).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def evaluate_task_runs(
     Args:
         runs: runs keyed by name.
         prepared: fingerprint of a run -> the corpus to evaluate it on.
-        bootstrap: number of resamples and seed.
+        bootstrap: number of resamples, seed, and how many consecutive examples form a block.
         splits: splits to evaluate on; those that a corpus lacks are skipped.
 
     Returns:
@@ -71,6 +72,7 @@ def evaluate_task_runs(
         for split in (split for split in splits if split in task.eval_batches):
             counts = count_examples(task, run, split)
             result: Result = task.metrics_of(counts.sum(0), split)
+            counts = _sums_of_blocks(counts, bootstrap.block)
             result["intervals"] = intervals(task, counts, split, bootstrap)
             if split not in first:
                 first[split] = text, counts
@@ -79,6 +81,11 @@ def evaluate_task_runs(
                 result["paired_test"] = paired_test(task, pair, split, bootstrap)
             results.setdefault(split, {})[name] = result
     return results
+
+
+def _sums_of_blocks(counts: Counts, size: int) -> Counts:
+    """Return the sums of blocks of ``size`` consecutive examples, (N, K) -> (ceil(N / size), K)."""
+    return np.add.reduceat(counts, np.arange(0, len(counts), size))
 
 
 def prepare_text(run: RunParts, corpus: CorpusConfig, outputs: Path) -> Prepared:
@@ -138,7 +145,14 @@ def count_examples(task: ExampleTask[Any], run: TaskRun, split: str) -> Counts:
 def intervals(
     task: ExampleTask[Any], counts: Counts, split: str, bootstrap: BootstrapConfig
 ) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval (low, high) of each metric that the task compares."""
+    """Return the 95 % interval (low, high) of each metric that the task compares.
+
+    Args:
+        task: the task.
+        counts: counts of the examples or blocks of examples, which are resampled, (N, K).
+        split: the split of the examples.
+        bootstrap: number of resamples and seed.
+    """
     sums = resampled_sums(counts.T, bootstrap.samples, bootstrap.seed).T
     resampled = [task.metrics_of(row, split) for row in sums]
     return {
@@ -154,7 +168,8 @@ def paired_test(
 
     Args:
         task: the task of both runs.
-        pair: counts of the first and the second run on the same examples, (N, K) each.
+        pair: counts of the first and the second run on the same examples, or blocks of them,
+            (N, K) each.
         split: the split of the examples.
         bootstrap: number of permutations and seed.
 
@@ -178,7 +193,7 @@ def paired_test(
         permuted = difference(first_sums + exchanged, second_sums - exchanged)
         for key in task.compared:
             # The tolerance allows for rounding errors, since sums are in another order.
-            num_extreme[key] += abs(permuted[key]) >= abs(observed[key]) * (1 - 1e-9)
+            num_extreme[key] += abs(permuted[key]) >= abs(observed[key]) - 1e-9
     return {
         key: {
             "difference": observed[key],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -42,13 +43,14 @@ class TaskRun(RunParts):
         return task_of(self).build_predictor(self, self.model, self.device)
 
     def to(self, device: torch.device | str) -> TaskRun:
-        """Return the run with its model moved to a device.
+        """Return a copy of the run whose model is on a device; this run does not change.
 
         Raises:
             ConfigError: the device is not available.
         """
         device = available_device(device)
-        return dataclasses.replace(self, model=self.model.to(device), device=device)
+        model = copy.deepcopy(self.model).to(device)
+        return dataclasses.replace(self, model=model, device=device)
 
     def predict(
         self, texts: str | Sequence[str], reader: TextEncoder | None = None

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -22,7 +23,7 @@ from korlm.evaluation.metrics import MAX_NATS
 from korlm.reporting.tensorboard_events import Curve
 from korlm.utils.plotting import set_log_scale
 
-Scale = Callable[[float], float]  # function from the values of a curve to heights
+Transform = Callable[[float], float]  # from the values of a curve to heights in the chart
 
 MAX_POINTS = 400  # largest number of points of a curve; more are averaged
 
@@ -31,12 +32,26 @@ COLORS = ("#0b84c6", "#e07b00", "#119c6d", "#d1478f", "#8f6be0", "#a8872a", "#d6
 DASHES = ("", "6 3", "2 2.5")
 INK, FAINT = "#010203", "#040506"  # placeholders, replaced by CSS variables of the page
 STYLE = {
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": FAINT},
-    **{"axes.grid": True, "grid.color": FAINT, "grid.alpha": 0.5, "grid.linewidth": 0.6},
-    **{"axes.axisbelow": True, "font.size": 9.0, "font.family": "DejaVu Sans"},
-    **{"axes.titlesize": 10.0, "axes.titlelocation": "left", "axes.titleweight": "bold"},
-    **{"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK},
-    **{"svg.fonttype": "none", "svg.hashsalt": "korlm", "text.parse_math": False},
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelcolor": INK,
+    "grid.color": FAINT,
+    "grid.alpha": 0.5,
+    "grid.linewidth": 0.6,
+    "font.size": 9.0,
+    "font.family": "DejaVu Sans",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "korlm",
 }
 
 
@@ -53,7 +68,7 @@ class LineStyle:
     dash: str
 
     @property
-    def matplotlib(self) -> str | tuple[int, tuple[float, ...]]:
+    def linestyle(self) -> str | tuple[int, tuple[float, ...]]:
         """Return the dash as matplotlib's ``linestyle``."""
         return (0, tuple(map(float, self.dash.split()))) if self.dash else "-"
 
@@ -74,7 +89,7 @@ def draw_curves(
     """Return a chart of perplexity and learning rate over optimizer steps.
 
     Args:
-        train: training loss in nats per token of each run.
+        train: training loss in nats per token of each run; all arguments have the same order.
         valid: validation loss of each run.
         learning_rates: learning rate of each run.
         styles: line style of each run.
@@ -83,16 +98,13 @@ def draw_curves(
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-        _plot_thin(left, train, styles, math.exp)
-        for losses, style, is_level in zip(valid, styles, is_ngram, strict=True):
-            if is_level:
-                if losses and losses[-1][1] < MAX_NATS:
-                    perplexity = math.exp(losses[-1][1])
-                    left.axhline(
-                        perplexity, color=style.color, linestyle=style.matplotlib, linewidth=2.0
-                    )
-                continue
-            _plot_thick(left, [losses], [style], math.exp)
+        _plot_thin(left, train, styles, _perplexity)
+        for losses, style, is_one in zip(valid, styles, is_ngram, strict=True):
+            if not is_one:
+                _plot_thick(left, [losses], [style], _perplexity)
+            elif losses:
+                height = _perplexity(losses[-1][1])
+                left.axhline(height, color=style.color, linestyle=style.linestyle, linewidth=2.0)
         set_log_scale(left, 1000)
         left.set_title("perplexity: valid thick, train thin")
         _draw_rates(right, learning_rates, styles)
@@ -122,19 +134,24 @@ def draw_task_curves(
         return _svg(figure, f"{metric}, loss and learning rate over optimizer steps")
 
 
+def _perplexity(nats: float) -> float:
+    """Return exp(nats), or NaN, which is not drawn, if that is too large."""
+    return math.exp(nats) if nats < MAX_NATS else math.nan
+
+
 def _plot_thin(
-    axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle], scale: Scale
+    axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle], transform: Transform
 ) -> None:
     for curve, style in zip(curves, styles, strict=True):
-        _plot(axes, curve, style, scale, linewidth=1.0, alpha=0.45)
+        _plot(axes, curve, style, transform, linewidth=1.0, alpha=0.45)
 
 
 def _plot_thick(
-    axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle], scale: Scale
+    axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle], transform: Transform
 ) -> None:
     for curve, style in zip(curves, styles, strict=True):
         marker = "o" if len(curve) <= 40 else ""
-        _plot(axes, curve, style, scale, linewidth=2.0, marker=marker, markersize=4)
+        _plot(axes, curve, style, transform, linewidth=2.0, marker=marker, markersize=4)
 
 
 def _draw_rates(axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle]) -> None:
@@ -158,44 +175,57 @@ def draw_breakdowns(
     """Return a chart of perplexity by the token's count in train and its position in the sentence.
 
     Args:
-        frequency: count bin -> perplexity, for each line; bins without tokens are not finite.
-        position: position bin -> perplexity, for each line.
-        styles: style of each line.
+        frequency: count bin -> perplexity, for each run or evaluation mode; bins without tokens
+            are missing.
+        position: position bin -> perplexity, for each of them.
+        styles: the line style of each.
     """
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 3.5), layout="constrained")
         titles = ("perplexity by count in train", "perplexity by position in the sentence")
         breakdowns = zip(figure.subplots(1, 2), (frequency, position), titles, strict=True)
-        for axes, lines, title in breakdowns:
-            bins = list(dict.fromkeys(name for line in lines for name in line))
-            for line, style in zip(lines, styles, strict=True):
-                values = [line.get(name, math.nan) for name in bins]
+        for axes, rows, title in breakdowns:
+            bins = sorted({name for row in rows for name in row}, key=_lower_bound)
+            for row, style in zip(rows, styles, strict=True):
+                values = [row.get(name, math.nan) for name in bins]
                 axes.plot(
                     range(len(bins)),
                     [value if 0 < value < math.inf else math.nan for value in values],
                     color=style.color,
-                    linestyle=style.matplotlib,
+                    linestyle=style.linestyle,
                     linewidth=1.6,
                     marker="o",
                     markersize=3,
                 )
-            ticks = [i for i in range(len(bins)) if len(bins) < 9 or i in (0, 4, 9, 14, 19, 22)]
+            ticks = range(0, len(bins), 1 if len(bins) < 9 else 5)
             axes.set_xticks(ticks, [_bin_label(bins[i]) for i in ticks], fontsize=8)
             set_log_scale(axes, 1000)
             axes.set_title(title)
         return _svg(figure, "perplexity by count in train and by position in the sentence")
 
 
+def _lower_bound(name: str) -> int:
+    """Return the first number in the name of a bin; 0 if there is none."""
+    match = re.search(r"\d{1,9}", name)
+    return int(match[0]) if match else 0
+
+
 def _bin_label(name: str) -> str:
-    """Return the label of a bin: only digits and signs, whatever its name in the file is."""
+    """Return the label of a bin, whose name comes from a file of others.
+
+    >>> _bin_label("0"), _bin_label("5-9"), _bin_label("10000+")
+    ('0 or unknown', '5–9', '10,000+')
+    """
     if name == "0":
-        return "unknown"
+        return "0 or unknown"
     bounds = [f"{int(bound):,}" for bound in re.findall(r"\d{1,9}", name)[:2]]
-    return "–".join(bounds) + "+" * name.endswith("+")
+    return "–".join(bounds) + ("+" if name.endswith("+") else "")
 
 
 def downsample(curve: Curve) -> tuple[list[float], list[float]]:
     """Return steps and values of a curve, averaged to at most ``MAX_POINTS`` points.
+
+    Means of losses become geometric means of perplexities.
 
     >>> downsample([(1, 2.0), (2, 4.0)])
     ([1.0, 2.0], [2.0, 4.0])
@@ -205,14 +235,14 @@ def downsample(curve: Curve) -> tuple[list[float], list[float]]:
     return [float(mean[0]) for mean in means], [float(mean[1]) for mean in means]
 
 
-def _plot(axes: Axes, curve: Curve, style: LineStyle, scale: Scale, **options: object) -> None:
+def _plot(axes: Axes, curve: Curve, style: LineStyle, transform: Transform, **options: Any) -> None:
     steps, values = downsample(curve)
-    heights = [scale(value) if value < MAX_NATS else math.nan for value in values]
-    axes.plot(steps, heights, color=style.color, linestyle=style.matplotlib, **options)  # type: ignore[arg-type]
+    heights = list(map(transform, values))
+    axes.plot(steps, heights, color=style.color, linestyle=style.linestyle, **options)
 
 
 def _svg(figure: Figure, label: str) -> str:
-    """Return a figure as an element of the page."""
+    """Return a figure as an element of the page; ``label`` is inserted without escaping."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs every missing font
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -90,7 +90,7 @@ class Classifier(Trainable):
 
 
 def shorten(ids: Ids, max_length: int) -> Ids:
-    """Return a text's token ids; of a longer text the first and the last ones."""
+    """Return the token ids of a text; if it is longer, its first and last ``max_length`` / 2."""
     if len(ids) <= max_length:
         return ids
     first = max_length - max_length // 2
@@ -102,7 +102,8 @@ class ClassificationTask(ExampleTask[Classifier]):
 
     Raises:
         PreparedError: the corpus has no labels.
-        CorpusError: a label of valid or test does not occur in train, or there is only one.
+        CorpusError: a label of valid or test does not occur in train, or train has fewer than two
+            labels or more than ``MAX_CLASSES``.
     """
 
     monitor = headline = "accuracy"
@@ -117,7 +118,8 @@ class ClassificationTask(ExampleTask[Classifier]):
         assert isinstance(config, ClassificationConfig)
         self.config = config
         self.confusion: Tensor | None = None  # of the last pass over valid
-        self._outputs: list[tuple[Tensor, Tensor]] = []  # logits and targets of the current pass
+        # Logits and targets of the batches of an evaluation; None outside of it.
+        self._outputs: list[tuple[Tensor, Tensor]] | None = None
         labels_of = {split: prepared.labels(split) for split in prepared.stats}
         self.labels = self.labels or _distinct_labels(labels_of["train"], str(prepared.folder))
         _check_labels(labels_of, self.labels, str(prepared.folder))
@@ -156,7 +158,7 @@ class ClassificationTask(ExampleTask[Classifier]):
         return ClassPredictor(run.labels, model, device)
 
     def training_loss(self, model: Classifier, batch: Batch, state: State | None) -> TrainingLoss:
-        """See ``Task.training_loss``; class weights and label smoothing are part of the total."""
+        """See ``Task.training_loss``; only ``total`` has class weights and label smoothing."""
         logits = model(batch.inputs, batch.lengths)
         total = F.cross_entropy(
             logits,
@@ -174,39 +176,44 @@ class ClassificationTask(ExampleTask[Classifier]):
 
     @property
     def num_counts(self) -> int:
-        """See ``ExampleTask``: the loss, and of each class correct, predicted and actual texts."""
+        """See ``ExampleTask``: the loss, then correct, predicted and actual texts of each class."""
         return 1 + 3 * len(self.labels)
 
     @torch.inference_mode()
     def evaluate(
         self, model: Classifier, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """See ``Task.evaluate``. A pass over valid fits the temperature of the model."""
-        self._outputs.clear()
+        """See ``Task.evaluate``.
+
+        A pass over valid first fits the temperature of the model, with which
+        expected_calibration_error is computed here and for other splits later.
+        """
+        outputs = self._outputs = []
         metrics = super().evaluate(model, split, on_batch)
+        self._outputs = None
         if split == "valid":
             nats = torch.zeros(len(temperature_grid()), dtype=torch.float64)
-            for logits, targets in self._outputs:
+            for logits, targets in outputs:
                 nats += nll_by_temperature(logits, targets)
             model.temperature.fill_(best_temperature(self.group.sum(nats)))
             confusion = torch.zeros(len(self.labels), len(self.labels), dtype=torch.int64)
-            for logits, targets in self._outputs:
+            for logits, targets in outputs:
                 confusion += confusion_counts(logits.argmax(-1), targets, len(self.labels))
             self.confusion = self.group.sum(confusion)
         calibration = torch.zeros(3, NUM_BINS, dtype=torch.float64)
-        for logits, targets in self._outputs:
+        for logits, targets in outputs:
             log_probs = (logits / model.temperature.cpu()).log_softmax(-1)
             calibration += calibration_counts(log_probs, targets)
-        self._outputs.clear()
         error = expected_calibration_error(self.group.sum(calibration))
         calibrated = {"expected_calibration_error": error, "temperature": float(model.temperature)}
-        first = ("num_examples", "loss", "accuracy", "macro_f1")
+        first = ("num_examples", "loss", "accuracy", "macro_f1")  # in the order of the table
         return {key: metrics.pop(key) for key in first} | calibrated | metrics
 
     def batch_counts(self, model: Classifier, split: str, batch: Batch) -> Counts:
         """See ``ExampleTask.batch_counts``."""
         logits, targets = model(batch.inputs, batch.lengths).cpu(), batch.targets.cpu()
-        self._outputs.append((logits, targets))
+        if self._outputs is not None:
+            self._outputs.append((logits, targets))
         nll = F.cross_entropy(logits.double(), targets, reduction="none")
         actual = F.one_hot(targets, len(self.labels))
         predicted = F.one_hot(logits.argmax(-1), len(self.labels))
@@ -259,7 +266,7 @@ def _distinct_labels(labels: Sequence[str], source: str) -> tuple[str, ...]:
     """Return the distinct labels of train in alphabetical order.
 
     Raises:
-        CorpusError: there are less than two labels or too many.
+        CorpusError: there are fewer than two labels or too many.
     """
     known = sorted(set(labels))
     if len(known) < 2:
@@ -289,16 +296,16 @@ def _check_labels(
             number = next(n for n, label in enumerate(labels, 1) if label in unknown)
             shown = ", ".join(known[:10]) + ", ..." * (len(known) > 10)
             raise CorpusError(
-                f"{source}: text {number} of {split} has the label {labels[number - 1]!r}, which "
-                f"does not occur in train (it has {shown}); correct it, or add texts with this "
-                "label to train"
+                f"{source}: non-blank text {number} of {split} has the label "
+                f"{labels[number - 1]!r}, which does not occur in train (it has {shown}); "
+                "correct it, or add texts with this label to train"
             )
 
 
 class ClassPredictor(Predictor):
     """Predicts a label and the probabilities of all classes, calibrated on valid.
 
-    A blank text is read as the end of a sentence alone.
+    A blank text is encoded as <eos> only.
     """
 
     def __init__(self, labels: Sequence[str], model: Classifier, device: torch.device) -> None:

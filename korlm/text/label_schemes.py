@@ -27,7 +27,7 @@ class Scheme(enum.Enum):
 
 
 class LabeledSpan(NamedTuple):
-    """A span of the units (or characters) begin to end - 1, and its type ``label``."""
+    """A span of the units (or characters) begin to end - 1, begin < end, and its type ``label``."""
 
     begin: int
     end: int
@@ -35,7 +35,7 @@ class LabeledSpan(NamedTuple):
 
 
 class LabelError(ValueError):
-    """A label may not follow the previous one, or may not end the sequence.
+    """A label that must not follow the previous one, or must not end the sequence.
 
     Attributes:
         index: index of the unit with this label.
@@ -47,7 +47,7 @@ class LabelError(ValueError):
 
 
 def is_span_label(label: str) -> bool:
-    """Return True for O and for B-X, I-X, E-X and S-X.
+    """Return True for O and for B-X, I-X, E-X and S-X: labels of spans, not of single tokens.
 
     >>> [is_span_label(label) for label in ("O", "B-PS", "NOUN")]
     [True, True, False]
@@ -71,13 +71,13 @@ def spans_of(
     """Return the spans of a sequence of labels.
 
     Args:
-        labels: the label of each unit.
-        scheme: the scheme of the labels.
-        strict: if True, an invalid sequence, such as I-X that does not continue a span of type X,
-            is an error. If False, such a label begins a span.
+        labels: the label of each unit; other labels than those of spans count as O.
+        scheme: which order ``strict`` requires; spans of any scheme are found.
+        strict: if True, an invalid order, such as I-X that does not continue a span of type X, is
+            an error, except in IO. If False, such a label begins a span.
 
     Raises:
-        LabelError: ``strict`` is True and the sequence is invalid.
+        LabelError: ``strict`` is True and the order is invalid.
 
     >>> spans_of(["B-PS", "I-PS", "O", "I-LC"])
     [LabeledSpan(begin=0, end=2, label='PS'), LabeledSpan(begin=3, end=4, label='LC')]
@@ -111,7 +111,7 @@ def spans_of(
 
 
 def labels_of(spans: Iterable[LabeledSpan], size: int, scheme: Scheme = Scheme.bio) -> list[str]:
-    """Return the labels of a sequence of units; the inverse of ``spans_of``.
+    """Return the labels of a sequence of units; the inverse of ``spans_of``, except for IO.
 
     Args:
         spans: spans of units that do not overlap, in any order.

@@ -47,6 +47,9 @@ from korlm.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
+# What a training may leave for the user in its run directory; trackers may also use a server.
+RESULTS = ("metrics.json", "checkpoints", "tensorboard", "mlruns", "wandb")
+
 Splits = dict[str, dict[str, float]]  # metrics by split
 
 
@@ -291,8 +294,8 @@ class TrainingSession(SharedParts):
         self.tracker.close()
         write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
         logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
-        files = ["metrics.json", "checkpoints", *(n.value for n in self.settings.trainer.tracker)]
-        logger.info("%s: %s", self.folder, ", ".join(files))
+        written = [name for name in RESULTS if (self.folder / name).exists()]
+        logger.info("%s: %s", self.folder, ", ".join(written))
         return splits
 
     def _check_best(self) -> None:

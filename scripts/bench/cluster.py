@@ -40,7 +40,8 @@ STAGES = {  # function that runs for each piece -> stage
     "scan_piece": "scan",
     "tokenize_piece": "tokens",
     "tokenize_on_worker": "tokens",
-    "_merge": "counts",
+    "merge_counts": "counts",
+    "build_encoder": "vocabulary",
     "encode_piece": "ids",
 }
 

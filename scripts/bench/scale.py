@@ -71,7 +71,12 @@ class Stages:
     def wrap_executor(self, kind: Any) -> None:
         """Count what an executor runs for all pieces as stages."""
         run_all = kind.run_all
-        names = {"scan_piece": "scan", "_merge": "counts", "encode_piece": "ids"}
+        names = {
+            "scan_piece": "scan",
+            "merge_counts": "counts",
+            "build_encoder": "vocabulary",
+            "encode_piece": "ids",
+        }
 
         def measured(executor: Any, function: Any, items: Any) -> Iterator[Any]:
             called = getattr(function, "func", function).__name__
@@ -91,20 +96,16 @@ def child(options: argparse.Namespace, text: Path, outputs: Path) -> None:
     """Prepare in this process, as ``korlm.prepare`` does, and print the figures."""
     from korlm.dataset import assemble, prepare
     from korlm.dataset.executors.base import Executor
-    from korlm.dataset.spelling_model import CharNgramModel
     from korlm.dataset.statistics import collect
     from korlm.detokenizers import registry
     from korlm.utils.io import checksums
 
     stages = Stages()
     stages.wrap(prepare, "plan_pieces", "plan")
-    stages.wrap(assemble, "Vocab", "vocabulary")
     stages.wrap(assemble, "link_files", "links")
-    stages.wrap(CharNgramModel, "train", "spelling")
     stages.wrap(assemble, "fsync_file", "fsync")
     stages.wrap(assemble, "write_report", "report.tsv")
     stages.wrap(checksums, "with_checksums", "manifest")
-    stages.wrap(assemble, "read_token_counts", "read counts")
     stages.wrap(prepare, "open_prepared", "open")
     stages.wrap(registry, "ensure_trained", "detokenizer")
     if options.workers:

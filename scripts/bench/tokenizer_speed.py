@@ -4,18 +4,20 @@
 
 FILE and TRAIN are texts in UTF-8 with one sentence per line. Each tokenizer reads the first
 --warmup lines of TRAIN, and is then measured on FILE; sentencepiece is trained on all of TRAIN. The
-last column is relative to the first tokenizer of --names. Tokenizers that are not installed are
-skipped.
+characters per second are those by the clock and by the processor time of all processes; each
+is followed by its ratio to that of the first tokenizer of --names. "konlpy" is KoNLPy's Kkma.
+Tokenizers that are not installed are skipped.
 """
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
-from bench_utils import argument_parser, time_calls
+from bench_utils import Seconds, argument_parser, cpu_seconds, time_calls
 
-from korlm.config import TokenizerConfig, WorkerConfig, registry
+from korlm.config import KkmaConfig, KkmaEngine, TokenizerConfig, WorkerConfig, registry
 from korlm.corpus.normalization import normalize
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.registry import train_tokenizer
@@ -24,6 +26,7 @@ from korlm.utils.errors import TokenizerError
 
 NAMES = [
     "kkma",
+    "konlpy",
     "okt",
     "komoran",
     "hannanum",
@@ -39,9 +42,14 @@ BATCH = 50  # lines
 
 def tokenizer_config(name: str, threads: int) -> TokenizerConfig:
     """Return the default settings of a tokenizer, with this number of threads."""
-    config: TokenizerConfig = registry.schemas("tokenizer")[name](name=name)
+    config: TokenizerConfig
+    if name == "konlpy":
+        config = KkmaConfig(name="kkma", engine=KkmaEngine.konlpy)
+    else:
+        config = registry.schemas("tokenizer")[name](name=name)
     if isinstance(config, WorkerConfig):
         config.threads = threads
+        config.line_timeout_s = 600  # no line is split because the machine is busy
     return config
 
 
@@ -53,13 +61,14 @@ def tokenize(pool: TokenizerPool, lines: list[str]) -> None:
 
 def measure(
     name: str, threads: int, warmup: list[str], lines: list[str], train: list[str]
-) -> float:
-    """Return the characters per second of a tokenizer."""
+) -> Seconds:
+    """Return the time that a tokenizer takes for the lines."""
     config = tokenizer_config(name, threads)
     with TokenizerPool(config, train_tokenizer(config, train)) as pool:
         tokenize(pool, warmup)
-        seconds = time_calls(partial(tokenize, pool, lines)).wall
-    return sum(map(len, lines)) / seconds
+        before = cpu_seconds(os.getpid())
+        wall = time_calls(partial(tokenize, pool, lines)).wall
+        return Seconds(wall, cpu_seconds(os.getpid()) - before)
 
 
 def read(path: Path) -> list[str]:
@@ -80,17 +89,20 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=5000, help="lines of TRAIN for the warmup")
     options = parser.parse_args()
     lines, train = read(options.file), read(options.train)
+    num_chars = sum(map(len, lines))
     for threads in options.threads:
         first = None
         for name in options.names:
             try:
-                speed = measure(name, threads, train[: options.warmup], lines, train)
+                taken = measure(name, threads, train[: options.warmup], lines, train)
             except TokenizerError as error:
                 print(f"{name:14} skipped: {error}")
                 continue
-            first = first or speed
+            first = first or taken
             print(
-                f"{name:14} {threads} threads {speed:12,.0f} characters/s {speed / first:8.3f}",
+                f"{name:14} {threads} threads {num_chars / taken.wall:12,.0f} characters/s "
+                f"{first.wall / taken.wall:8.3f} {num_chars / taken.cpu:12,.0f} by processor time "
+                f"{first.cpu / taken.cpu:8.3f}",
                 flush=True,
             )
 

@@ -227,6 +227,7 @@ def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> N
         (lambda run: run.rescore({"u": [("\ud800", 1)]}), "u: text 1 has a lone surrogate"),
         (lambda run: run.rescore({"u": [("a", math.nan)]}), "u: 'a': the score is not a number"),
         (lambda run: run.evaluate(device="cpu"), "device: does not apply to run.evaluate"),
+        (lambda run: run.evaluate(**{"cache.sizes": [100]}), "cache.sizes: needs modes=True"),
         (lambda run: run.evaluate(tset=False), "tset: there is no such setting; did you mean test"),
     ],
 )
@@ -274,6 +275,9 @@ def test_a_closed_run_starts_again_and_a_forgotten_one_is_closed(folders: dict[s
     assert np.array_equal(run.score(TEXTS), before)
     moved = run.to("cpu")
     assert np.array_equal(moved.score(TEXTS), before)
+    for parameter in moved.model.parameters():
+        parameter.data.zero_()
+    assert np.array_equal(run.score(TEXTS), before)
     resources = weakref.ref(run._resources)
     del run
     gc.collect()

@@ -97,6 +97,7 @@ def test_conllu(tmp_path: Path) -> None:
         ("가 A\n나 B C\n", {}, "line 2 has 3 columns, line 1 has 2"),
         ("가 A\n", {"label_column": "3"}, "line 1 has 2 columns, and corpus.label_column=3"),
         ("가 A\n", {"label_column": "upos"}, "corpus.label_column=upos: the columns"),
+        ("가 A\n", {"label_column": "1"}, "corpus.label_column=1: this is the column of the text"),
         ("가\tO\n\tO\n", {}, "line 2 has an empty token"),
         ("가\tO\n나\t\n", {}, "line 2 has an empty label"),
         ("가 O\n나 I-A\n", {}, "line 2: I-A follows O; a span begins with B-A"),
@@ -118,6 +119,9 @@ def test_errors_of_conllu(tmp_path: Path) -> None:
             read(tmp_path / "a", text, CorpusFormat.conllu, label_column="upos")
     with pytest.raises(CorpusError, match=r"corpus.label_column=pos: .* or one of id, form"):
         read(tmp_path / "a", CONLLU, CorpusFormat.conllu, label_column="pos")
+    for label in ("form", "FORM", "2"):
+        with pytest.raises(CorpusError, match=r"\(corpus.text_column=text\); name the column"):
+            read(tmp_path / "a", CONLLU, CorpusFormat.conllu, label_column=label)
 
 
 def test_spans_in_json_lines(tmp_path: Path) -> None:

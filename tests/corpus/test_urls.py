@@ -22,7 +22,9 @@ from korlm.corpus.pieces import plan_pieces
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.scan import scan_piece
 from korlm.corpus.sources import find_inputs, find_sources
-from korlm.utils.errors import CorpusError
+from korlm.utils.errors import CorpusError, OutputError
+from korlm.utils.io.stores import copy_file
+from korlm.utils.io.urls import url_errors
 
 
 def config(*files: str, **settings: Any) -> CorpusConfig:
@@ -161,3 +163,18 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_kind_of_url() -> None:
     with pytest.raises(CorpusError, match=r"^ftq://b/a\.txt: cannot be read .*ftq"):
         find_sources(config("ftq://b/a.txt"))
+
+
+def test_credentials_that_are_missing_when_a_file_is_copied(tmp_path: Path) -> None:
+    class NoCredentialsError(Exception):
+        pass
+
+    class Store(type(tmp_path)):  # type: ignore[misc]
+        def open(self, *arguments: object, **options: object) -> None:
+            raise NoCredentialsError("Unable to locate credentials")
+
+    with (
+        pytest.raises(OutputError, match=r"^s3://a/b: access is denied \(.*; give credentials"),
+        url_errors("s3://a/b", OutputError),
+    ):
+        copy_file(Store(tmp_path / "a"), tmp_path / "b")

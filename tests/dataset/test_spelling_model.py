@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from korlm.dataset import spelling_model
 from korlm.dataset.spelling_model import UNIFORM, CharNgramModel
 
 # Unicode's code points without surrogates, and the end of a word.
@@ -54,6 +55,17 @@ def random_words(seed: int, alphabet: str, count: int, longest: int = 6) -> list
 
 def test_uniform() -> None:
     assert pytest.approx(1 / OUTCOMES, rel=1e-15) == UNIFORM
+
+
+def test_words_are_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = random_words(1, ALPHABETS[0], 60)
+    whole = CharNgramModel.train(words)
+    monkeypatch.setattr(spelling_model, "_CHUNK", 7)
+    chunked = CharNgramModel.train(iter(words))
+    for ours, expected in zip(
+        chunked.grams + chunked.counts, whole.grams + whole.counts, strict=True
+    ):
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_by_hand() -> None:

@@ -90,6 +90,7 @@ def test_the_card_of_a_task(tiny_task_run: Callable[[str], TaskRun], tmp_path: P
     header, text = parts_of(tmp_path / "export")
     assert header["pipeline_tag"] == "text-classification" and header["license"] == "unknown"
     assert "run.predict(" in text
+    assert "| accuracy |" in text and "temperature" not in text
     (expected,) = run.predict(["나는 학교에 간다."])
     printed = ast.literal_eval(run_without_korlm(tmp_path / "export", text))
     assert printed == pytest.approx(

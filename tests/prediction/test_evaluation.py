@@ -69,6 +69,19 @@ def test_intervals_contain_the_metric(runs: tuple[Prepared, dict[str, TaskRun]])
             assert 0 < entry["p"] <= 1
 
 
+def test_blocks_of_examples(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
+    """The 10 examples of valid are one block: no interval, and two equally likely permutations."""
+    prepared, by_name = runs
+    by_fingerprint = {prepared.fingerprint: prepared}
+    config = BootstrapConfig(samples=200, block=10)
+    blocks = evaluate_task_runs(by_name, by_fingerprint, config, ["valid"])["valid"]
+    single = evaluate_task_runs(by_name, by_fingerprint, BOOTSTRAP, ["valid"])["valid"]
+    for name, result in blocks.items():
+        assert np.isnan([*result["intervals"].values()]).all()
+        assert all(result[key] == pytest.approx(single[name][key]) for key in result["intervals"])
+    assert {entry["p"] for entry in blocks["long"]["paired_test"].values()} == {1}
+
+
 def test_equal_runs_do_not_differ(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
     prepared, by_name = runs
     task = build_task(by_name["long"], prepared)

@@ -48,6 +48,14 @@ def test_curves_of_a_task() -> None:
     assert "valid f1" in text and "learning rate" in text and "perplexity" not in text
 
 
+def test_large_values_of_a_task_are_drawn_and_large_losses_are_not() -> None:
+    styles, large = line_styles(1), [[(10, 3000.0), (20, 2.0)]]
+    task = draw_task_curves("perplexity", large, [[]], [[]], [[]], styles)
+    losses = draw_curves([[]], large, [[]], styles, [False])
+    markers = [len(re.findall(f"<use [^>]*{styles[0].color}", text)) for text in (task, losses)]
+    assert markers == [2, 1]
+
+
 def test_an_ngram_model_is_a_horizontal_line() -> None:
     network = [(10, 5.0), (1000, 3.0)]
     texts = [
@@ -61,6 +69,13 @@ def test_an_ngram_model_is_a_horizontal_line() -> None:
     assert height == same and float(right) - float(left) > 300
     for points in ([], [(1, math.inf)]):
         draw_curves([network, []], [network, points], [network, []], line_styles(2), [False, True])
+
+
+def test_bins_are_in_the_order_of_their_bounds() -> None:
+    bands = [{"2-9": 3.0, "10000+": 2.0}, {"0": 4.0, "10-99": 2.0, "10000+": 1.0}]
+    text = draw_breakdowns(bands, [{}, {}], line_styles(2))
+    labels = re.findall(r">(0 or unknown|2–9|10–99|10,000\+)</text>", text)
+    assert labels == ["0 or unknown", "2–9", "10–99", "10,000+"]
 
 
 def test_breakdowns_with_missing_bins() -> None:

@@ -6,6 +6,7 @@ them, import it once. A child runs the ``main`` of the command and is not protec
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -135,8 +136,6 @@ def _set_clock(wrong: float) -> None:
 
 def _run(job: dict[str, Any]) -> None:
     """Run a command in this process and end it."""
-    import importlib
-
     folder = Path(job["folder"])
     os.chdir(folder)
     sys.path[0] = job["folder"]  # as python -m
@@ -170,9 +169,17 @@ def _run(job: dict[str, Any]) -> None:
 
 def _serve() -> None:
     """Run jobs until stdin ends."""
-    import korlm.dataset.statistics.collect
-    import korlm.sweeps.plot
-    import korlm.training.session  # noqa: F401
+    # All that a command would import, which takes longer than a tiny run.
+    for name in (
+        "torch._dynamo",  # by the first optimizer
+        "torch.utils.tensorboard",
+        "korlm.dataset.statistics.collect",
+        "korlm.sweeps.command",
+        "korlm.sweeps.plot",
+        "korlm.train",
+        "korlm.training.session",
+    ):
+        importlib.import_module(name)
 
     for line in sys.stdin:
         jobs, started = json.loads(line), time.monotonic()

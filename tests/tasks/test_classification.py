@@ -100,6 +100,18 @@ def test_balanced_classes_have_the_same_weight(tmp_path: Path) -> None:
     assert weighted.sum().item() == pytest.approx(len(REVIEWS))
 
 
+def test_only_an_evaluation_keeps_outputs(tmp_path: Path) -> None:
+    prepared = prepare_table(tmp_path / "data", REVIEWS, label_column="annotation")
+    session = start_run(settings_of(CASE, prepared, 1), prepared, tmp_path / "run")
+    task, model = session.task, session.model.eval()
+    metrics = task.evaluate(model, "valid")
+    with torch.inference_mode():
+        assert len(list(task.example_counts(model, "valid"))) > 0
+    again = task.evaluate(model, "valid")
+    assert again["expected_calibration_error"] == metrics["expected_calibration_error"]
+    assert task._outputs is None
+
+
 def test_only_recurrent_models(tmp_path: Path) -> None:
     prepared = prepare_table(tmp_path, REVIEWS, label_column="annotation")
     with pytest.raises(ConfigError, match="task=classification needs model=lstm, gru or rnn"):

@@ -81,8 +81,8 @@ class BootstrapConfig(Group):
     seed: int = setting(1, "Seed of the samples.", min=0, max=MAX_SEED)
     block: int = setting(
         1,
-        "Consecutive documents drawn together: more than 1 where neighbours depend on each other, "
-        "such as the lines of an article.",
+        "Consecutive documents (of other tasks: examples) drawn together: more than 1 where "
+        "neighbours depend on each other, such as the lines of an article.",
         unit="documents",
         min=1,
     )

@@ -150,7 +150,8 @@ def _open_table(path: Path, file_format: CorpusFormat) -> Iterator[_Table]:
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise CorpusError(
-            f"{path}: not {_NAMES[file_format]} file that can be read ({reason})"
+            f"{path}: not {_NAMES[file_format]} file that can be read ({reason}); copy it "
+            "again or leave it out"
         ) from error
 
 

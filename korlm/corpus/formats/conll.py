@@ -91,8 +91,7 @@ def read_conll(
 
 
 def _parse_conll(path: Path, lines: Iterable[Line], config: TextConfig) -> Iterator[_Sentence]:
-    text = _column(config, "text_column", {"text": 0})
-    label = _column(config, "label_column", {}) if config.label_column else text
+    text, label = _columns(config, {"text": 0}, {})
     sentence, width, first = _Sentence(), 0, 0
     for number, line in lines:
         if not line.strip():
@@ -129,8 +128,7 @@ def _is_comment(line: str, cells: list[str], width: int) -> bool:
 
 def _parse_conllu(path: Path, lines: Iterable[Line], config: TextConfig) -> Iterator[_Sentence]:
     names = {name: index for index, name in enumerate(CONLLU_COLUMNS)}
-    text = _column(config, "text_column", {**names, "text": names["form"]})
-    label = _column(config, "label_column", names) if config.label_column else text
+    text, label = _columns(config, {**names, "text": names["form"]}, names)
     sentence, last_of_range = _Sentence(), 0
     for number, line in lines:
         if not line.strip():
@@ -164,6 +162,26 @@ def _parse_conllu(path: Path, lines: Iterable[Line], config: TextConfig) -> Iter
             sentence.add(cells[text], cells[label], number, glued)
     if sentence.tokens:
         yield sentence
+
+
+def _columns(
+    config: TextConfig, text_names: dict[str, int], label_names: dict[str, int]
+) -> tuple[int, int]:
+    """Return the indices of the columns of text and label; twice that of the text without labels.
+
+    Raises:
+        CorpusError: see ``_column``; or the text itself is named as the label.
+    """
+    text = _column(config, "text_column", text_names)
+    if not config.label_column:
+        return text, text
+    label = _column(config, "label_column", label_names)
+    if label == text:
+        raise CorpusError(
+            f"corpus.label_column={config.label_column}: this is the column of the text "
+            f"(corpus.text_column={config.text_column}); name the column of the labels"
+        )
+    return text, label
 
 
 def _column(config: TextConfig, key: str, names: dict[str, int]) -> int:

@@ -32,8 +32,6 @@ Result = TypeVar("Result")
 class Executor:
     """Runs functions in this process."""
 
-    is_local = True
-
     def run_all(
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[tuple[Item, Result]]:

@@ -29,8 +29,10 @@ from distributed import (
     TimeoutError,
     as_completed,
 )
+from distributed.scheduler import NoWorkerError
 
 from korlm import _version
+from korlm._version import __version__
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
 from korlm.config.commands.prepare import KUBERNETES, LOCAL, SLURM
 from korlm.dataset.executors import worker
@@ -56,6 +58,7 @@ logger = logging.getLogger(__name__)
 THREADS = 4  # of a JVM; they share its dictionary
 REACH_SECONDS = 15  # until the scheduler of an address must answer
 IDLE_SECONDS = 15  # without any worker, before a warning
+LOST_SECONDS = 300  # without any worker of this machine, before the command gives up
 MAX_INITIAL_FAILURES = 4  # failed pieces before the first success
 
 # Dask's processes check clocks and memory many times per second, which costs several percent of a
@@ -83,8 +86,6 @@ class DaskExecutor(Executor):
         ClusterError: the scheduler does not answer.
         MissingPackageError: a package of the cluster is not installed.
     """
-
-    is_local = False
 
     def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
         assert config.cluster is not None
@@ -182,8 +183,14 @@ class DaskExecutor(Executor):
             return error
         if isinstance(error, KorlmError):
             raise error
-        # For example, korlm is not installed there.
+        if isinstance(error, NoWorkerError):
+            raise ClusterError(
+                f"prepare.cluster={self._address}: all workers ended and could not be started "
+                "again; finished pieces are kept, the same command continues with the others"
+            ) from error
         message = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, (ImportError, AttributeError)):
+            message += f"; is korlm {__version__} installed where the workers run?"
         raise ClusterError(f"prepare.cluster={self._address}: {message}") from error
 
     def _failure(self, failed: list[tuple[Any, BaseException]], num_left: int) -> BaseException:
@@ -260,7 +267,10 @@ class DaskExecutor(Executor):
             "silence_logs": logging.CRITICAL,
             "preload": [worker.__name__],
         }
-        return LocalCluster(**options | (self._config.options or {}))
+        # Dask gives up a worker that does not start again, for example for lack of memory.
+        timeout = {"distributed.scheduler.no-workers-timeout": LOST_SECONDS}
+        with dask.config.set(timeout):
+            return LocalCluster(**options | (self._config.options or {}))
 
     def _slurm(self) -> Any:
         with require_extra("distributed", "dask-jobqueue"), preserve_sigint_handler():
@@ -322,25 +332,31 @@ class DaskExecutor(Executor):
         return client
 
     def _check_korlm(self) -> None:
-        """Check that korlm is installed where an existing scheduler and its workers run.
+        """Check that an existing scheduler and its workers have the same korlm.
 
-        A Dask worker that cannot unpickle a task dies without an error message.
+        A Dask worker that cannot unpickle a task dies without an error message, or raises one that
+        says nothing about versions.
 
         Raises:
-            ClusterError: korlm is missing somewhere.
+            ClusterError: korlm is missing somewhere, or of another version.
         """
 
-        def has_korlm() -> bool:  # a nested function is pickled by value
-            from importlib.util import find_spec
+        def version() -> str:  # a nested function is pickled by value
+            try:
+                from korlm._version import __version__ as found
+            except ImportError:
+                return ""
+            return found
 
-            return find_spec("korlm") is not None
-
-        installed = {"scheduler": self._client.run_on_scheduler(has_korlm)}
-        installed |= self._client.run(has_korlm, on_error="ignore")  # ignore those that are gone
-        for process, is_installed in installed.items():
-            if not is_installed:
+        found = {"scheduler": self._client.run_on_scheduler(version)}
+        found |= self._client.run(version, on_error="ignore")  # ignore those that are gone
+        for process, other in found.items():
+            if other != __version__:
+                problem = (
+                    f"korlm {other}, not {__version__}," if other else "korlm is not installed"
+                )
                 raise ClusterError(
-                    f"prepare.cluster={self._address}: korlm is not installed where {process} "
+                    f"prepare.cluster={self._address}: {problem} where {process} "
                     "runs; install the same version there"
                 )
 
@@ -381,5 +397,5 @@ def _name(item: Any) -> str:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, KilledWorker):
-        return "its workers died"
+        return "its workers died (if they ran out of memory, raise prepare.memory_gb)"
     return " ".join(str(error).split()) or type(error).__name__

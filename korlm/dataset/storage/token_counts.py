@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,30 @@ def read_token_counts(path: Path) -> Counter[str]:
     Raises:
         PreparedError: the file is damaged or missing.
     """
-    table = _read(path)
-    columns = (to_list(table.column(name).combine_chunks()) for name in _SCHEMA.names)
-    return Counter(dict(zip(*columns, strict=True)))
+    return Counter(dict(iterate_counts(_read(path))))
+
+
+def add_up_counts(paths: Sequence[Path]) -> pa.Table:
+    """Return the sums of the counts of several files, sorted by token.
+
+    Raises:
+        PreparedError: a file is damaged or missing.
+    """
+    tables = [_SCHEMA.empty_table(), *map(_read, paths)]
+    table = pa.concat_tables(tables).group_by("token").aggregate([("count", "sum")])
+    table = table.rename_columns({"count_sum": "count"}).select(_SCHEMA.names)
+    return table.cast(_SCHEMA).sort_by("token")
 
 
 def merge_token_counts(paths: Sequence[Path], target: Path) -> None:
-    """Add up the counts of several files."""
-    table = pa.concat_tables(map(_read, paths)).group_by("token").aggregate([("count", "sum")])
-    table = table.rename_columns({"count_sum": "count"}).select(_SCHEMA.names)
-    _write(target, table.cast(_SCHEMA).sort_by("token"))
+    """Write the sums of the counts of several files."""
+    _write(target, add_up_counts(paths))
+
+
+def iterate_counts(table: pa.Table) -> Iterator[tuple[str, int]]:
+    """Yield the rows of a table of counts."""
+    for batch in table.to_batches(max_chunksize=1 << 16):
+        yield from zip(*map(to_list, batch.columns), strict=True)
 
 
 def _write(path: Path, table: pa.Table) -> str:

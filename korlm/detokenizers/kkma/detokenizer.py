@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from korlm.utils.io.atomic_files import atomic_write
 
 FILE = "recomposition.npz"
 FORMAT = 1
-_CACHE_SIZE = 256  # number of tokens whose space probabilities with the vocabulary are cached
 
 
 def untrained_spacing() -> SpacingModel:
@@ -85,11 +83,10 @@ class KkmaDetokenizer(Detokenizer):
     def set_vocab(self, tokens: Sequence[str]) -> None:
         """Set the vocabulary of ``space_probabilities``: V tokens in the order of their ids."""
         super().set_vocab(tokens)
-        following = FollowingMorphs(self.spacing, self._vocab)
-        self._cached_space_probs = lru_cache(maxsize=_CACHE_SIZE)(following.predict)
+        self._following = FollowingMorphs(self.spacing, self._vocab)
 
     def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
-        return self._cached_space_probs(left)
+        return self._following.predict(left)
 
     def num_unstable_chars(self, surface: str, left: str) -> int:
         """Return how many last characters the rules or a literal operation may still change."""

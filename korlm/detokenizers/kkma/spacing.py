@@ -21,6 +21,7 @@ from korlm.detokenizers.kkma.training_data import AlignedTokens
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Hashable = npt.NDArray[np.uint64]  # result of ``_hashable``
 
 HASH_BITS = 19  # the table has 2 ** HASH_BITS weights
 MIN_COUNT = 2  # smallest count of a morph that is not rare
@@ -149,28 +150,29 @@ class FollowingMorphs:
     def __init__(self, model: SpacingModel, morphs: Sequence[str]) -> None:
         self._model = model
         self._weights = model.weights.astype(np.float32)
-        self._ids, classes = model.encode(morphs)
-        self._classes, self._class_of = np.unique(classes, return_inverse=True)
-        self._alone = self._weights_of(5, _NONE, self._ids)
+        ids, classes = model.encode(morphs)
+        classes, self._class_of = np.unique(classes, return_inverse=True)
+        self._ids, self._classes, self._none = map(_hashable, (ids, classes, _NONE))
+        self._alone = self._weights_of(5, self._none, self._ids)
         self._of_class = lru_cache(maxsize=None)(self._weights_of_class)
 
     def predict(self, left: str) -> Floats:
         """Return P(space) between a morph and each of the list, (R,)."""
-        left_id, left_class = self._model.encode([left])
+        left_id, left_class = map(_hashable, self._model.encode([left]))
         # The features in the order of SpacingModel.predict, so that sums are equal.
         by_class = self._weights_of(0, left_class, self._classes)
         by_class = by_class + self._weights_of(1, left_id, self._classes)
         logits = by_class[self._class_of]
-        logits += self._of_class(int(left_class[0]))
+        logits += self._of_class(left_class.item())
         logits += self._weights_of(3, left_id, self._ids)
-        logits += self._weights_of(4, left_id, _NONE)
+        logits += self._weights_of(4, left_id, self._none)
         logits += self._alone
         return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
 
     def _weights_of_class(self, left_class: int) -> Floats:
-        return self._weights_of(2, np.array([left_class], np.int64), self._ids)
+        return self._weights_of(2, np.array([left_class], np.uint64), self._ids)
 
-    def _weights_of(self, feature: int, left: Ints, right: Ints) -> Floats:
+    def _weights_of(self, feature: int, left: Hashable, right: Hashable) -> Floats:
         return self._weights[_hash(feature, left, right, len(self._weights))]
 
 
@@ -187,16 +189,23 @@ def _feature_indices(
         (left_ids, _NONE),
         (_NONE, right_ids),
     ]
+    indices = [_hash(n, _hashable(a), _hashable(b), table_size) for n, (a, b) in enumerate(pairs)]
     count = max(len(left_ids), len(right_ids))
-    return [np.broadcast_to(_hash(n, *pair, table_size), (count,)) for n, pair in enumerate(pairs)]
+    return [np.broadcast_to(column, (count,)) for column in indices]
 
 
-def _hash(feature: int, left: Ints, right: Ints, table_size: int) -> Ints:
-    """Return table indices by splitmix64 mixing (Steele et al. 2014)."""
+def _hashable(ids: Ints) -> Hashable:
+    return ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+
+
+def _hash(feature: int, left: Hashable, right: Hashable, table_size: int) -> Ints:
+    """Return table indices, given ``_hashable`` ids.
+
+    Mixes by multiplication and shift, with constants of splitmix64 (Steele et al. 2014). Weights
+    are stored by index: another function would make stored models useless.
+    """
     mixed = np.full(1, feature, np.uint64)
     for column in (left, right):
-        mixed = (mixed ^ (column.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))) * np.uint64(
-            0xBF58476D1CE4E5B9
-        )
-        mixed = mixed ^ (mixed >> np.uint64(29))
-    return (mixed & np.uint64(table_size - 1)).astype(np.int64)
+        mixed = (mixed ^ column) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(29)
+    return (mixed & np.uint64(table_size - 1)).view(np.int64)

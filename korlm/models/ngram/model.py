@@ -190,17 +190,18 @@ class NgramLM(LanguageModel):
             total = total + self._backoffs(k)[ids]
             backoff.insert(0, total)
         log_probs = backoff[0][..., None].float() + self._log_probs(1)  # (B, T, V)
-        rows = log_probs.view(-1, self.vocab_size)
+        flat = log_probs.view(-1)
+        starts = torch.arange(0, len(flat), self.vocab_size, device=flat.device)  # of the rows
         # Longer n-grams overwrite shorter ones. Those of one context are contiguous in the table.
         for k, ids in enumerate(contexts, start=2):
             table, parents = self._keys(k), ids.flatten() * self.vocab_size
             first = torch.searchsorted(table, parents)
             sizes = torch.searchsorted(table, parents + self.vocab_size) - first
-            row = torch.repeat_interleave(sizes)
-            nth = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row]
-            index = first[row] + nth
-            known = self._log_probs(k)[index] + backoff[k - 1].flatten()[row]
-            rows[row, table[index] - parents[row]] = known.float()
+            index = (first - sizes.cumsum(0) + sizes).repeat_interleave(sizes)
+            index += torch.arange(len(index), device=index.device)
+            place = (starts - parents).repeat_interleave(sizes) + table[index]
+            backed_off = backoff[k - 1].flatten().repeat_interleave(sizes)
+            flat[place] = (self._log_probs(k)[index] + backed_off).float()
         return log_probs, self._new_state(history, lengths)
 
     def advance(self, inputs: Tensor, state: State | None = None) -> State:

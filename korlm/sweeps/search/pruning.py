@@ -6,6 +6,7 @@ its overrides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,14 +50,14 @@ class PruningCallback:
         if not any(key in keys for keys in QUALITY.values()):  # not a quality, such as speed
             return
         storage = self.study._storage
-        value = cost(self.objective, metrics[key])
+        value = cost(self.objective, metrics.get(key))
         at = round(progress * PROGRESS_RESOLUTION)
         storage.set_trial_intermediate_value(self.trial_id, at, value)
         trial = storage.get_trial(self.trial_id)
         if progress < 1 and self.study.pruner.prune(self.study, trial):
             reason = (
                 f"pruned at step {step}, {progress:.0%} of its training: valid.{key} "
-                f"{metrics[key]:.4g}, worse than the median of the trials before it"
+                f"{metrics.get(key, math.nan):.4g}, worse than the median of the trials before it"
             )
             self.record_reason(reason)
             raise Pruned(reason)

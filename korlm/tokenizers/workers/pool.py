@@ -74,7 +74,7 @@ class TokenizerPool:
         # Single lines that failed, to be split, with the reasons.
         self._failed: collections.deque[tuple[Job, str]] = collections.deque()
         self._job_numbers = itertools.count()
-        self._lock = threading.RLock()  # for a tokenizer that runs in this process
+        self._lock = threading.Lock()  # for a tokenizer that runs in this process
         # One thread at a time exchanges messages with the workers, for all maps.
         self._turn = threading.Condition()
         self._is_taken = self._is_closing = False  # whether a thread has the turn; is in __exit__
@@ -134,11 +134,14 @@ class TokenizerPool:
             return
         import pyarrow as pa
 
-        with self._lock:
-            assert self._in_process is not None
-            for batch in batches:
-                is_analyzed = isinstance(batch, pa.RecordBatch)
-                yield batch if is_analyzed else self._in_process.analyze_batch(batch)
+        assert self._in_process is not None
+        for batch in batches:
+            if isinstance(batch, pa.RecordBatch):
+                yield batch
+                continue
+            with self._lock:
+                analyzed = self._in_process.analyze_batch(batch)
+            yield analyzed
 
     def map_lists(self, batches: Iterable[Sequence[str]], output: str) -> Iterator[list[Analysis]]:
         """Yield one list of analyses for each batch of lines, as ``map`` does, without Arrow.
@@ -264,7 +267,6 @@ class TokenizerPool:
             child.silent += waited
         if sender is None or sender not in self._children:  # no message, or of a replaced worker
             return
-        sender.silent = 0.0
         if frame is None:
             self._handle_death(config, sender)
         else:
@@ -303,7 +305,7 @@ class TokenizerPool:
             child.ready = self._was_ready = True
             return
         job = child.jobs.pop(message.get("id", -1), None)
-        if job is None:  # alive; or a line that was done just when it was reported as stuck
+        if job is None:  # a line that was done just when it was reported as stuck
             return
         if "stuck" in message:
             other_lines = self._cut_out(config, job, message["stuck"])

@@ -97,14 +97,15 @@ class WorkerProcess:
 
     Args:
         config: settings without null (``with_defaults``).
-        inbox: gets (this object, message and results) for each message, (this object, None) at the
-            end of the process.
+        inbox: gets (this object, message and results) for each message except ``alive``, and
+            (this object, None) at the end of the process.
         tokenizer_model: result of ``train_tokenizer``.
 
     Attributes:
         jobs: number -> job that the process has not answered yet.
         ready: whether the analyzers have started.
-        silent: seconds that the pool has waited for the next message.
+        silent: seconds that the pool has waited since the last message; may be a second too long,
+            because the pool and the listener set it without a lock.
 
     Raises:
         TokenizerError: the program cannot be started.
@@ -166,14 +167,19 @@ class WorkerProcess:
         return message, unpack(data) if data else None
 
     def _listen(self) -> None:
-        """Put the messages of the process into the inbox until it ends."""
+        """Put the messages of the process into the inbox until it ends.
+
+        ``alive`` is not put there: nobody empties the inbox while the pool has nothing to do.
+        """
         assert self.process.stdout is not None
         while True:
             answer = None
             with contextlib.suppress(OSError, ValueError):
                 frame = receive(self.process.stdout)
                 answer = None if frame is None else self._received(*frame)
-            self._inbox.put((self, answer))
+            self.silent = 0.0
+            if answer is None or "alive" not in answer[0]:
+                self._inbox.put((self, answer))
             if answer is None:
                 return
 

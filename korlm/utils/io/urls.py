@@ -92,12 +92,14 @@ def url_errors(url: str | Path, kind: type[KorlmError]) -> Iterator[None]:
     except FileNotFoundError as error:
         raise kind(f"{url}: there is no such file, folder or bucket") from error
     except Exception as error:  # each file system has its own kinds
-        if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+        # ``stores`` turns errors into an OSError, and keeps them as its cause.
+        kinds = [type(kind).__name__ for kind in (error, error.__cause__)]
+        if any(kind == "PermissionError" or "Credentials" in kind for kind in kinds):
             raise kind(
                 f"{url}: access is denied ({_first_line(error)}); give credentials, of s3:// as "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or in ~/.aws"
             ) from error
-        raise kind(f"{url}: cannot be read ({_first_line(error)})") from error
+        raise kind(f"{url}: cannot be read or written ({_first_line(error)})") from error
 
 
 def _first_line(error: Exception) -> str:

