@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_server import CommandServer
-from conftest import LIGHT, ROOT, Command, TinyCorpus, new_checksums
+from conftest import LIGHT, Command, TinyCorpus, new_checksums
 from filelock import FileLock
 
 from korlm.cli.command import _as_typed
@@ -375,25 +373,3 @@ def test_broken_files_of_settings(korlm: Command, tmp_path: Path, text: str) -> 
     error = korlm("train", "experiment=mine", "--config-dir", "conf").error
     assert all(word in error for word in BROKEN[text]), error
     assert "Traceback" not in error and not (tmp_path / "outputs").exists()
-
-
-def test_a_really_full_disk(tiny: TinyCorpus, tmp_path: Path) -> None:
-    """On a file system of 200 kB: one line, and nothing half-written under the final names."""
-    command = [sys.executable, "-m", "korlm.train", *tiny.overrides, *LIGHT]
-    command += [f"outputs={tmp_path}/small/outputs", "model.hidden_dim=200"]
-    script = (
-        f"mkdir {tmp_path}/small && mount -t tmpfs -o size=200k none {tmp_path}/small || exit 77; "
-        f'"$@"; code=$?; find {tmp_path}/small -name "*.tmp" -o -name "*.building"; exit $code'
-    )
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *command],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    if done.returncode == 77:
-        pytest.skip("cannot mount here")
-    assert done.returncode == 1, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert ".tmp" not in done.stdout and ".building" not in done.stdout
