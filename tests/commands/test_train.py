@@ -85,18 +85,20 @@ def test_a_second_run_tokenizes_nothing(
 
     monkeypatch.setattr(station, "TokenizerPool", refuse)
     for override in ("trainer.epochs=1", "vocab.min_freq=3"):
-        assert korlm("train", *tiny.overrides, *LIGHT, override).code == 0
+        few = [*LIGHT, "trainer.max_steps=2", override]
+        assert korlm("train", *tiny.overrides, *few).code == 0
 
 
 def test_multirun_shares_a_process_and_the_prepared_text(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
-    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "model=rnn,gru", "optimizer.lr=0.01,0.02")
+    jobs = ["model=rnn,gru", "optimizer.lr=0.01,0.02", "trainer.max_steps=2"]
+    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, *jobs)
     assert ended.code == 0, ended.err
     sweep = only_folder(tmp_path / "outputs" / "sweeps")
-    jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
-    assert jobs == [f"optimizer.lr={lr}_model={m}" for lr in (0.01, 0.02) for m in ("gru", "rnn")]
-    for job in jobs:
+    names = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    assert names == [f"optimizer.lr={lr}_model={m}" for lr in (0.01, 0.02) for m in ("gru", "rnn")]
+    for job in names:
         assert len(list((sweep / job / "tensorboard").glob("events*"))) == 1
         assert (sweep / job / "metrics.json").exists()
     only_folder(tmp_path / "outputs" / "prepared")

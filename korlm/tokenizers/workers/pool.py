@@ -74,7 +74,7 @@ class TokenizerPool:
         # Single lines that failed, to be split, with the reasons.
         self._failed: collections.deque[tuple[Job, str]] = collections.deque()
         self._job_numbers = itertools.count()
-        self._lock = threading.RLock()  # for a tokenizer that runs in this process
+        self._lock = threading.Lock()  # for a tokenizer that runs in this process
         # One thread at a time exchanges messages with the workers, for all maps.
         self._turn = threading.Condition()
         self._is_taken = self._is_closing = False  # whether a thread has the turn; is in __exit__
@@ -134,11 +134,14 @@ class TokenizerPool:
             return
         import pyarrow as pa
 
-        with self._lock:
-            assert self._in_process is not None
-            for batch in batches:
-                is_analyzed = isinstance(batch, pa.RecordBatch)
-                yield batch if is_analyzed else self._in_process.analyze_batch(batch)
+        assert self._in_process is not None
+        for batch in batches:
+            if isinstance(batch, pa.RecordBatch):
+                yield batch
+                continue
+            with self._lock:
+                analyzed = self._in_process.analyze_batch(batch)
+            yield analyzed
 
     def map_lists(self, batches: Iterable[Sequence[str]], output: str) -> Iterator[list[Analysis]]:
         """Yield one list of analyses for each batch of lines, as ``map`` does, without Arrow.

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,18 @@ def test_simple_tokenizers_read_lazily() -> None:
     with TokenizerPool(TokenizerConfig(name="eojeol")) as pool:
         next(pool.map(batches()))
     assert taken == [0]
+
+
+def test_threads_share_a_simple_tokenizer() -> None:
+    config = TokenizerConfig(name="eojeol")
+    with ThreadPoolExecutor(1) as other_thread, TokenizerPool(config) as pool:
+        running = pool.map([["가"], ["나"]])
+        next(running)
+        other_thread.submit(running.close).result()
+        running = pool.map([["가"], ["나"]])
+        next(running)
+        assert other_thread.submit(map_one, pool, ["다"]).result() == [Analysis(["다"], [""], [0])]
+        assert timeless(next(running)) == [Analysis(["나"], [""], [0])]
 
 
 def test_unknown_tokenizer() -> None:
