@@ -361,7 +361,7 @@ def test_silence_is_no_fault_of_a_line_without_a_clock(
             (child,) = pool._children
             while not child.ready:
                 pool._step(pool._config)
-            pool._handle_death(pool._config, child, silent=True)
+            pool._on_worker_lost(pool._config, child, silent=True)
         assert timeless(next(running)) == [
             faked("나 SLOW! 다")
             if engine is KkmaEngine.fast
@@ -383,9 +383,9 @@ def test_workers_that_die_again_and_again(
             child.ready = silent
             if number == 3:
                 with pytest.raises(TokenizerError, match="died again and again"):
-                    pool._handle_death(pool._config, child, silent)
+                    pool._on_worker_lost(pool._config, child, silent)
             else:
-                pool._handle_death(pool._config, child, silent)
+                pool._on_worker_lost(pool._config, child, silent)
 
 
 @pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
@@ -685,6 +685,6 @@ def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:
         for _ in range(2):  # the second one is not ready yet
             (child,) = pool._children
             child.process.kill()
-            pool._handle_death(pool._config, child)
+            pool._on_worker_lost(pool._config, child)
         results += map(timeless, running)
     assert results == [[faked(text) for text in batch] for batch in batches]
