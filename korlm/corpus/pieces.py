@@ -73,15 +73,11 @@ class PieceStart:
         lines: number of lines before the piece.
         records: number of records before the piece; of documents, if
             ``corpus.document_unit=blank_line``.
-        document: ``doc_id`` of the last record before the piece, if a column names the documents.
-        document_lines: number of lines of that document before the piece.
         blocks: position in the ``ContiguousSplit``, which counts all files without a split.
     """
 
     lines: int = 0
     records: int = 0
-    document: str = ""
-    document_lines: int = 0
     blocks: SplitterState = field(default_factory=SplitterState)
 
 
@@ -91,8 +87,9 @@ def plan_pieces(config: TextConfig, sources: list[Source], piece_bytes: int) -> 
     Consecutive files are one piece if they have at most ``piece_bytes`` together. A file of at
     least twice that size is cut, at the ends of lines, records or documents, into pieces of at
     least ``piece_bytes``. Files that cannot be read from the middle stay whole: compressed ones,
-    members of archives, UTF-16, lines that end at CR, JSON that is not JSON lines, Arrow, and
-    tables unless ``corpus.quoting=none``.
+    members of archives, UTF-16, lines that end at CR, JSON that is not JSON lines, Arrow, tables
+    unless ``corpus.quoting=none``, and records whose documents ``corpus.document_column`` names:
+    the rows of a document may be anywhere in the file, and its lines are numbered.
 
     Args:
         config: format of the files.
@@ -124,6 +121,8 @@ def _cuts(config: TextConfig, source: Source, piece_bytes: int) -> list[int]:
     encoding = Encoding(config.encoding)
     file_format = format_of(source.path, config.format)
     if is_member(source.path) or file_format not in _DIVISIBLE:
+        return []
+    if config.document_column and file_format not in (CorpusFormat.txt, *_CONLL):
         return []
     if file_format is CorpusFormat.parquet:
         return _group_cuts(source.path, piece_bytes)

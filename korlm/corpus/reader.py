@@ -38,7 +38,8 @@ def read_corpus(
 ) -> Iterator[LineBlock]:
     """Yield all lines of a corpus, in the order of the files and documents.
 
-    Memory holds a block of a file and the beginning of one document.
+    Memory holds a block of a file and the beginning of one document, with
+    ``corpus.document_column`` also the names of the documents of a file, and .json as a whole.
 
     Args:
         config: format of the files; a ``CorpusConfig`` if any source has no split.
@@ -104,7 +105,9 @@ def read_source(
     start: PieceStart,
     notes: Notes | None = None,
 ) -> Iterator[LineBlock]:
-    """Yield the lines of one file of a piece.
+    """Yield the lines of one file of a piece, one block for each record if it has records.
+
+    ``scan.py`` relies on that when it counts the records.
 
     Args:
         config: format of the file.
@@ -116,7 +119,7 @@ def read_source(
     Raises:
         CorpusError: the file cannot be read, or a whole file has only blank lines.
     """
-    if not piece.begin:
+    if not piece.begin:  # raises an error for binary files, markup and a wrong encoding
         inspect_file(source.path, Encoding(config.encoding), config.format)
     part = FileRange(piece.begin, piece.end, start.lines)
     if format_of(source.path, config.format) is CorpusFormat.txt:
@@ -252,8 +255,9 @@ def _read_rows(
     config: TextConfig, source: Source, notes: Notes, part: FileRange, start: PieceStart
 ) -> Iterator[LineBlock]:
     """Yield the lines of the records of a part of a file."""
-    # doc_id -> lines so far. The rows of a document need not be adjacent within a piece.
-    num_lines = {start.document: start.document_lines}
+    # doc_id -> lines so far. The rows of a document may be anywhere in the file, which is why
+    # ``plan_pieces`` does not cut it.
+    num_lines: dict[str, int] = {}
     keys = config.keep_columns
     records = read_records(source.path, config, notes, part)
     for number, record in enumerate(records, start.records + 1):

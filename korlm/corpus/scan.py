@@ -41,8 +41,6 @@ class PieceScan:
         undivided_chars: number of characters of non-blank lines of sources without a split,
             counting one for each line end.
         undivided_lines: number of these lines.
-        last_document: ``doc_id`` of the last record, if a column names the documents.
-        last_document_lines: number of lines of that document in this piece.
         notes: remark -> (count, first location).
         invisible: invisible character -> count.
         first_invisible: document of the first invisible character.
@@ -58,8 +56,6 @@ class PieceScan:
     splits: list[str] = field(default_factory=list)
     undivided_chars: int = 0
     undivided_lines: int = 0
-    last_document: str = ""
-    last_document_lines: int = 0
     notes: dict[str, tuple[int, str]] = field(default_factory=dict)
     invisible: dict[str, int] = field(default_factory=dict)
     first_invisible: str = ""
@@ -75,7 +71,7 @@ def scan_piece(config: CorpusConfig, piece: Piece, start: PieceStart | None = No
             relative to the piece; all other values are the same.
     """
     try:
-        start = dataclasses.replace(start or PieceStart(), document="", document_lines=0)
+        start = start or PieceStart()
         scanner = _Scanner(config, piece)
         for source in piece.sources:
             known = _with_split(config, source)
@@ -97,6 +93,7 @@ class _Scanner:
         self._hashed: set[str] = set()  # splits of lines that are documents
         self._num_hashed = 1 + (config.valid_fraction > 0) + (config.test_fraction > 0)
         self._documents: set[str] = set()
+        self._last_document = ""
         self._invisible: Counter[str] = Counter()
 
     def add(self, source: Source, block: LineBlock) -> None:
@@ -110,10 +107,8 @@ class _Scanner:
         is_hashed = block.are_documents and source.split is None
         if not is_hashed and block.split not in self._splits and not all(map(is_empty, texts)):
             self._splits.add(block.split)
-        is_new, scan.last_document = block.document != scan.last_document, block.document
+        is_new, self._last_document = block.document != self._last_document, block.document
         scan.num_records += len(texts) if block.are_documents else is_new if self._is_text else 1
-        if self._config.document_column:
-            scan.last_document_lines = block.first - 1 + len(texts)
         if source.split is None:
             self._add_undivided(block, list(itertools.filterfalse(is_empty, texts)))
         if "\r" in joined:
@@ -145,8 +140,6 @@ class _Scanner:
         scan.digest, scan.num_newlines = digest_of(self._config, piece)
         scan.num_documents = len(self._documents)
         scan.splits = sorted(self._splits | self._hashed)
-        if not self._config.document_column:
-            scan.last_document = ""
         scan.notes, scan.invisible = self.notes.counts, dict(self._invisible)
         return scan
 
@@ -208,10 +201,4 @@ def starts_of(
 
 def _after(start: PieceStart, scan: PieceScan) -> PieceStart:
     """Return what precedes the next piece of the same file, given what precedes this piece."""
-    document, document_lines = start.document, start.document_lines
-    if scan.num_records:
-        continues = scan.last_document == document
-        document = scan.last_document
-        document_lines = scan.last_document_lines + (document_lines if continues else 0)
-    lines, records = start.lines + scan.num_newlines, start.records + scan.num_records
-    return PieceStart(lines, records, document, document_lines)
+    return PieceStart(start.lines + scan.num_newlines, start.records + scan.num_records)

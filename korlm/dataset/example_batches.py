@@ -1,4 +1,8 @@
-"""Batches of examples: padded sequences of token ids, with the targets of a task."""
+"""Batches of examples: padded sequences of token ids, with the targets of a task.
+
+In training, ``batches.batch_size`` is the number of examples of a step. Its memory is bounded by
+``batches.max_tokens``: the trainer computes the gradients of ``Batch.parts`` one after another.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,8 @@ PREDICTION_TOKENS = 16_384  # maximum number of tokens, padding included
 class ExampleBatches:
     """Padded examples of similar length.
 
+    Every epoch has ``len()`` batches: the trainer computes the number of steps from it.
+
     Args:
         sequences: the N examples, each an array of token ids.
         targets: see ``TargetsOf``.
@@ -31,9 +37,12 @@ class ExampleBatches:
         shuffle_seed: see ``bucket_by_length``.
         ties: see ``bucket_by_length``.
 
+    Attributes:
+        num_tokens: number of targets of all examples, as in ``Batch``.
+
     >>> sequences = [np.array([4, 5]), np.array([6, 7, 8])]
     >>> labels = torch.tensor([0, 1])
-    >>> batches = ExampleBatches(sequences, lambda rows: (labels[rows], len(rows)), 2)
+    >>> batches = ExampleBatches(sequences, lambda indices: (labels[indices], len(indices)), 2)
     >>> for batch in batches.epoch(0):
     ...     print(batch.inputs.tolist(), batch.targets.tolist(), batch.lengths, batch.rows)
     [[6, 7, 8], [4, 5, 0]] [1, 0] tensor([3, 2]) tensor([1, 0])
@@ -55,7 +64,7 @@ class ExampleBatches:
         self.batch_size = batch_size
         # In parts, because the targets of all examples at once would be mostly padding.
         parts = torch.split(torch.arange(len(sequences)), batch_size)
-        self.num_tokens = sum(targets(rows)[1] for rows in parts)
+        self.num_tokens = sum(targets(indices)[1] for indices in parts)
 
     def __len__(self) -> int:
         return -(-len(self._sequences) // self.batch_size)
@@ -78,16 +87,17 @@ def padded_batches(sequences: Sequence[Ids]) -> Iterator[tuple[Int64, Tensor, Te
     """
     lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     for batch in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
-        while len(batch):
+        while len(batch):  # the longest sequence comes first
             size = rows_within(PREDICTION_TOKENS, int(lengths[batch[0]]))
-            rows, batch = batch[:size], batch[size:]
-            yield rows, *pad([sequences[row] for row in rows])
+            indices, batch = batch[:size], batch[size:]
+            yield indices, *pad([sequences[i] for i in indices])
 
 
 def pad(sequences: Sequence[npt.NDArray[Any]], value: int = PAD_ID) -> tuple[Tensor, Tensor]:
-    """Return sequences padded with a value, int64 (B, T), and their lengths, int64 (B,).
+    """Return one or more sequences padded with a value, int64 (B, T), and lengths, int64 (B,).
 
-    Sequences may have further axes, (T, ...), which the result then has as well.
+    The values must be integers. Sequences may have further axes, (T, ...), which the result then
+    has as well.
 
     >>> pad([np.array([5]), np.array([6, 7])], value=-1)
     (tensor([[ 5, -1],

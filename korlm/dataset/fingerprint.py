@@ -65,7 +65,8 @@ def token_settings(
     """Return the settings that the tokens of a piece of a corpus depend on.
 
     These are the settings of documents, splits and text, the tokenizer, its version and the model
-    that it is given; not paths and settings of speed.
+    that it is given; not paths and settings of speed. A new setting that changes documents or
+    tokens must be added here: otherwise a corpus that was prepared with another value is reused.
     """
     settings: dict[str, Any] = {
         "format": FORMAT,

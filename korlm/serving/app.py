@@ -112,9 +112,13 @@ class _InferenceQueue:
         self._max_size, self._size = max_size, 0
         self._lock = anyio.Lock()
 
-    async def __aenter__(self) -> None:
+    def check_not_full(self) -> None:
+        """Raise an error with status 503 if no more requests may wait."""
         if self._size >= self._max_size:
             raise _RequestError(503, f"server busy: {self._size} requests queued; retry later", 1.0)
+
+    async def __aenter__(self) -> None:
+        self.check_not_full()
         self._size += 1
         try:
             await self._lock.acquire()
@@ -134,13 +138,19 @@ class _InferenceQueue:
             return await anyio.to_thread.run_sync(function)
 
     async def stream(self, pieces: Iterator[str]) -> AsyncIterator[bytes]:
-        """Yield each piece as a line of JSON, until the client disconnects."""
-        async with self:
-            try:
+        """Yield each piece as a line of JSON, until the client disconnects.
+
+        The HTTP status is already sent: an error is the last line. This may also be that the queue
+        has filled up since the request was accepted.
+        """
+        try:
+            async with self:
                 while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
                     yield _json_line({"text": piece})
-            except KorlmError as error:  # the HTTP status is already sent
-                yield _json_line({"error": str(error)})
+        except _RequestError as error:
+            yield _json_line({"error": error.message})
+        except KorlmError as error:
+            yield _json_line({"error": str(error)})
 
 
 def _json_line(value: Json) -> bytes:
@@ -229,6 +239,7 @@ def _add_language_model(
             request.temperature, request.top_k, request.top_p, request.repetition_penalty
         )
         stopping = StoppingCriteria(request.max_morphs, NUM_SENTENCES)
+        queue.check_not_full()  # while the status can still be 503
         pieces = engine.generate(request.prompt, sampling, stopping, request.seed)
         return StreamingResponse(queue.stream(pieces), media_type="application/x-ndjson")
 

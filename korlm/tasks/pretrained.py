@@ -12,7 +12,9 @@ from torch import nn
 
 from korlm.config import RecurrentConfig, TrainSettings
 from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.serialization import plain_settings, settings_from_plain
 from korlm.dataset.prepare import TextEncoding
+from korlm.dataset.prepared import open_prepared
 from korlm.dataset.vocab import Vocab
 from korlm.models.registry import build_model
 from korlm.models.rnn import RecurrentLM
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Settings of a model that must be those of the language model whose weights it takes.
 SHAPE_KEYS = (
     *("embedding_dim", "hidden_dim", "num_layers", "tie_weights", "subword_embedding"),
-    *("layer_norm", "initial_state"),
+    *("layer_norm", "initial_state", "initial_state_std"),
 )
 
 
@@ -54,10 +56,13 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
             )
         return build_model(config, len(parts.vocab), parts.vocab.tokens)
 
+    if settings.prepared is not None:  # the settings that its text was prepared with
+        manifest = open_prepared(Path(settings.prepared)).manifest
+        settings = settings_from_plain({**plain_settings(settings), **manifest["settings"]}, [])
     runs = [load_model(Path(folder), build) for folder in settings.init]
     first = runs[0][0]
     for number, (parts, _) in enumerate(runs):
-        _check_tokenizer(parts, settings)
+        _check_text(parts, settings)
         if parts.settings.corpus.reverse != (number == 1):
             raise ConfigError(
                 f"init={parts.folder}: must be a {'back' if number else 'for'}ward language model "
@@ -78,7 +83,14 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
     return runs
 
 
-def _check_tokenizer(parts: RunParts, settings: TrainSettings) -> None:
+def _check_text(parts: RunParts, settings: TrainSettings) -> None:
+    """Raise ``ConfigError`` if the run reads text in another way than a language model."""
+    unicode = parts.settings.corpus.unicode
+    if unicode is not settings.corpus.unicode:
+        raise ConfigError(
+            f"init={parts.folder}: was trained with corpus.unicode={unicode.value}, this run has "
+            f"corpus.unicode={settings.corpus.unicode.value}; give corpus.unicode={unicode.value}"
+        )
     theirs, ours = parts.settings.tokenizer, settings.tokenizer
     if theirs.name != ours.name:
         raise ConfigError(
@@ -102,12 +114,16 @@ def with_shapes_of(
     """
     parts, _ = load_language_models(settings)[0]
     shapes = {key: getattr(parts.settings.model, key) for key in SHAPE_KEYS}
+    copied = [("model", key) for key in SHAPE_KEYS]
+    copied += [("vocab", field.name) for field in dataclasses.fields(settings.vocab)]
     overridden = {override.lstrip("+").partition("=")[0] for override in overrides}
-    for key, value in shapes.items():
-        if f"model.{key}" in overridden and getattr(settings.model, key) != value:
+    for group, key in copied:
+        own = getattr(getattr(settings, group), key)
+        value = getattr(getattr(parts.settings, group), key)
+        if f"{group}.{key}" in overridden and own != value:
+            shown = "null" if value is None else getattr(value, "value", value)
             raise ConfigError(
-                f"model.{key}: the language model init={parts.folder} has "
-                f"{getattr(value, 'value', value)}; leave it out"
+                f"{group}.{key}: the language model init={parts.folder} has {shown}; leave it out"
             )
     model = dataclasses.replace(settings.model, **shapes)
     vocab = dataclasses.replace(parts.settings.vocab)

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 pytest.importorskip("fastapi", reason="serving needs it")
+import anyio
 from local_server import Client, Echo, EchoTask, served
 
+from korlm.serving.app import _InferenceQueue
 from korlm.serving.connections import Connection
 from korlm.utils.errors import TokenizerError
 
@@ -314,13 +316,25 @@ def test_the_queue_is_bounded() -> None:
         first = threading.Thread(target=complete)
         first.start()
         assert slow.started.acquire(timeout=10)
-        refused = client.post("/api/complete", {"text": "나"})
+        refused = [
+            client.post("/api/complete", {"text": "나"}),
+            client.post("/api/generate", {"prompt": "나"}),
+        ]
         slow.go.set()
         first.join(10)
-        assert refused.status == 503
-        assert refused.json["error"] == "server busy: 1 requests queued; retry later"
+        for answer in refused:
+            assert answer.status == 503
+            assert answer.json["error"] == "server busy: 1 requests queued; retry later"
         assert statuses == [200]
         assert client.post("/api/complete", {"text": "다"}).status == 200
+
+
+def test_a_queue_that_fills_up_before_a_stream_begins() -> None:
+    async def lines() -> list[bytes]:
+        return [line async for line in _InferenceQueue(0).stream(iter(["가"]))]
+
+    (line,) = anyio.run(lines)
+    assert json.loads(line) == {"error": "server busy: 0 requests queued; retry later"}
 
 
 class Stepwise(Echo):

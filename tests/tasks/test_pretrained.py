@@ -17,12 +17,14 @@ from korlm.config import (
     ClassificationConfig,
     CorpusConfig,
     GRUConfig,
+    InitialState,
     LSTMConfig,
     SentencePieceConfig,
     TaggingConfig,
     TagLabels,
     TokenizerConfig,
     TrainSettings,
+    UnicodeForm,
     VocabConfig,
 )
 from korlm.dataset.numericalize import reverse_lines
@@ -173,6 +175,15 @@ def test_the_tokenizer_of_the_language_model_is_not_trained_again(tmp_path: Path
         classifier(tmp_path / "data", [str(run.folder), str(other)], tokenizer=pieces)
 
 
+def test_the_noise_of_initial_states_is_that_of_the_language_model(tmp_path: Path) -> None:
+    noise = dataclasses.replace(LM, initial_state=InitialState.noise, initial_state_std=0.1)
+    run = language_model(tmp_path / "lm", model=noise)
+    model = dataclasses.replace(noise, initial_state=InitialState.zero, initial_state_std=None)
+    settings, prepared = classifier(tmp_path / "data", [str(run)], model=model)
+    encoder = start_run(settings, prepared, tmp_path / "run").model.encoder
+    assert encoder.forward_encoder.layers[0].initial_std == 0.1
+
+
 def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None:
     gru = GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, num_layers=1)
     wrong: list[tuple[list[str], dict[str, Any], str]] = [
@@ -188,6 +199,14 @@ def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None
     settings = settings_of(TASKS["classification"], first, 1, init=[models[0]])
     with pytest.raises(ConfigError, match=r"model\.hidden_dim.* 12; leave it out"):
         with_shapes_of(settings, ["model.hidden_dim=64"])
+    corpus = dataclasses.replace(settings.corpus, unicode=UnicodeForm.nfkc)
+    with pytest.raises(ConfigError, match=r"has corpus\.unicode=nfkc; give corpus\.unicode=nfc"):
+        with_shapes_of(dataclasses.replace(settings, corpus=corpus), [])
+    with_shapes_of(dataclasses.replace(settings, corpus=corpus, prepared=str(first.folder)), [])
+    vocab = VocabConfig(1, max_size=100)
+    settings = dataclasses.replace(settings, vocab=vocab)
+    with pytest.raises(ConfigError, match=r"vocab\.max_size.* has null; leave it out"):
+        with_shapes_of(settings, ["vocab.min_freq=1", "vocab.max_size=100"])
     with pytest.raises(ConfigError, match="cannot start from a language model"):
         make_settings(first, init=[models[0]])
 

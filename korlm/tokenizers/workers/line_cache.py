@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.columns import analyses_of, list_rows, to_record_batch
-from korlm.tokenizers.workers.pool import Task, TokenizerPool
+from korlm.tokenizers.workers.pool import Lines, TokenizerPool
 from korlm.utils.io.locks import file_lock
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class LineCache:
         self.close()
 
     def get(self, texts: Sequence[str]) -> list[Analysis | None]:
-        """Return the analysis of each line (NFC), or None if the cache does not have it."""
+        """Return the analysis of each line, or None if the cache does not have it."""
         keys = [self._key(text) for text in texts]
         values = self._try(lambda connection: _select(connection, keys)) or {}
         results = [_decode(key, values.get(key)) for key in keys]
@@ -105,7 +105,7 @@ class LineCache:
         return results
 
     def put(self, texts: Sequence[str], columns: pa.RecordBatch) -> None:
-        """Store the analyses of lines (NFC) without their ``seconds``, in one transaction.
+        """Store the analyses of lines without their ``seconds``, in one transaction.
 
         Lines with a tab or a line break in a token or status are skipped.
 
@@ -307,7 +307,7 @@ def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes
 
 
 def map_cached(
-    pool: TokenizerPool, cache: LineCache, batches: Iterable[Task]
+    pool: TokenizerPool, cache: LineCache, batches: Iterable[Lines]
 ) -> Iterator[pa.RecordBatch]:
     """Yield what ``pool.map`` would yield, but analyze only lines that the cache lacks, once each.
 
@@ -322,7 +322,7 @@ def map_cached(
     waiting: collections.deque[tuple[Sequence[str], dict[str, Analysis], list[str]]]
     waiting = collections.deque()
 
-    def misses() -> Iterator[Task]:
+    def misses() -> Iterator[Lines]:
         for texts in batches:
             if isinstance(texts, pa.RecordBatch):
                 waiting.append(([], {}, []))

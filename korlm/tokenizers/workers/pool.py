@@ -1,7 +1,8 @@
 """Run a tokenizer over batches of lines; yield record batches in the same order.
 
 Fast tokenizers run in this process, slow ones in child processes (``workers/worker.py``). The pool
-starts these, gives each a few batches at a time, and replaces those that die. No line is lost:
+starts these, gives each a few batches at a time, and replaces those that die. Every line gets a
+row:
 
 - A batch whose worker dies is halved, and the halves are queued at the front. Each runs alone in a
   worker, so that no other batch is affected again.
@@ -47,7 +48,7 @@ MAX_DEATHS = 5
 # have had another cause.
 MAX_LINE_DEATHS = 2
 
-Task: TypeAlias = "Sequence[str] | pa.RecordBatch"  # lines to analyze, or lines already analyzed
+Lines: TypeAlias = "Sequence[str] | pa.RecordBatch"  # lines to analyze, or lines already analyzed
 
 
 class TokenizerPool:
@@ -74,10 +75,12 @@ class TokenizerPool:
         # Single lines that failed, to be split, with the reasons.
         self._failed: collections.deque[tuple[Job, str]] = collections.deque()
         self._job_numbers = itertools.count()
-        self._lock = threading.RLock()  # for a tokenizer that runs in this process
-        # One thread at a time exchanges messages with the workers, for all maps.
-        self._turn = threading.Condition()
-        self._is_taken = self._is_closing = False  # whether a thread has the turn; is in __exit__
+        self._lock = threading.Lock()  # for a tokenizer that runs in this process
+        # One thread at a time, the pump thread, exchanges messages with the workers for all maps.
+        # The lock guards the next two attributes; waiters are notified when one becomes False.
+        self._pump_lock = threading.Condition()
+        self._has_pump_thread = False
+        self._is_closing = False  # whether a thread is in __exit__
         self._num_resets, self._why_reset = 0, ""
         self._was_ready = False  # whether any worker has started
         self._deaths = 0  # see MAX_DEATHS
@@ -93,14 +96,14 @@ class TokenizerPool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._turn:
+        with self._pump_lock:
             self._is_closing = True
             self._wake()
-            while self._is_taken:
-                self._turn.wait()
+            while self._has_pump_thread:
+                self._pump_lock.wait()
             self._reset("was closed")
             self._is_closing = False
-            self._turn.notify_all()
+            self._pump_lock.notify_all()
 
     def _reset(self, why: str) -> None:
         """End the workers. Maps that have not ended raise an error; a later map starts new ones."""
@@ -115,8 +118,8 @@ class TokenizerPool:
         """Let the thread that waits for messages look for new jobs."""
         self._inbox.put((None, None))
 
-    def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
-        """Yield one record batch for each batch of lines (NFC), in order.
+    def map(self, batches: Iterable[Lines]) -> Iterator[pa.RecordBatch]:
+        """Yield one record batch for each batch of lines, which are normalized, in order.
 
         At most ``workers * (threads + 2)`` batches are being analyzed at a time. Several threads
         may share a pool, and a thread may begin a map before another map has ended.
@@ -134,11 +137,14 @@ class TokenizerPool:
             return
         import pyarrow as pa
 
-        with self._lock:
-            assert self._in_process is not None
-            for batch in batches:
-                is_analyzed = isinstance(batch, pa.RecordBatch)
-                yield batch if is_analyzed else self._in_process.analyze_batch(batch)
+        assert self._in_process is not None
+        for batch in batches:
+            if isinstance(batch, pa.RecordBatch):
+                yield batch
+                continue
+            with self._lock:
+                analyzed = self._in_process.analyze_batch(batch)
+            yield analyzed
 
     def map_lists(self, batches: Iterable[Sequence[str]], output: str) -> Iterator[list[Analysis]]:
         """Yield one list of analyses for each batch of lines, as ``map`` does, without Arrow.
@@ -155,7 +161,7 @@ class TokenizerPool:
         )
 
     def _map_in_children(
-        self, config: WorkerConfig, batches: Iterable[Task], output: str | None
+        self, config: WorkerConfig, batches: Iterable[Lines], output: str | None
     ) -> Iterator[Results]:
         remaining = iter(batches)
         in_flight: collections.deque[Batch] = collections.deque()
@@ -163,8 +169,8 @@ class TokenizerPool:
         num_resets = self._num_resets
         try:
             while True:
-                for task in itertools.islice(remaining, limit - len(in_flight)):
-                    in_flight.append(self._enqueue(task, output))
+                for lines in itertools.islice(remaining, limit - len(in_flight)):
+                    in_flight.append(self._enqueue(lines, output))
                 if not in_flight:
                     return
                 self._wait(config, in_flight[0], num_resets)
@@ -177,46 +183,46 @@ class TokenizerPool:
         """Exchange messages, or let another thread do so, until a batch is done."""
         has_woken = False  # whether the other thread has been notified of this thread's jobs
         while not batch.is_done:
-            with self._turn:
+            with self._pump_lock:
                 if self._num_resets != num_resets:
                     raise TokenizerError(f"{self._title}: its pool {self._why_reset}")
-                if self._is_taken or self._is_closing:
+                if self._has_pump_thread or self._is_closing:
                     if not has_woken:
                         self._wake()
                     has_woken = True
-                    self._turn.wait()
+                    self._pump_lock.wait()
                     continue
-                self._is_taken = True
+                self._has_pump_thread = True
             try:
                 if self._failed:
-                    self._split(config, *self._failed.popleft())
+                    self._analyze_in_parts(config, *self._failed.popleft())
                 else:
                     self._step(config)
             except BaseException as error:  # also Ctrl-C, which may lose a message
                 self._reset(f"failed: {' '.join(str(error).split()) or type(error).__name__}")
                 raise
             finally:
-                with self._turn:
-                    self._is_taken = False
-                    self._turn.notify_all()
+                with self._pump_lock:
+                    self._has_pump_thread = False
+                    self._pump_lock.notify_all()
 
-    def _enqueue(self, task: Task, output: str | None) -> Batch:
+    def _enqueue(self, lines: Lines, output: str | None) -> Batch:
         """Queue a job for a batch, unless it is analyzed or empty; return the batch."""
-        batch = Batch(len(task))
+        batch = Batch(len(lines))
         if output is None:
             import pyarrow as pa
 
             from korlm.tokenizers.columns import to_record_batch
 
-            analyzed = task if len(task) else to_record_batch([])
+            analyzed = lines if len(lines) else to_record_batch([])
             if isinstance(analyzed, pa.RecordBatch):
                 batch.add(0, analyzed)
                 return batch
-        if len(task):
-            self._waiting.append(Job(list(task), batch, output=output))
+        if len(lines):
+            self._waiting.append(Job(list(lines), batch, output=output))
         return batch
 
-    def _split(self, config: WorkerConfig, job: Job, why: str) -> None:
+    def _analyze_in_parts(self, config: WorkerConfig, job: Job, why: str) -> None:
         """Analyze a single line in parts."""
         assert job.batch is not None
         text = replace_lone_surrogates(job.texts[0])
@@ -252,7 +258,7 @@ class TokenizerPool:
         patience = START_SECONDS + config.line_timeout_s
         for child in self._children:  # they send a message each second
             if child.jobs and child.silent > patience:
-                self._handle_death(config, child, silent=True)
+                self._on_worker_lost(config, child, silent=True)
                 return
         began, timeout = time.monotonic(), min(ALIVE_SECONDS, patience)
         sender = frame = None
@@ -265,7 +271,7 @@ class TokenizerPool:
         if sender is None or sender not in self._children:  # no message, or of a replaced worker
             return
         if frame is None:
-            self._handle_death(config, sender)
+            self._on_worker_lost(config, sender)
         else:
             self._process(config, sender, *frame)
 
@@ -305,8 +311,8 @@ class TokenizerPool:
         if job is None:  # a line that was done just when it was reported as stuck
             return
         if "stuck" in message:
-            other_lines = self._cut_out(config, job, message["stuck"])
-            self._restart(config, child, [*child.jobs.values(), *other_lines])
+            other_lines = self._isolate_stuck_line(config, job, message["stuck"])
+            self._replace_worker(config, child, [*child.jobs.values(), *other_lines])
             return
         self._deaths = 0
         self._finish(job, results, message.get("errors", []))
@@ -330,8 +336,8 @@ class TokenizerPool:
                 self._failed.append((job.slice(line, line + 1), why))
             begin = line + 1
 
-    def _cut_out(self, config: WorkerConfig, job: Job, line: int) -> list[Job]:
-        """Queue a line of a job that is too slow to be split; return jobs for its other lines."""
+    def _isolate_stuck_line(self, config: WorkerConfig, job: Job, line: int) -> list[Job]:
+        """Queue a line that takes too long for splitting; return jobs for the other lines."""
         logger.warning(
             "%s took more than %g s for %d characters (%.20s...): splitting them",
             *(self._title, config.line_timeout_s, len(job.texts[line]), job.texts[line]),
@@ -343,16 +349,17 @@ class TokenizerPool:
         rest = [job.slice(0, line), job.slice(line + 1, len(job.texts))]
         return [part for part in rest if part.texts]
 
-    def _handle_death(
+    def _on_worker_lost(
         self, config: WorkerConfig, child: WorkerProcess, silent: bool = False
     ) -> None:
-        """Replace a worker that died or is silent, and run its jobs again."""
+        """Replace a worker that died or is silent for too long, and run its jobs again."""
         child.process.kill()
         child.process.wait()
         reason = child.exit_reason()
         jobs = list(child.jobs.values())
-        # On a busy machine, any worker may be silent: that is a line's fault only if it has a time
-        # limit.
+        # Blame the lines, which may then be split, only if the worker really died, or if lines have
+        # a time limit: on a busy machine any worker may be silent. Otherwise, retry the jobs
+        # unchanged, at most MAX_DEATHS times.
         if child.ready and (has_time_limit(config) or not silent):
             why = "Java died" if isinstance(config, JavaConfig) else "process died"
             jobs = [retry for job in jobs for retry in self._retry(job, why)]
@@ -361,13 +368,13 @@ class TokenizerPool:
             if not self._was_ready or self._deaths > MAX_DEATHS:
                 state = "died again and again" if self._was_ready else "ended before it was ready"
                 raise TokenizerError(
-                    f"the worker of {self._title} {state} ({reason}); {_is_there_memory(config)}"
+                    f"the worker of {self._title} {state} ({reason}); {_memory_hint(config)}"
                 )
         logger.warning("%s worker died (%s); restarting it", self._title, reason)
-        self._restart(config, child, jobs)
+        self._replace_worker(config, child, jobs)
 
-    def _restart(self, config: WorkerConfig, child: WorkerProcess, jobs: list[Job]) -> None:
-        """Replace a worker process and queue jobs at the front."""
+    def _replace_worker(self, config: WorkerConfig, child: WorkerProcess, jobs: list[Job]) -> None:
+        """Start a new worker in place of another one, and queue jobs at the front."""
         child.close()
         self._children[self._children.index(child)] = self._start(config)
         self._waiting.extendleft(reversed(jobs))
@@ -407,6 +414,6 @@ def has_time_limit(config: WorkerConfig) -> bool:
     return not is_fast_kkma(config)
 
 
-def _is_there_memory(config: WorkerConfig) -> str:
+def _memory_hint(config: WorkerConfig) -> str:
     heap = f" for tokenizer.heap_mb={config.heap_mb}" if isinstance(config, JavaConfig) else ""
     return f"is there enough memory{heap}?"

@@ -16,7 +16,7 @@ from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.columns import ANALYSIS, analyses_of, to_record_batch
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
-from korlm.tokenizers.workers.pool import Task, TokenizerPool
+from korlm.tokenizers.workers.pool import Lines, TokenizerPool
 
 SPACE_SYMBOL = ["", " ", "\t\u3000", "\0", "\x1c \x85"]
 
@@ -38,9 +38,9 @@ class FakePool:
         self.sent: list[list[str]] = []
         self.passed: list[pa.RecordBatch] = []
 
-    def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
+    def map(self, batches: Iterable[Lines]) -> Iterator[pa.RecordBatch]:
         left = iter(batches)
-        queue: collections.deque[Task] = collections.deque()
+        queue: collections.deque[Lines] = collections.deque()
         while True:
             queue.extend(itertools.islice(left, 1 + self.ahead - len(queue)))
             if not queue:
@@ -59,7 +59,7 @@ class FakePool:
 
 
 def mapped(
-    pool: FakePool | TokenizerPool, cache: LineCache, batches: Iterable[Task]
+    pool: FakePool | TokenizerPool, cache: LineCache, batches: Iterable[Lines]
 ) -> Iterator[pa.RecordBatch]:
     return map_cached(cast(TokenizerPool, pool), cache, batches)
 
@@ -71,7 +71,7 @@ def plain(columns: pa.RecordBatch) -> list[Analysis]:
 
 
 def through(
-    folder: Path, batches: Sequence[Task], version: str = "1"
+    folder: Path, batches: Sequence[Lines], version: str = "1"
 ) -> tuple[FakePool, list[list[Analysis]]]:
     """Map batches with a new pool and a new cache."""
     pool = FakePool()
@@ -79,14 +79,14 @@ def through(
         return pool, [plain(columns) for columns in mapped(pool, cache, batches)]
 
 
-def expected(batches: Iterable[Task]) -> list[list[Analysis]]:
+def expected(batches: Iterable[Lines]) -> list[list[Analysis]]:
     return [plain(columns) for columns in FakePool().map(batches)]
 
 
-def random_batches(rng: random.Random, count: int) -> list[Task]:
+def random_batches(rng: random.Random, count: int) -> list[Lines]:
     """Return batches of any length with repeated and blank lines; some are record batches."""
     words = ["가", "나 다", "라\u3000마 ", *SPACE_SYMBOL, *(f"{number} 바" for number in range(60))]
-    batches: list[Task] = []
+    batches: list[Lines] = []
     for number in range(count):
         texts = rng.choices(words, k=rng.choice((0, 1, 1, 3, 12)))
         known = [Analysis([f"known {number}"], ["K"], [0], "ok", 0, 3.0)] * len(texts)
@@ -122,7 +122,7 @@ def test_results_are_those_without_the_cache(tmp_path: Path, seed: int, ahead: i
 
 def test_only_new_lines_are_sent_in_their_order(tmp_path: Path) -> None:
     through(tmp_path, [["나", "라"]])
-    batches: list[Task] = [["다", "라", "", "가", "다", "나"], ["나", "가", "마", ""]]
+    batches: list[Lines] = [["다", "라", "", "가", "다", "나"], ["나", "가", "마", ""]]
     pool, results = through(tmp_path, batches)
     assert pool.sent == [["다", "가"], ["마"]]
     assert results == expected(batches)
@@ -160,7 +160,7 @@ def test_a_line_that_the_cache_cannot_hold_is_sent_again(tmp_path: Path) -> None
     texts = ["가", "나 다", "", "나 다", "라 <lost>"]
 
     class Tabbed(FakePool):
-        def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
+        def map(self, batches: Iterable[Lines]) -> Iterator[pa.RecordBatch]:
             for columns in super().map(batches):
                 yield to_record_batch(
                     [
@@ -182,13 +182,13 @@ def test_columns_may_be_part_of_larger_ones(tmp_path: Path) -> None:
     """A pool may return a slice of larger columns."""
 
     class Slices(FakePool):
-        def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
+        def map(self, batches: Iterable[Lines]) -> Iterator[pa.RecordBatch]:
             for columns in super().map(batches):
                 odd = to_record_batch([fake("앞 <ok>"), fake("앞 뒤")])
                 table = pa.Table.from_batches([odd, columns, odd]).combine_chunks()
                 yield table.to_batches()[0].slice(2, columns.num_rows)
 
-    batches: list[Task] = [["가 나", "다 <cut: too slow>", "라"], ["가 나", "마", "마", "", "바"]]
+    batches: list[Lines] = [["가 나", "다 <cut: too slow>", "라"], ["가 나", "마", "마", "", "바"]]
     with LineCache(tmp_path, "1", 100) as cache:
         assert [plain(columns) for columns in mapped(Slices(), cache, batches)] == expected(batches)
     pool, results = through(tmp_path, batches)
@@ -235,7 +235,7 @@ def test_without_a_usable_cache(tmp_path: Path, limit: int) -> None:
     folder = tmp_path / "folder"
     if limit:
         folder.write_text("no folder")
-    batches: list[Task] = [["가", "나", "가"], ["가", ""], to_record_batch([EMPTY])]
+    batches: list[Lines] = [["가", "나", "가"], ["가", ""], to_record_batch([EMPTY])]
     pool = FakePool()
     with LineCache(folder, "1", limit) as cache:
         results = [plain(columns) for columns in mapped(pool, cache, batches)]
@@ -267,7 +267,7 @@ def test_an_abandoned_run_keeps_what_it_returned(tmp_path: Path, ahead: int) -> 
 
 def test_an_error_of_the_pool_is_raised(tmp_path: Path) -> None:
     class Broken(FakePool):
-        def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
+        def map(self, batches: Iterable[Lines]) -> Iterator[pa.RecordBatch]:
             for number, columns in enumerate(super().map(batches)):
                 if number == 1:
                     raise KeyboardInterrupt

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,18 @@ def test_simple_tokenizers_read_lazily() -> None:
     with TokenizerPool(TokenizerConfig(name="eojeol")) as pool:
         next(pool.map(batches()))
     assert taken == [0]
+
+
+def test_threads_share_a_simple_tokenizer() -> None:
+    config = TokenizerConfig(name="eojeol")
+    with ThreadPoolExecutor(1) as other_thread, TokenizerPool(config) as pool:
+        running = pool.map([["가"], ["나"]])
+        next(running)
+        other_thread.submit(running.close).result()
+        running = pool.map([["가"], ["나"]])
+        next(running)
+        assert other_thread.submit(map_one, pool, ["다"]).result() == [Analysis(["다"], [""], [0])]
+        assert timeless(next(running)) == [Analysis(["나"], [""], [0])]
 
 
 def test_unknown_tokenizer() -> None:
@@ -348,7 +361,7 @@ def test_silence_is_no_fault_of_a_line_without_a_clock(
             (child,) = pool._children
             while not child.ready:
                 pool._step(pool._config)
-            pool._handle_death(pool._config, child, silent=True)
+            pool._on_worker_lost(pool._config, child, silent=True)
         assert timeless(next(running)) == [
             faked("나 SLOW! 다")
             if engine is KkmaEngine.fast
@@ -370,9 +383,9 @@ def test_workers_that_die_again_and_again(
             child.ready = silent
             if number == 3:
                 with pytest.raises(TokenizerError, match="died again and again"):
-                    pool._handle_death(pool._config, child, silent)
+                    pool._on_worker_lost(pool._config, child, silent)
             else:
-                pool._handle_death(pool._config, child, silent)
+                pool._on_worker_lost(pool._config, child, silent)
 
 
 @pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
@@ -672,6 +685,6 @@ def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:
         for _ in range(2):  # the second one is not ready yet
             (child,) = pool._children
             child.process.kill()
-            pool._handle_death(pool._config, child)
+            pool._on_worker_lost(pool._config, child)
         results += map(timeless, running)
     assert results == [[faked(text) for text in batch] for batch in batches]
