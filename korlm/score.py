@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config import ScoreContext, ScoreSettings, ScoreUnit
-from korlm.config.keys import REMOVED_IN
+from korlm.config import ScoreSettings, ScoreUnit
 from korlm.sweeps.command import command
 from korlm.utils.errors import OutputError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from korlm.dataset.text_encoder import TextEncoder
-    from korlm.runs.trained_run import TrainedRun
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -73,51 +67,6 @@ def _score(settings: ScoreSettings) -> None:
         stack.enter_context(tf32(False))
         summary = score_files(inputs, kept, encoder, scorer, counts, writers, plot)
     logger.info("%s", summary)
-
-
-def surprisals(
-    run: TrainedRun,
-    texts: str | Sequence[str],
-    unit: ScoreUnit | str = ScoreUnit.morph,
-    context: ScoreContext | str = ScoreContext.line,
-    entropy: bool = True,
-    reader: TextEncoder | None = None,
-    *,
-    level: ScoreUnit | str | None = None,
-) -> pa.Table:
-    """Return the surprisal of every morph, eojeol or sentence of a few lines, in bits.
-
-    ``korlm.load(DIR).surprisal(...)`` does the same with a tokenizer that keeps running.
-
-    Args:
-        run: its model is used on the device where it is.
-        texts: one line each, together one document; a str is a single line.
-        unit: of the rows: morph, eojeol or sentence.
-        context: what a token is predicted from: line, document or carried.
-        entropy: also compute the entropy of each prediction.
-        reader: ``run.reader()``; reuse one for several calls, so that Kkma starts once.
-        level: the old name of ``unit``, until korlm 0.3.
-
-    Returns:
-        The columns that ``python -m korlm.score`` writes. ``to_pandas()`` needs the package pandas.
-
-    Raises:
-        CorpusError: a text is not a str or has a lone surrogate.
-        TokenizerError: the tokenizer of the run does not start.
-    """
-    from korlm.evaluation.surprisal.texts import surprisal_table
-
-    if level is not None:
-        warnings.warn(
-            f"surprisals(level=...) is now unit=...; the old name works until korlm {REMOVED_IN}",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-    unit = unit if level is None else level
-    if reader is None:
-        with run.reader() as reader:
-            return surprisal_table(run, texts, unit, context, entropy, reader)
-    return surprisal_table(run, texts, unit, context, entropy, reader)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from korlm.config import ServeSettings
 from korlm.sweeps.command import command
-from korlm.utils.errors import ConfigError, require_extra
+from korlm.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +20,11 @@ logger = logging.getLogger(__name__)
 @command("serve")
 def main(settings: ServeSettings) -> None:
     """Serve the page and the JSON interface until Ctrl-C."""
-    with require_extra("fastapi", "uvicorn"):
-        from korlm.serving.app import LOOPBACK, build_app
-        from korlm.serving.connections import build_server
-        from korlm.serving.served_model import ServedModel, ServedTask
     from korlm.prediction.task_run import TaskRun, load
     from korlm.runs.device import inference_device
+    from korlm.serving.app import LOOPBACK, build_app
+    from korlm.serving.connections import build_server
+    from korlm.serving.served_model import ServedModel, ServedTask
 
     with contextlib.ExitStack() as stack:
         server_socket = stack.enter_context(_listen(settings))

@@ -15,7 +15,7 @@ from korlm.api.training import load_resumed, train_in
 from korlm.cli import command as cli
 from korlm.cli.output_dirs import is_sweep, output_dir
 from korlm.config import TrainSettings
-from korlm.config.objective import cost
+from korlm.config.objective import cost, objective_value
 from korlm.runs.directories import is_finished
 from korlm.sweeps.command import command, pruning_callback
 from korlm.sweeps.results import finished_objective
@@ -42,8 +42,10 @@ def main(settings: TrainSettings) -> float:
             objective = settings.objective
     callback = pruning_callback(objective)
     splits = train_in(run_dir, settings, overrides, resumed, callback)
-    split, _, key = objective.partition(".")
-    return cost(objective, splits[split][key])
+    value = objective_value(objective, splits)
+    if value is None and is_sweep():
+        logger.warning("objective=%s: this run has no such metric", objective)
+    return cost(objective, value)
 
 
 class _Callable(types.ModuleType):

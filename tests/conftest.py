@@ -5,6 +5,7 @@ import os
 # As in the commands: waiting threads of PyTorch must not spin while other processes run.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import copy
 import functools
 import importlib
 import json
@@ -20,7 +21,9 @@ from typing import Any
 import pytest
 import torch
 from command_server import CommandServer
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
 
 from korlm import config
 from korlm.utils.io import checksums
@@ -220,18 +223,25 @@ def get_mode_if_given(hydra: Hydra, config_name: str, overrides: list[str]) -> A
     return get_mode(hydra, config_name, overrides) if "hydra.mode" in str(overrides) else None
 
 
+def copy_all_but_schemas(self: CachingConfigRepository, delegate: IConfigRepository) -> None:
+    store = ConfigStore.instance()  # copies each schema that it returns
+    self.delegate, self.cache = copy.deepcopy(delegate, {id(store): store}), {}
+
+
 @pytest.fixture
 def korlm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Return a function that runs ``korlm("train", "key=value", ...)`` in an empty folder.
 
-    Two slow steps are avoided: schemas are stored once per session, and Hydra composes the settings
-    a second time, to determine ``hydra.mode``, only if it is given.
+    Three slow steps are avoided: schemas are stored once per session, Hydra does not copy all of
+    them for each command, and it composes the settings a second time, to determine ``hydra.mode``,
+    only if it is given.
     """
     mains = {name: importlib.import_module(f"korlm.{name}").main for name in COMMANDS}
     monkeypatch.setattr(config, "store_schemas", store_schemas_once)
     monkeypatch.setattr(Hydra, "get_mode", get_mode_if_given)
+    monkeypatch.setattr(CachingConfigRepository, "__init__", copy_all_but_schemas)
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
 

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import shutil
 import sys
 import threading
@@ -90,16 +91,18 @@ def _stop(message: str, code: int) -> NoReturn:
 
 
 def _remove_empty_run_dir(folder: Path) -> None:
-    """Remove a run directory without results; see also ``remove_empty_parents``."""
+    """Remove a run directory that holds settings and logs only; see ``remove_empty_parents``."""
     if HydraConfig.get().output_subdir is None or RunFolder.had_files:
         return  # not created by this command
-    if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    without_results = {".hydra", *(Path(handler.baseFilename).name for handler in handlers)}
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if ".hydra" not in names or names - without_results:
         return
-    for handler in list(logging.getLogger().handlers):
-        if isinstance(handler, logging.FileHandler):
-            logging.getLogger().removeHandler(handler)
-            with contextlib.suppress(OSError):  # such as a full disk
-                handler.close()
+    for handler in handlers:
+        logging.getLogger().removeHandler(handler)
+        with contextlib.suppress(OSError):  # such as a full disk
+            handler.close()
     shutil.rmtree(folder, ignore_errors=True)
     remove_empty_parents(folder)
 
@@ -399,7 +402,9 @@ def _output_key(command: str, typed: Sequence[str]) -> str:
 
 def _as_typed(message: str, words: Sequence[str], typed: Sequence[str]) -> str:
     """Return a message with arguments as the user typed them instead of in Hydra's grammar."""
-    for word, typed_word in zip(words, typed, strict=True):
-        if word != typed_word:
-            message = message.replace(word, typed_word)
-    return message
+    originals = {word: old for word, old in zip(words, typed, strict=True) if word != old}
+    if not originals:
+        return message
+    alternatives = "|".join(map(re.escape, sorted(originals, key=len, reverse=True)))
+    pattern = rf"(?<!\w)({alternatives})(?!\w)"
+    return re.sub(pattern, lambda match: originals[match[0]], message)

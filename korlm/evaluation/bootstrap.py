@@ -106,8 +106,8 @@ def sign_flip_p(differences: Floats, samples: int, seed: int) -> float:
     """
     if not np.isfinite(differences).all():
         return math.nan
-    # The tolerance covers rounding of sums in another order.
-    threshold = abs(float(differences.sum())) * (1 - 1e-9)
+    # The tolerance covers rounding of sums in another order, also of those that cancel.
+    threshold = abs(float(differences.sum())) - 1e-9 * float(np.abs(differences).sum())
     num_units = len(differences)
     if num_units <= MAX_EXACT:
         signs = np.array(list(itertools.product((1.0, -1.0), repeat=num_units)))

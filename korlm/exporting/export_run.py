@@ -82,7 +82,7 @@ def export_run(
 
     Raises:
         ExportError: the model has no such export, or the exported model predicts differently.
-        MissingPackageError: safetensors, onnx or onnxruntime is not installed.
+        MissingPackageError: onnx or onnxruntime is not installed.
         OutputError: the folder cannot be written.
     """
     has_onnx = ExportFormat.onnx in formats or ExportFormat.sherpa in formats

@@ -38,7 +38,7 @@ _NOT_QUALITY = (
     *("seconds", "tokens_per_second", "examples_per_second", "peak_memory_mb"),
 )
 
-# Python expressions for the tokens of one line; other tokenizers are described by their name.
+# Python expressions for the tokens of one line; of other tokenizers, the user inserts the tokens.
 TOKENS_OF = {
     "eojeol": ([], "text.split()"),
     "syllable": ([], '["▁" if c.isspace() else c for c in text]'),
@@ -190,8 +190,8 @@ def _description(run: TrainedRun | TaskRun) -> str:
     weights = sum(part.numel() for part in run.model.parameters())
     size = f" of {weights:,} parameters" if weights else ""
     return (
-        f"A Korean {kind} (`model={settings.model.name}`{size}), trained with korlm {__version__}. "
-        "All settings are in `config.json`."
+        f"A Korean {kind} (`model={settings.model.name}`{size}), exported with korlm "
+        f"{__version__}. All settings are in `config.json`."
     )
 
 
@@ -225,9 +225,30 @@ def _figures(metrics: Metrics) -> str:
     names = list(dict.fromkeys(key for row in metrics.values() for key in _quality(row)))
     rows = [["", *metrics], ["---"] * (len(metrics) + 1)]
     for name in names:
-        cells = (f"{row[name]:.4g}" if name in row else "" for row in metrics.values())
+        cells = (_number(row[name]) if name in row else "" for row in metrics.values())
         rows.append([name, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _text_changes(run: TrainedRun | TaskRun) -> str:
+    """Return how the run changes text and tokens; empty: only by NFC."""
+    settings, changes = run.settings, []
+    if settings.corpus.unicode.value not in ("nfc", "none"):
+        changes.append(f"normalize the text to {settings.corpus.unicode.value.upper()}")
+    if settings.vocab.lowercase:
+        changes.append("write tokens in lower case")
+    if settings.vocab.normalize_numbers:
+        changes.append("normalize numbers (`vocab.normalize_numbers`)")
+    return ", ".join(changes)
+
+
+def _number(value: float) -> str:
+    """Return a number with four digits, or without decimals if it is large.
+
+    >>> _number(0.123456), _number(1234567.8)
+    ('0.1235', '1,234,568')
+    """
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
 
 
 def _usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
@@ -239,13 +260,16 @@ def _usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
     code_of = {"step.onnx": SCORE, "classifier.onnx": CLASSIFY}
     if graph := next((name for name in code_of if name in files), None):
         name = run.settings.tokenizer.name
-        lines, tokens = TOKENS_OF.get(name, ([], '"나 는 학교 에 가 ㄴ다 .".split()'))
+        missing = f"[]  # insert the tokens of text, as tokenizer={name} splits it"
+        lines, tokens = TOKENS_OF.get(name, ([], missing))
         others = "".join(f", {line.split()[1].partition('.')[0]}" for line in lines)
         imports = "".join(f"{line}\n" for line in lines)
         code = code_of[graph].format(imports=imports, tokens=tokens)
         parts.append(
             f"Without korlm and PyTorch (numpy, onnxruntime{others}):\n\n```python\n{code}```"
         )
+        if changes := _text_changes(run):
+            parts.append(f"The vocabulary holds changed tokens: before the lookup, {changes}.")
     if not parts:
         parts.append("See korlm's documentation of `korlm.export`.")
     return "\n\n".join(parts)

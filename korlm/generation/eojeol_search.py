@@ -281,7 +281,8 @@ class SearchResult:
 
     Attributes:
         eojeols: P(e | c) of each eojeol, and its most probable token sequence.
-        typed_probability: P(typed | c), the probability of all eojeols that start as typed.
+        typed_probability: P(typed | c), the probability of all eojeols that start as typed; without
+            altered syllables where the search does not get to.
     """
 
     eojeols: dict[str, tuple[float, Node]]
@@ -368,7 +369,8 @@ class EojeolSearch:
     def _push_children(self, frontier: _Frontier, node: Node) -> None:
         """Push the children of an expanded node that may be compatible with the typed keys.
 
-        Counts those that are expected to start as typed.
+        Adds to P(typed | c) those that start as typed if their tokens alter no syllable;
+        ``_pop_batch`` corrects it for those that it pops.
         """
         typed = frontier.typed
         if node.stable.keys.startswith(typed):  # so do all children

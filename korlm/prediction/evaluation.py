@@ -193,7 +193,7 @@ def paired_test(
         permuted = difference(first_sums + exchanged, second_sums - exchanged)
         for key in task.compared:
             # The tolerance allows for rounding errors, since sums are in another order.
-            num_extreme[key] += abs(permuted[key]) >= abs(observed[key]) * (1 - 1e-9)
+            num_extreme[key] += abs(permuted[key]) >= abs(observed[key]) - 1e-9
     return {
         key: {
             "difference": observed[key],

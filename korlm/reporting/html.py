@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from korlm.config.objective import LANGUAGE_MODELING, LARGER_IS_BETTER, quality_metrics
+from korlm.config.objective import LANGUAGE_MODELING, is_larger_better, quality_metrics
 from korlm.reporting.charts import (
     LineStyle,
     draw_breakdowns,
@@ -255,7 +255,7 @@ def _columns(runs: Sequence[RunSummary]) -> list[Column]:
             continue
         best = None
         if counts and comparable(runs, *counts) and len(runs) > 1:
-            best_of = max if key in LARGER_IS_BETTER else min
+            best_of = max if is_larger_better(key) else min
             best = best_of(value for value in values.values() if not math.isnan(value))
         metrics.append(Column(title, values, True, best))
     return settings + metrics if len(settings) <= MAX_KEYS else metrics + settings

@@ -16,9 +16,9 @@ from typing import Any
 from korlm.config.keys import rename_override, rename_tree
 from korlm.config.objective import (
     LANGUAGE_MODELING,
-    LARGER_IS_BETTER,
     cost,
     default_objective,
+    is_larger_better,
 )
 from korlm.config.paths import run_directory
 from korlm.config.serialization import as_typed, dotted_items
@@ -77,7 +77,7 @@ class RunSummary:
     def metric(self, source: str, key: str) -> float:
         """Return a metric of a split, or of training.json for ``"training"``; nan if missing."""
         value = number(self.training if source == "training" else self.metrics.get(source), key)
-        return math.nan if value == math.inf and key in LARGER_IS_BETTER else value
+        return math.nan if value == math.inf and is_larger_better(key) else value
 
     def curve(self, tag: str) -> Curve:
         """Return the points of a tag that have finite values."""

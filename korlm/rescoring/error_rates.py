@@ -1,4 +1,4 @@
-"""Compute error rates of hypotheses against references; jiwer counts the errors.
+"""Compute error rates of hypotheses against references.
 
 Spacing is often optional in Korean, so characters are counted with and without spaces; words are
 eojeols. Errors are summed over a whole test set and divided once.
@@ -8,18 +8,17 @@ Axes: U utterances, M hypotheses of all of them.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from korlm.config import ErrorRate
 from korlm.evaluation.token_scores import Ints
 from korlm.rescoring.lm_scorer import normalize_spaces
 from korlm.rescoring.nbest import NBest
-from korlm.utils.errors import ConfigError, install_command
 
 NAMES = {
     ErrorRate.cer: "CER",
@@ -31,14 +30,8 @@ VARIANTS = ("before", "after", "oracle")
 Counts = dict[ErrorRate, Ints]
 
 
-def check_jiwer(key: str) -> None:
-    """Raise ``ConfigError`` if jiwer is missing; ``key`` is the setting that needs it."""
-    if importlib.util.find_spec("jiwer") is None:
-        raise ConfigError(f"{key}: error rates need jiwer: {install_command('jiwer')}")
-
-
 def count_errors(batch: Sequence[NBest], references: Mapping[str, str]) -> tuple[Counts, Counts]:
-    """Count substitutions, insertions and deletions of each hypothesis.
+    """Count the smallest number of substitutions, insertions and deletions of each hypothesis.
 
     Args:
         batch: U n-best lists.
@@ -54,32 +47,21 @@ def count_errors(batch: Sequence[NBest], references: Mapping[str, str]) -> tuple
     utterance_of = [n for n, nbest in enumerate(batch) for _ in nbest.hyps]
     errors, lengths = {}, {}
     for rate in ErrorRate:
-        texts = [_normalize(text, rate) for text in references_of]
-        errors[rate] = _errors(
-            [texts[n] for n in utterance_of], [_normalize(hyp, rate) for hyp in hyps], rate
-        )
-        units = [text.split() if rate is ErrorRate.wer else text for text in texts]
+        units = [_units(text, rate) for text in references_of]
+        distances = [
+            Levenshtein.distance(units[utterance], _units(hyp, rate))
+            for utterance, hyp in zip(utterance_of, hyps, strict=True)
+        ]
+        errors[rate] = np.array(distances, dtype=np.int64)
         lengths[rate] = np.array([len(unit) for unit in units], dtype=np.int64)
     return errors, lengths
 
 
-def _normalize(text: str, rate: ErrorRate) -> str:
+def _units(text: str, rate: ErrorRate) -> Sequence[str]:
+    """Return the eojeols or the characters of a text, which an error rate counts."""
+    if rate is ErrorRate.wer:
+        return text.split()
     return text.replace(" ", "") if rate is ErrorRate.cer_no_blanks else text
-
-
-def _errors(references: list[str], hyps: list[str], rate: ErrorRate) -> Ints:
-    import jiwer
-
-    process = jiwer.process_words if rate is ErrorRate.wer else jiwer.process_characters
-    errors = [
-        sum(
-            max(part.ref_end_idx - part.ref_start_idx, part.hyp_end_idx - part.hyp_start_idx)
-            for part in alignment
-            if part.type != "equal"
-        )
-        for alignment in process(references, hyps).alignments
-    ]
-    return np.array(errors, dtype=np.int64)
 
 
 class ErrorTally:

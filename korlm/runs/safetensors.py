@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from korlm._version import __version__
@@ -24,7 +26,7 @@ from korlm.config import VocabConfig
 from korlm.config.stored import check_settings, read_json
 from korlm.dataset.vocab import SPECIALS, Vocab
 from korlm.runs.checkpoint import Checkpoint
-from korlm.utils.errors import CheckpointError, VocabError, require_extra
+from korlm.utils.errors import CheckpointError, VocabError
 from korlm.utils.io import checksums
 
 FORMAT = 2
@@ -80,9 +82,6 @@ def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
         folder: an existing folder.
         checkpoint: the checkpoint; only ``model`` and ``spelling`` are used.
     """
-    with require_extra("safetensors"):
-        from safetensors.torch import save
-
     weights: dict[str, Tensor] = {}
     names: dict[tuple[int, tuple[int, ...]], str] = {}  # (address, shape) -> first name
     tied: dict[str, str] = {}  # other name of a tied weight -> first name
@@ -104,7 +103,6 @@ def load_weights(folder: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: a file is missing or damaged.
-        MissingPackageError: safetensors is not installed.
     """
     path = folder / CONFIG
     try:
@@ -150,8 +148,6 @@ def load_weights(folder: Path) -> Checkpoint:
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a safetensors file, on the CPU, and its metadata."""
-    with require_extra("safetensors"):
-        from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.cli.output_dirs import Refused, is_sweep
-from korlm.config.objective import LARGER_IS_BETTER
+from korlm.config.objective import is_larger_better
 from korlm.runs.directories import is_finished
 from korlm.sweeps.folder import (
     begin_sweep,
@@ -140,7 +140,7 @@ def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
 
     values = [job.metrics.get(column_of(objective), math.nan) for job in finished]
     settings = {key: [job.overrides.get(key, "") for job in finished] for key in keys}
-    larger_is_better = objective.partition(".")[2] in LARGER_IS_BETTER
+    larger_is_better = is_larger_better(objective.partition(".")[2])
     is_ngram = [job.overrides.get("model") == "ngram" for job in finished]
     if draw_sweep(path, (objective, values), settings, larger_is_better, is_ngram):
         logger.info("%s: plot of the sweep", path)

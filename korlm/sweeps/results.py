@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config.objective import LARGER_IS_BETTER, cost
+from korlm.config.objective import cost, is_larger_better, objective_value
 from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
@@ -88,10 +88,9 @@ def finished_objective(objective: str, job: Path) -> float:
         CheckpointError: metrics.json is damaged.
     """
     path = job / "metrics.json"
-    split, _, key = objective.partition(".")
     try:
-        return cost(objective, read_json(path)[split][key])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        return cost(objective, objective_value(objective, read_json(path)))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(damaged_metrics(path, error)) from error
 
 
@@ -139,7 +138,7 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Metri
         value: Any = files[name]
         for key in keys:
             value = value.get(key, math.nan) if isinstance(value, dict) else math.nan
-        if value is None and keys[-1] not in LARGER_IS_BETTER:
+        if value is None and not is_larger_better(keys[-1]):
             value = math.inf
         if isinstance(value, (int, float)) and not math.isnan(value):
             metrics[column] = value

@@ -248,7 +248,7 @@ class ClassificationTask(ExampleTask[Classifier]):
         probs = (model(inputs.to(self.device), lengths) / model.temperature).softmax(-1).cpu()
         rows = ["| text | label | prediction | probability |", "| --- | --- | --- | --- |"]
         for ids, target, row in zip(sequences, targets.tolist(), probs, strict=False):
-            text = " ".join(self.prepared.vocab.tokens[i] for i in ids[:-1]).replace("|", "/")
+            text = " ".join(self.prepared.vocab.decode(ids[:-1])).replace("|", "/")
             best = int(row.argmax())
             rows.append(
                 f"| {text} | {self.labels[target]} | {self.labels[best]} | {row[best]:.3f} |"

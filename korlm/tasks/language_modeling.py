@@ -105,7 +105,7 @@ class LanguageModelingTask(Task[LanguageModel]):
         start_id = EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
         model.eval()
         ids = sample_ids(model, start_id, count, SAMPLE_TEMPERATURE, self.settings.seed)
-        tokens = [self.prepared.vocab.tokens[i] for i in ids]
+        tokens = self.prepared.vocab.decode(ids)
         joined = " ".join("\n\n" if token == EOS else token for token in tokens)
         if self._detokenizer is None:
             return {"samples": joined}

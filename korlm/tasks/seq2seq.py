@@ -333,11 +333,8 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
             **metrics_of(counts[2:].round().astype(np.int64)),
         }
 
-    def _tokens(self, ids: Sequence[int]) -> list[str]:
-        return [self.prepared.vocab.tokens[i] for i in ids]
-
     def _detokenize(self, ids: Sequence[int]) -> str:
-        return self._detokenizer.detokenize(self._tokens(ids))
+        return self._detokenizer.detokenize(self.prepared.vocab.decode(ids))
 
     def warnings(self, total_steps: int) -> list[str]:
         """See ``Task.warnings``."""
@@ -378,7 +375,8 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
             ((best,),) = search(model, memory, state, [len(pair.source)], self.config)
             targets = torch.tensor([[*best.ids, EOS_ID]], device=self.device)
             weights = model.decode(memory, state, targets).weights[0].float().cpu().numpy()
-            source, target = (self._tokens(ids[0].tolist()) for ids in (inputs, targets))
+            vocab = self.prepared.vocab
+            source, target = (vocab.decode(ids[0].tolist()) for ids in (inputs, targets))
             images[f"attention/{number}"] = attention_image(weights, source, target)
         return images
 
@@ -482,7 +480,7 @@ class TextPredictor(Predictor):
         """Return the columns of the texts of a line."""
         columns: dict[str, Any] = {}
         for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
-            tokens = [self.vocab.tokens[i] for i in hypothesis.ids]
-            columns[f"prediction{ending}"] = self.detokenizer.detokenize(tokens)
+            text = self.detokenizer.detokenize(self.vocab.decode(hypothesis.ids))
+            columns[f"prediction{ending}"] = text
             columns[f"log_prob{ending}"] = hypothesis.log_prob
         return columns

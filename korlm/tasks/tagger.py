@@ -191,8 +191,7 @@ class Tagger(Trainable):
         known = ((targets < num_labels) | ~valid).all(1)
         targets = torch.where(valid & known[:, None], targets, 0)
         if self.crf is not None:
-            nll = self.crf.log_partition(scores, counts) - self.crf.score(scores, targets, counts)
-            return torch.where(known, nll, 0.0).sum()
+            return torch.where(known, self.crf.nll(scores, targets, counts), 0.0).sum()
         nll = F.cross_entropy(scores.transpose(1, 2), targets, reduction="none")
         return torch.where(valid & known[:, None], nll, 0.0).sum()
 

@@ -315,7 +315,7 @@ class TaggingTask(ExampleTask[Tagger]):
         for row, count in zip(rows.tolist(), counts.tolist(), strict=True):
             labels = best[row][:count]
             if self.config.labels is TagLabels.spaces:
-                tokens = [self.prepared.vocab.tokens[i] for i in examples.sequences[row][:-1]]
+                tokens = self.prepared.vocab.decode(examples.sequences[row][:-1])
                 pairs = zip(labels, tokens, strict=True)
                 texts.append("".join(" " * label + token for label, token in pairs))
                 continue

@@ -49,6 +49,7 @@ def tokenizer_config(name: str, threads: int) -> TokenizerConfig:
         config = registry.schemas("tokenizer")[name](name=name)
     if isinstance(config, WorkerConfig):
         config.threads = threads
+        config.line_timeout_s = 600  # no line is split because the machine is busy
     return config
 
 

@@ -21,10 +21,10 @@ from tiny_runs import finish, make_settings, prepare_tiny
 import korlm
 from korlm.api.runs import LanguageModelRun, TaskModelRun
 from korlm.config import LSTMConfig, Mode, NgramConfig, SubwordMode, TaggingConfig
+from korlm.evaluation.surprisal.texts import surprisal_table
 from korlm.models.base import LanguageModel
 from korlm.modules.subword_embedding import SubwordEmbedding
 from korlm.rescoring import LMScorer
-from korlm.score import surprisals
 from korlm.utils.errors import ConfigError, CorpusError, NbestError
 
 TEXTS = ["나는 집에 간다.", "", "우리는 책을 본다.", "뷁 밥을 먹는다.", "나는 집에 간다."]
@@ -83,10 +83,11 @@ def test_scores_are_those_of_rescoring_and_surprisals(run: LanguageModelRun) -> 
 
 @pytest.mark.parametrize("unit", ["morph", "eojeol", "sentence"])
 @pytest.mark.parametrize("context", ["line", "document", "carried"])
-def test_surprisals_are_those_of_the_command(
+def test_surprisals_do_not_depend_on_the_tokenizer_process(
     lstm: LanguageModelRun, unit: str, context: str
 ) -> None:
-    expected = surprisals(lstm, TEXTS, unit, context)
+    with lstm.reader() as reader:  # a tokenizer of its own
+        expected = surprisal_table(lstm, TEXTS, unit, context, True, reader)
     assert lstm.surprisal(TEXTS, unit, context).equals(expected)
     assert ("entropy" in expected.column_names) == (unit != "sentence")
     assert "entropy" not in lstm.surprisal(TEXTS, unit, context, entropy=False).column_names
@@ -117,7 +118,6 @@ def test_no_entropy_for_sentences(
         monkeypatch.setattr(kind, "token_nll_and_entropy", refuse)
     lstm.score(TEXTS)
     lstm.surprisal(TEXTS, unit="sentence")
-    surprisals(lstm, TEXTS, unit="sentence")
     (tmp_path / "a.txt").write_text("\n".join(TEXTS), encoding="utf-8")
     ended = korlm("score", f"run={lstm.folder}", "input=a.txt", "unit=sentence")
     assert ended.code == 0, ended.err

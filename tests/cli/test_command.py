@@ -2,16 +2,17 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_server import CommandServer
-from conftest import LIGHT, ROOT, Command, TinyCorpus, new_checksums
+from conftest import LIGHT, Command, TinyCorpus, new_checksums
 from filelock import FileLock
+
+from korlm.cli.command import _as_typed
+from korlm.utils.errors import ConfigError
 
 MISTAKES = {
     "model.name=foo": ("model.name=foo", "lstm"),
@@ -138,13 +139,16 @@ def test_folder_that_cannot_be_written(korlm: Command, tiny: TinyCorpus) -> None
         assert "/proc/korlm" in error and "outputs=FOLDER" in error
 
 
+FEW = ["trainer.epochs=1", "batches.batch_size=40"]  # ten steps
+
+
 @pytest.fixture(scope="module")
 def trained(
     server: CommandServer, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Return the outputs of a run of a few steps, and a copy of them."""
     folder = tmp_path_factory.mktemp("trained")
-    ended = server.run(folder, "train", *tiny.overrides, *LIGHT, "trainer.epochs=1")
+    ended = server.run(folder, "train", *tiny.overrides, *LIGHT, *FEW)
     assert ended.code == 0, ended.err
     shutil.copytree(folder / "outputs", folder / "copy")
     return folder / "outputs"
@@ -231,10 +235,31 @@ def test_an_unexpected_failure_leaves_no_empty_run(
     assert not list(tmp_path.glob("outputs/runs/*"))
 
 
+def test_a_failure_keeps_files_that_are_written(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from korlm.training import session
+
+    def fail(settings: object, prepared: object, folder: Path, *others: object) -> None:
+        (folder / "table.tsv").write_text("a\tb\n")
+        raise ConfigError("not this way")
+
+    monkeypatch.setattr(session, "build_session", fail)
+    assert "not this way" in korlm("train", *tiny.overrides, *LIGHT).error
+    assert len(list(tmp_path.glob("outputs/runs/*/table.tsv"))) == 1
+
+
+def test_arguments_in_messages_are_as_typed() -> None:
+    words, typed = ["run=b", "name='a b'"], ["from=b", "name=a b"]
+    message = _as_typed("run=best: no run; run=b, name='a b'", words, typed)
+    assert message == "run=best: no run; from=b, name=a b"
+
+
 def test_a_failed_job_of_a_sweep_is_reported_and_the_others_run(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
-    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "batches.batch_size=4,9999,5")
+    jobs = ["trainer.max_steps=2", "batches.batch_size=4,9999,5"]
+    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, *jobs)
     assert ended.code == 1
     assert "job batches.batch_size=9999 of the sweep failed" in ended.out
     assert len(list(tmp_path.glob("outputs/sweeps/*/*/metrics.json"))) == 2
@@ -258,7 +283,7 @@ def test_one_process_a_run(korlm: Command, run: Path) -> None:
 def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
     words = [word for word in LIGHT if not word.startswith("model.hidden_dim")]
     overrides = ["model.hidden_dim=300", "model.hidden_dropout=0.1", "model.input_dropout=0.1"]
-    ended = korlm("train", *tiny.overrides, *words, *overrides, "trainer.epochs=1")
+    ended = korlm("train", *tiny.overrides, *words, *overrides, "trainer.max_steps=2")
     assert ended.code == 0, ended.err
     assert "model.hidden_dim=300 has no effect: a single layer with model.tie_weights" in ended.out
     assert "model.hidden_dropout=0.1 has no effect" in ended.out
@@ -348,25 +373,3 @@ def test_broken_files_of_settings(korlm: Command, tmp_path: Path, text: str) -> 
     error = korlm("train", "experiment=mine", "--config-dir", "conf").error
     assert all(word in error for word in BROKEN[text]), error
     assert "Traceback" not in error and not (tmp_path / "outputs").exists()
-
-
-def test_a_really_full_disk(tiny: TinyCorpus, tmp_path: Path) -> None:
-    """On a file system of 200 kB: one line, and nothing half-written under the final names."""
-    command = [sys.executable, "-m", "korlm.train", *tiny.overrides, *LIGHT]
-    command += [f"outputs={tmp_path}/small/outputs", "model.hidden_dim=200"]
-    script = (
-        f"mkdir {tmp_path}/small && mount -t tmpfs -o size=200k none {tmp_path}/small || exit 77; "
-        f'"$@"; code=$?; find {tmp_path}/small -name "*.tmp" -o -name "*.building"; exit $code'
-    )
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *command],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    if done.returncode == 77:
-        pytest.skip("cannot mount here")
-    assert done.returncode == 1, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert ".tmp" not in done.stdout and ".building" not in done.stdout

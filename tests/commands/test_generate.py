@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_server import CommandServer
 from conftest import Command
 from tiny_runs import finish, make_settings, prepare_tiny
 
@@ -102,13 +101,10 @@ def test_no_completion(korlm: Command, run: str, tmp_path: Path) -> None:
     assert len(ended.err.splitlines()) == 1
 
 
-def test_a_closed_pipe_ends_the_command(run: str) -> None:
-    command = [sys.executable, "-m", "korlm.generate", run, "num_samples=200", "sentences=9"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.read(3)
-        process.stdout.close()
-        assert process.stderr.read() == b"" and process.wait() == 0
+def test_a_closed_pipe_ends_the_command(server: CommandServer, run: str, tmp_path: Path) -> None:
+    options = ["num_samples=200", "sentences=9"]
+    ended = server.run(tmp_path, "generate", run, *options, unheard=True)
+    assert (ended.code, ended.err) == (0, "")
 
 
 ERRORS = {

@@ -1,15 +1,13 @@
 """The command: rescored lists, tuned weights, error rates and error messages."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Command
+from command_server import CommandServer
+from conftest import Command
 from tiny_runs import finish, korean_lines, make_settings, prepare_tiny
 
 from korlm import load
@@ -250,16 +248,8 @@ def test_the_working_directory_is_not_removed(
     assert dev[0].exists()
 
 
-def test_a_closed_pipe_is_no_error(runs: Runs, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error(server: CommandServer, runs: Runs, tmp_path: Path) -> None:
     path = tmp_path / "n.txt"
     path.write_text("".join(f"u{at} -1 나는 집에 간다.\n" for at in range(5000)), "utf-8")
-    command = [sys.executable, "-m", "korlm.rescore", f"run={runs.lstm}", f"nbest={path}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.readline().startswith(b"u0 ")
-        process.stdout.close()
-        assert b"Traceback" not in process.stderr.read()
-        assert process.wait() == 0
+    ended = server.run(tmp_path, "rescore", f"run={runs.lstm}", f"nbest={path}", unheard=True)
+    assert ended.code == 0 and "Traceback" not in ended.err

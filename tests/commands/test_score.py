@@ -20,7 +20,6 @@ import torch
 from conftest import LIGHT, ROOT, Command, TinyCorpus
 from tiny_runs import finish, make_settings, prepare_tiny
 
-from korlm.score import surprisals
 from korlm.utils.errors import CorpusError
 
 TEXT = "나는 집에 간다.\n\n \n우리는 책을 본다.\n뷁\t밥을 먹는다."
@@ -307,22 +306,19 @@ def test_the_working_directory_is_not_removed(korlm: Command, run: Path, text: P
 def test_in_python(korlm: Command, run: Path, text: Path) -> None:
     import korlm as package  # the fixture has its name
 
-    trained = package.load(run)
     command = rows_in(korlm("score", f"run={run}", f"input={text}", "unit=eojeol").out)
-    table = surprisals(trained, TEXT.split("\n"), unit="eojeol")
+    with package.load(run) as trained:
+        table = trained.surprisal(TEXT.split("\n"), unit="eojeol")
+        fast = trained.surprisal(TEXT.split("\n"), entropy=False)
+        assert "entropy" not in fast.column_names
+        assert len(trained.surprisal([], context="carried")) == 0
+        whole = trained.surprisal("나는 간다", unit="eojeol")
+        assert whole.equals(trained.surprisal(["나는 간다"], unit="eojeol"))
     assert table["eojeol_text"].to_pylist() == [
         None if row["eojeol_text"] == "NA" else row["eojeol_text"] for row in command
     ]
     results = [float(row["surprisal"]) for row in command]
     assert table["surprisal"].to_pylist() == pytest.approx(results, abs=1e-5)
-    with trained.reader() as reader:
-        fast = surprisals(trained, TEXT.split("\n"), entropy=False, reader=reader)
-        assert "entropy" not in fast.column_names
-        assert len(surprisals(trained, [], context="carried", reader=reader)) == 0
-        whole = surprisals(trained, "나는 간다", unit="eojeol", reader=reader)
-        assert whole.equals(surprisals(trained, ["나는 간다"], unit="eojeol", reader=reader))
-        with pytest.warns(DeprecationWarning, match="is now unit="):
-            assert whole.equals(surprisals(trained, "나는 간다", level="eojeol", reader=reader))
     assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(results), abs=1e-3)
 
 
@@ -340,4 +336,4 @@ def test_texts_that_are_not_str(run: Path, texts: Any, message: str) -> None:
     import korlm as package
 
     with pytest.raises(CorpusError, match=f"^{message}"):
-        surprisals(package.load(run), texts)
+        package.load(run).surprisal(texts)

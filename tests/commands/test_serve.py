@@ -1,13 +1,10 @@
 """korlm.serve: errors are reported before the model is loaded."""
 
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import Command
-
-from korlm.utils.errors import install_command
 
 pytest.importorskip("fastapi", reason="serving needs it")
 
@@ -35,14 +32,3 @@ def test_invalid_settings(korlm: Command, tmp_path: Path, option: str, message: 
     ended = korlm("serve", f"run={tmp_path}", option)
     assert ended.code == 1
     assert message in ended.error
-
-
-def test_a_missing_package(korlm: Command, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "korlm.serving.connections", raising=False)
-    ended = korlm("serve", f"run={tmp_path}")
-    assert (ended.code, ended.error) == (
-        1,
-        f"korlm: the package uvicorn is not installed: {install_command('fastapi', 'uvicorn')}",
-    )
-    assert not list(tmp_path.iterdir())

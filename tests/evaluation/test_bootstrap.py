@@ -123,3 +123,8 @@ def test_extreme_p_values() -> None:
     assert sign_flip_p(np.zeros(3), 999, 1) == 1.0
     assert math.isnan(sign_flip_p(np.array([1.0, np.inf]), 9, 1))
     assert math.isnan(sign_flip_p(np.array([1.0, np.nan]), 9, 1))
+
+
+@pytest.mark.parametrize("times", [3, 8])  # all sign patterns, and random ones
+def test_differences_that_cancel_are_not_significant(times: int) -> None:
+    assert sign_flip_p(np.array([0.1, 0.2, -0.3] * times), 1000, seed=1) == 1.0

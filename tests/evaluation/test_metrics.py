@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from korlm.config.objective import KEYS, LANGUAGE_MODELING, check_objective, cost
+from korlm.config.objective import (
+    KEYS,
+    LANGUAGE_MODELING,
+    check_objective,
+    cost,
+    objective_value,
+)
 from korlm.evaluation.metrics import LossSums, exp, metrics, table
 from korlm.utils.errors import ConfigError
 from korlm.utils.memory import peak_memory_mb, reset_peak_memory
@@ -111,6 +117,23 @@ def test_objectives_are_the_metrics() -> None:
     for wrong in ("perplexity", "valid.", "valid.perplexities", "dev.loss", "", "valid.loss.x"):
         with pytest.raises(ConfigError, match="objective="):
             check_objective(wrong)
+
+
+def test_objectives_of_other_tasks() -> None:
+    check_objective("valid.f1_PS", "tagging")
+    with pytest.raises(ConfigError, match=r"did you mean test\.accuracy"):
+        check_objective("test.acuracy", "classification")
+    # The direction of other metrics of another package's task is not known.
+    check_objective("valid.accuracy", "other")
+    for task, wrong in (("other", "valid.auc"), ("classification", "valid.f1_PS")):
+        with pytest.raises(ConfigError, match=f"objective={wrong}"):
+            check_objective(wrong, task)
+
+
+def test_the_value_of_an_objective() -> None:
+    splits = {"valid": {"loss": 2.0}}
+    assert objective_value("valid.loss", splits) == 2.0
+    assert objective_value("test.loss", splits) is objective_value("valid.f1", splits) is None
 
 
 def test_the_minimized_value() -> None:

@@ -22,8 +22,8 @@ from korlm.evaluation.pairs.templates import (
     phenomena,
     resolve_particles,
 )
+from korlm.evaluation.surprisal.texts import surprisal_table
 from korlm.runs.trained_run import TrainedRun
-from korlm.score import surprisals
 from korlm.utils.errors import CorpusError
 
 
@@ -110,7 +110,7 @@ def test_scores_are_those_of_whole_sentences(run: TrainedRun) -> None:
         rows = pa.concat_tables(score_pairs(run, "x", pairs, reader, None, 5)).to_pylist()
         for side in ("good", "bad"):
             texts = [row[side] for row in rows]
-            expected = surprisals(run, texts, unit="sentence", reader=reader).to_pylist()
+            expected = surprisal_table(run, texts, "sentence", "line", False, reader).to_pylist()
             for row, sentence in zip(rows, expected, strict=True):
                 assert row[f"{side}_surprisal"] == pytest.approx(sentence["open_surprisal"])
                 assert row[f"{side}_tokens"] == sentence["num_tokens"]

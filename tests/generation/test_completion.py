@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from toys import syllable_run, toy_run
 
@@ -59,6 +62,20 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             completer.complete("먹 " + typed)
         assert completer.search("먹 ", 3, 5) and completer._last[2].num_expanded <= 10
         assert completer.complete("먹 ", 3).eojeols == first.eojeols
+
+
+def test_a_tree_is_freed_with_its_context() -> None:
+    """Without the garbage collector, which would take longer than a keystroke."""
+    gc.disable()
+    try:
+        with Completer(toy_run()) as completer:
+            completer.complete("먹 도")
+            assert completer._last is not None
+            root = weakref.ref(completer._last[2].root)
+            completer.complete("하 도")
+            assert root() is None
+    finally:
+        gc.enable()
 
 
 def test_syllables() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 from toys import MORPHS, TOKENS, ToyDetokenizer, syllable_run, toy_run
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from korlm.generation.completion import MAX_EXPANSIONS, Completer
-from korlm.generation.eojeol_search import stable_prefix
+from korlm.generation.eojeol_search import _top, stable_prefix
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 from korlm.text.keyboard import keys_of
@@ -94,6 +95,21 @@ def test_more_expansions_find_more_eojeols() -> None:
     with Completer(toy_run()) as completer:
         sizes = [len(completer.search("", 10**6, limit).eojeols) for limit in (1, 16, 200)]
         assert sizes[0] == 1 and sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("peaked", [0, 4])
+def test_the_largest_values_in_the_order_of_ids(peaked: int) -> None:
+    """Also with ties, which every machine must resolve in the same way, and with zeros."""
+    generator = np.random.default_rng(1)
+    for size in (3, 20, 2000):
+        values = generator.integers(0, 50, size).astype(np.float32) ** (1 + peaked)
+        ids = generator.permutation(size)[: size // 2]
+        for count in (1, 5, 64):
+            for given in (None, ids):
+                order = np.arange(size) if given is None else given
+                expected = order[np.argsort(-values[order], kind="stable")][:count]
+                top = _top(values, given, count)
+                assert sorted(top) == sorted(i for i in expected if values[i] > 0)
 
 
 def test_stable_prefix_is_compatible_with_every_join() -> None:

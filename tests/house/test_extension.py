@@ -185,14 +185,19 @@ def test_evaluate_generate_and_export(command: RunCommand, folder: Path, run: st
     assert "add imports=[my_lm]" in output
 
 
-@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=parallel"]], ids=["basic", "parallel"])
-def test_sweep(command: RunCommand, folder: Path, tiny: TinyCorpus, launcher: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "models"),
+    [([], "bag,window"), (["hydra/launcher=parallel"], "bag")],  # a process for each job
+    ids=["basic", "parallel"],
+)
+def test_sweep(
+    command: RunCommand, folder: Path, tiny: TinyCorpus, launcher: list[str], models: str
+) -> None:
     sweep = f"hydra.sweep.dir=sweep{len(launcher)}"
     settings = [*CHOICES[1:], *FAST, *tiny.overrides, "model.embedding_dim=8", "trainer.epochs=1"]
-    models = ["model=bag,window"]
-    command("train", "-m", IMPORTS, *models, *settings, sweep, *launcher)
+    command("train", "-m", IMPORTS, f"model={models}", *settings, sweep, *launcher)
     path = folder / sweep.partition("=")[2]
-    assert len(list(path.glob("model=*/metrics.json"))) == 2
+    assert len(list(path.glob("*/metrics.json"))) == len(models.split(","))
     output = command("train", "-m", f"resume={path}", *launcher, code=1)
     assert "imports=[my_lm]: modules are imported if they are typed" in output
     command("train", "-m", f"resume={path}", IMPORTS, *launcher)

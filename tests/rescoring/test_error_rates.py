@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
-
 import numpy as np
-import pytest
 
 from korlm.config import ErrorRate
-from korlm.rescoring.error_rates import ErrorTally, check_jiwer, count_errors
+from korlm.rescoring.error_rates import ErrorTally, count_errors
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.utils.errors import ConfigError, install_command
 
 CER, NO_BLANKS, WER = ErrorRate.cer, ErrorRate.cer_no_blanks, ErrorRate.wer
 REFERENCES = {"a": "나는 집에 간다", "b": "", "c": "\u1112\u1161\u11ab"}  # 한 as three jamo
@@ -49,13 +44,3 @@ def test_rates_are_ratios_of_sums() -> None:
     lines = tally.table().splitlines()
     assert lines[0] == "4 utterances, 2.0 hypotheses each"
     assert lines[2].split() == ["before", "33.33", "%", "28.57", "%", "50.00", "%"]
-
-
-def test_a_missing_jiwer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_jiwer("tune")
-    command, find = install_command("jiwer"), importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "jiwer" else find(name)
-    )
-    with pytest.raises(ConfigError, match="tune: .* " + re.escape(command)):
-        check_jiwer("tune")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import korlm
 from korlm.config import LSTMConfig, NgramConfig, SubwordMode
 from korlm.runs.checkpoint import load_checkpoint
 from korlm.runs.safetensors import load_weights, save_config, save_weights
-from korlm.utils.errors import CheckpointError, KorlmError, MissingPackageError, install_command
+from korlm.utils.errors import CheckpointError, KorlmError
 
 MODELS = {
     "tied": LSTMConfig(
@@ -192,13 +190,3 @@ def test_a_flipped_bit_is_detected(export: Path, name: str) -> None:
         assert len(str(caught.value).splitlines()) == 1
         path.write_bytes(whole)
     korlm.load(export)
-
-
-@pytest.mark.parametrize("run", ["tied"], indirect=True)
-def test_without_the_package(export: Path, monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
-    for name in ("safetensors", "safetensors.torch"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingPackageError, match=re.escape(install_command("safetensors"))):
-        load_weights(export)
-    with pytest.raises(MissingPackageError, match=re.escape(install_command("safetensors"))):
-        save_weights(export, load_checkpoint(run / "checkpoints" / "best.pt"))

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import pytest
+import torch
+from conftest import ROOT
+
 SCRIPT = ROOT / "scripts" / "bench" / "gpu.py"
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    environment["OMP_NUM_THREADS"] = "1"
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def test_small_sizes_on_a_cpu(tmp_path: Path) -> None:
-    done = run(tmp_path, "--device", "cpu", "--small")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--small"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "FAILED" not in done.stdout
     result = json.loads((tmp_path / "gpu.json").read_text("utf-8"))
@@ -38,12 +37,15 @@ def test_small_sizes_on_a_cpu(tmp_path: Path) -> None:
         assert f"{row['name']} " in done.stdout
 
 
-def test_without_a_gpu(tmp_path: Path) -> None:
-    done = run(tmp_path)
-    assert done.returncode == 2
-    assert (
-        done.stderr.strip()
-        .splitlines()[-1]
-        .endswith("PyTorch finds no GPU; use --device cpu --small to try the script")
-    )
+def test_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    message = "PyTorch finds no GPU; use --device cpu --small to try the script\n"
+    assert capsys.readouterr().err.endswith(message)
     assert list(tmp_path.iterdir()) == []

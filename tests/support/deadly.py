@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from korlm.dataset.executors.worker import tokenize_on_worker
@@ -25,6 +26,8 @@ def once(marker: str, settings: TokenizeSettings, version: str, text: PieceText)
 def always(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
     """Kill every worker that gets a piece with the mark."""
     if any(MARK in block.texts for block in text.lines(settings)):
+        # Dask gives up a worker that dies before its parent process has noted that it started.
+        time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
     return tokenize_on_worker(settings, version, text)
 

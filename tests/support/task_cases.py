@@ -33,14 +33,20 @@ REVIEWS = [
 ]
 
 
-def prepare_table(folder: Path, rows: list[tuple[str, str]], **columns: str) -> Prepared:
-    """Prepare a table; train, valid and test have the same rows."""
+def prepare_table(
+    folder: Path, rows: list[tuple[str, str]], copies: int = 1, **columns: str
+) -> Prepared:
+    """Prepare a table; train, valid and test have the same rows.
+
+    Several copies of them in train give many steps with few validations.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{text}\t{annotation}\n" for text, annotation in rows)
     files = {}
     for split in ("train", "valid", "test"):
         path = folder / f"{split}.tsv"
-        path.write_text(f"text\tannotation\n{lines}", encoding="utf-8")
+        content = lines * (copies if split == "train" else 1)
+        path.write_text(f"text\tannotation\n{content}", encoding="utf-8")
         files[split] = [str(path)]
     corpus = CorpusConfig(name="tiny", **files, **columns)
     return prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), folder)
@@ -50,11 +56,18 @@ def prepare_table(folder: Path, rows: list[tuple[str, str]], **columns: str) -> 
 class TaskCase:
     """A task whose ten examples a small model can memorize."""
 
-    prepare: Callable[[Path], Prepared]
+    rows: list[tuple[str, str]]
+    columns: dict[str, str]
     config: Any
     texts: list[str]
     is_learned: Callable[[dict[str, float]], bool]
     units: int = 16
+    copies: int = 10  # of the examples in train, and the epochs that it needs with them
+    epochs: int = 7
+
+    def prepare(self, folder: Path, copies: int = 1) -> Prepared:
+        """Prepare the rows; see ``prepare_table``."""
+        return prepare_table(folder, self.rows, copies, **self.columns)
 
 
 NAMES = [
@@ -74,50 +87,60 @@ def as_json(rows: list[tuple[str, Any]]) -> list[tuple[str, str]]:
     return [(text, json.dumps(label)) for text, label in rows]
 
 
+LABELS, TARGETS = {"label_column": "annotation"}, {"target_column": "annotation"}
 TASKS = {
     "classification": TaskCase(
-        lambda folder: prepare_table(folder, REVIEWS, label_column="annotation"),
+        REVIEWS,
+        LABELS,
         ClassificationConfig(name="classification"),
         [text for text, _ in REVIEWS],
         lambda metrics: metrics["accuracy"] == 1.0,
     ),
     "tags": TaskCase(
-        lambda folder: prepare_table(folder, as_json(TAGS), label_column="annotation"),
+        as_json(TAGS),
+        LABELS,
         TaggingConfig(name="tagging"),
         [text for text, _ in TAGS],
         lambda metrics: metrics["accuracy"] == 1.0,
     ),
     "spans": TaskCase(
-        lambda folder: prepare_table(folder, as_json(NAMES), label_column="annotation"),
+        as_json(NAMES),
+        LABELS,
         TaggingConfig(name="tagging", labels=TagLabels.spans, ngram_dim=4),
         [text for text, _ in NAMES],
         lambda metrics: metrics["f1"] == 1.0,
     ),
     "spans_by_features": TaskCase(
-        lambda folder: prepare_table(folder, as_json(NAMES), label_column="annotation"),
+        as_json(NAMES),
+        LABELS,
         TaggingConfig("tagging", labels=TagLabels.spans, linear_buckets=1 << 16),
         [text for text, _ in NAMES],
         lambda metrics: metrics["f1"] == 1.0,
     ),
     "spaces": TaskCase(
-        lambda folder: prepare_table(folder, REVIEWS),
+        REVIEWS,
+        {},
         TaggingConfig(name="tagging", labels=TagLabels.spaces, head=TagHead.softmax),
         [text.replace(" ", "") for text, _ in REVIEWS],
         lambda metrics: metrics["f1"] == 1.0,
     ),
     "seq2seq": TaskCase(
-        lambda folder: prepare_table(folder, PAIRS, target_column="annotation"),
+        PAIRS,
+        TARGETS,
         Seq2SeqConfig(name="seq2seq"),
         [source for source, _ in PAIRS],
         lambda metrics: metrics["exact_match"] == 1.0 and metrics["cer"] == 0.0,
         units=32,
     ),
     "seq2seq_sampled": TaskCase(  # predictions are fed back, as is the attention of the last step
-        lambda folder: prepare_table(folder, PAIRS, target_column="annotation"),
+        PAIRS,
+        TARGETS,
         Seq2SeqConfig(name="seq2seq", teacher_forcing=0.8, input_feeding=True, num_beams=2),
         [source for source, _ in PAIRS],
         lambda metrics: metrics["exact_match"] == 1.0,
         units=32,
+        copies=1,  # those of an example would be in the same batches
+        epochs=60,
     ),
 }
 

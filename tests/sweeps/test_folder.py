@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
+from sweep_results import results
 
 from korlm.sweeps.folder import (
     begin_sweep,
@@ -37,20 +38,6 @@ def only_sweep(folder: Path) -> Path:
     return sweep
 
 
-def results(sweep: Path) -> dict[str, dict[str, Any]]:
-    """Return the metrics of the jobs by seed, without those that depend on the clock."""
-    actual = {}
-    for path in sweep.glob("*/metrics.json"):
-        overrides = (path.parent / ".hydra" / "overrides.yaml").read_text("utf-8")
-        seed = next(line for line in overrides.splitlines() if line.startswith("- seed="))
-        metrics = json.loads(path.read_text("utf-8"))
-        for figures in metrics.values():
-            for key in ("seconds", "tokens_per_second", "peak_memory_mb"):
-                del figures[key]
-        actual[seed] = metrics
-    return actual
-
-
 def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     """The new value comes first, so that the numbers of the jobs change."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2").code == 0
@@ -63,7 +50,7 @@ def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     assert {path.name for path in sweep.iterdir()} == {
         *("seed=1", "seed=2", "seed=7", "multirun.yaml", "results.tsv", "sweep.png")
     }
-    assert set(results(sweep)) == {"- seed=1", "- seed=2", "- seed=7"}
+    assert set(results(sweep)) == {"seed=1", "seed=2", "seed=7"}
     assert korlm("train", "-m", f"resume={sweep}").code == 0
     assert len(results(sweep)) == 3
     config = (sweep / "seed=7" / ".hydra" / "config.yaml").read_text("utf-8")

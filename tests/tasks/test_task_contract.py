@@ -30,8 +30,8 @@ def case(request: pytest.FixtureRequest) -> TaskCase:
 
 
 def test_ten_examples_are_learned_and_predicted(case: TaskCase, tmp_path: Path) -> None:
-    prepared = case.prepare(tmp_path / "data")
-    finished = finish(settings_of(case, prepared, 60), prepared, tmp_path / "run")
+    prepared = case.prepare(tmp_path / "data", case.copies)
+    finished = finish(settings_of(case, prepared, case.epochs), prepared, tmp_path / "run")
     assert all(case.is_learned(metrics) for metrics in finished.splits.values())
     run = load_task_run(tmp_path / "run")
     with run.reader() as reader:

@@ -1,10 +1,12 @@
 """Okt, Komoran and Hannanum against konlpy itself, in separate processes."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -99,18 +101,30 @@ def konlpy(lines: list[str]) -> dict[str, list[list[list[str]]]]:
     return results
 
 
-def analyses(settings: JavaConfig, lines: list[str], size: int) -> list[Analysis]:
-    batches = [lines[begin : begin + size] for begin in range(0, len(lines), size)]
-    with TokenizerPool(settings) as pool:
-        return [analysis for columns in pool.map(batches) for analysis in analyses_of(columns)]
+Analyze = Callable[[str, list[str]], list[Analysis]]
+
+
+@pytest.fixture(scope="module")
+def analyze() -> Iterator[Analyze]:
+    """Return a function that analyzes lines by the tagger of a name; each is started once."""
+    with contextlib.ExitStack() as started:
+        pools: dict[str, TokenizerPool] = {}
+
+        def analyze(name: str, lines: list[str]) -> list[Analysis]:
+            if name not in pools:
+                pools[name] = started.enter_context(TokenizerPool(config(name)))
+            batches = [lines[begin : begin + 9] for begin in range(0, len(lines), 9)]
+            return [a for columns in pools[name].map(batches) for a in analyses_of(columns)]
+
+        yield analyze
 
 
 @pytest.mark.jvm
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_konlpy(
-    name: str, lines: list[str], konlpy: dict[str, list[list[list[str]]]]
+    analyze: Analyze, name: str, lines: list[str], konlpy: dict[str, list[list[list[str]]]]
 ) -> None:
-    results = analyses(config(name), lines, size=9)
+    results = analyze(name, lines)
     for line, analysis, expected in zip(lines, results, konlpy[name], strict=True):
         assert list(map(list, zip(analysis.morphs, analysis.tags, strict=True))) == expected, line
         units = line.split()
@@ -126,27 +140,27 @@ def test_equals_konlpy(
 
 
 @pytest.mark.jvm
-def test_lines_that_hannanum_cannot_read() -> None:
+def test_lines_that_hannanum_cannot_read(analyze: Analyze) -> None:
     # An index out of bounds; none of konlpy's tokens. The lines after it are analyzed as usual.
     long = "가나다라마바사아자차카타파하" * 20
     texts = ["나는 간다.", f"{long} 끝", "나는 간다."]
-    first, second, third = analyses(config("hannanum"), texts, 9)
+    first, second, third = analyze("hannanum", texts)
     assert second.status == "cut: ArrayIndexOutOfBoundsException" and second.morphs[-1] == "끝"
     assert first[:5] == third[:5] and first.status == "ok"
     assert set(second.eojeol) == {0, 1}
 
 
 @pytest.mark.jvm
-def test_emoji_that_komoran_tears_apart() -> None:
-    (results,) = analyses(config("komoran"), ["나는 😀 갔다"], 9)
+def test_emoji_that_komoran_tears_apart(analyze: Analyze) -> None:
+    (results,) = analyze("komoran", ["나는 😀 갔다"])
     assert results.morphs == ["나", "는", "😀", "가", "았", "다"] and results.tags[2] == "UN"
     assert results.status == "fallback: UnicodeDecodeError" and results.eojeol == [0, 0, 1, 2, 2, 2]
 
 
 @pytest.mark.jvm
-def test_komoran_joins_letters_that_stand_alone() -> None:
+def test_komoran_joins_letters_that_stand_alone(analyze: Analyze) -> None:
     texts = ["없다ㅋㅋ 나는  좋다ㅠ", " 갔어ㅇ 나는", "보았ㄷㅏ 나는", "ㅋㅋㅋ 나는 ㅇㅏ 나는"]
-    results = analyses(config("komoran"), texts, 9)
+    results = analyze("komoran", texts)
     for text, analysis in zip(texts, results, strict=True):
         assert (analysis.status, analysis.dropped) == ("ok", 0), text
         units = text.split()

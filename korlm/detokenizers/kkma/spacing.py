@@ -199,7 +199,11 @@ def _hashable(ids: Ints) -> Hashable:
 
 
 def _hash(feature: int, left: Hashable, right: Hashable, table_size: int) -> Ints:
-    """Return table indices by splitmix64 mixing (Steele et al. 2014), given ``_hashable`` ids."""
+    """Return table indices, given ``_hashable`` ids.
+
+    Mixes by multiplication and shift, with constants of splitmix64 (Steele et al. 2014). Weights
+    are stored by index: another function would make stored models useless.
+    """
     mixed = np.full(1, feature, np.uint64)
     for column in (left, right):
         mixed = (mixed ^ column) * np.uint64(0xBF58476D1CE4E5B9)

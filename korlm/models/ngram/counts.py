@@ -1,9 +1,10 @@
 """Count all n-grams of a stream of ids with NumPy, in memory or with files.
 
 An n-gram of order k is identified by (id of its first k - 1 tokens, last token), as in a trie. The
-stream has <eos> after each sentence and one before the first. An <eos> that starts an n-gram is the
-start of a sentence (KenLM's <s>), one that ends it is the end (</s>), and n-grams with <eos> in
-between are not counted. Distinct n-grams are identified by sorting their keys.
+stream is the ids, with <eos> after each sentence, and one more <eos> before the first. An <eos>
+that starts an n-gram is the start of a sentence (KenLM's <s>), one that ends it is the end (</s>),
+and n-grams with <eos> in between are not counted: none crosses a sentence. Distinct n-grams are
+identified by sorting their keys.
 
 With a limit of memory, the keys are sorted in ranges: each range is collected in a pass over the
 stream, and the ranges follow each other, so that no sorted parts need to be merged. The result is
@@ -35,11 +36,11 @@ class NgramCounts:
     """N distinct n-grams of order k, sorted by ``keys``; the row of an n-gram is its id.
 
     Unigrams are all ids of the vocabulary, seen or not; their ``suffixes`` are 0, the empty
-    context.
+    context, and their ``starts_sentence`` is False.
 
     Attributes:
         keys: (N,) id of the first k - 1 tokens * V + last token.
-        counts: (N,) occurrences in the stream.
+        counts: (N,) occurrences in the stream; of unigrams in the ids, without the first <eos>.
         suffixes: (N,) id of the last k - 1 tokens among the n-grams of order k - 1.
         starts_sentence: (N,) whether the first token is the start of a sentence.
     """
@@ -80,11 +81,13 @@ def count_grams(
 ) -> Iterator[NgramCounts]:
     """Count the n-grams of orders 1 to ``order``; yield each order when it is counted.
 
+    The counts of an order are read for the next one: close them only after that.
+
     Args:
         ids: (N,), the train split with <eos> after each sentence.
         vocab_size: V.
         order: at most ``max_order(ids)``.
-        check: called between blocks; it may raise to stop.
+        check: called before each pass that collects n-grams; it may raise to stop.
         columns: creates the columns of the counts.
     """
     counter = _Counter(ids, vocab_size, check, columns)
@@ -141,20 +144,17 @@ class _Counter:
             k: at least 2, one more than before.
             shorter: those of order k - 1.
         """
-        level = self._new_level()
-        parts = []
+        level, position_ids = self._new_level(), _PositionIds(self._columns, self._dtype)
         for begin, end, rows in self._ranges(k, shorter):
             self._check()
-            parts.append(self._count_range(k, shorter, level, begin, end, rows))
+            self._count_range(k, shorter, level, position_ids, begin, end, rows)
         id_at = self._columns.new(self._dtype)
         for number, (begin, end) in enumerate(self._position_blocks(k)):
             block = np.full(end - begin, -1, self._dtype)
-            for part in parts:
-                positions, ids = part.read(number)
+            for positions, ids in position_ids.read(number):
                 block[positions] = ids
             id_at.append(block)
-        for part in parts:
-            part.close()
+        position_ids.close()
         if self._id_at is not None:
             self._id_at.close()
         self._id_at = id_at
@@ -167,7 +167,7 @@ class _Counter:
             yield begin, min(begin + size, end)
 
     def _ranges(self, k: int, shorter: NgramCounts) -> Iterator[tuple[int, int, int]]:
-        """Yield ranges that partition the keys: begin, end, and a bound of the number of rows."""
+        """Yield disjoint ranges of all keys that occur: begin, end, and a bound of their number."""
         limit, V = self._columns.sort_rows, self._vocab_size
         if limit is None:
             yield 0, len(shorter) * V, self._length
@@ -176,22 +176,26 @@ class _Counter:
         for offset in range(0, len(shorter), self._columns.block_rows):
             # No more n-grams have a prefix than the prefix has occurrences.
             counts = shorter.counts.read(offset, offset + self._columns.block_rows)
-            if k == 2 and offset <= EOS_ID < offset + len(counts):
-                counts = counts.copy()
+            counts = counts.copy()
+            if k > 2:  # nothing follows </s>
+                keys = shorter.keys.read(offset, offset + self._columns.block_rows)
+                counts[keys % V == EOS_ID] = 0
+            elif offset <= EOS_ID < offset + len(counts):
                 counts[EOS_ID - offset] += 1  # the one before the first sentence
             ends = total + np.cumsum(counts, dtype=np.int64)
             total = int(ends[-1])
             while (i := int(np.searchsorted(ends, rows_before + limit, side="right"))) < len(ends):
                 prefix, rows = offset + i, int(counts[i])
-                if prefix * V > begin:
+                if int(ends[i]) - rows > rows_before:
                     yield begin, prefix * V, int(ends[i]) - rows - rows_before
                 begin, rows_before = prefix * V, int(ends[i]) - rows
                 if rows > limit:  # too many tokens after one prefix
                     for cut in [*self._cuts(k, prefix, limit), V]:
-                        yield begin, prefix * V + cut, rows
+                        yield begin, prefix * V + cut, rows  # rows of the whole prefix
                         begin = prefix * V + cut
                     rows_before = int(ends[i])
-        yield begin, len(shorter) * V, total - rows_before
+        if total > rows_before:
+            yield begin, len(shorter) * V, total - rows_before
 
     def _cuts(self, k: int, prefix: int, limit: int) -> list[int]:
         """Return the last tokens at which the keys of a frequent prefix are split into ranges."""
@@ -202,7 +206,8 @@ class _Counter:
                 last[self._prefixes(begin, end) == prefix], minlength=self._vocab_size
             )
         cuts, rows = [], 0
-        for token, count in enumerate(counts.tolist()):
+        for token in np.flatnonzero(counts).tolist():
+            count = int(counts[token])
             if rows + count > limit and rows:
                 cuts.append(token)
                 rows = 0
@@ -210,27 +215,35 @@ class _Counter:
         return cuts
 
     def _count_range(
-        self, k: int, shorter: NgramCounts, level: NgramCounts, begin: int, end: int, max_rows: int
-    ) -> _PositionIds:
-        """Append the n-grams with keys from ``begin`` to ``end`` - 1 to a level; return their ids.
+        self,
+        k: int,
+        shorter: NgramCounts,
+        level: NgramCounts,
+        position_ids: _PositionIds,
+        begin: int,
+        end: int,
+        max_rows: int,
+    ) -> None:
+        """Append the n-grams with keys from ``begin`` to ``end`` - 1 to a level.
 
         Args:
             k: order of the n-grams.
             shorter: n-grams of order k - 1.
             level: n-grams of order k.
+            position_ids: receives the positions and ids of the n-grams.
             begin: first key of the range.
             end: end of the range.
             max_rows: bound of the number of occurrences.
         """
         V = self._vocab_size
-        position_ids = _PositionIds(self._columns, self._dtype)
+        position_ids.begin_range()
         is_all = begin == 0 and end == len(shorter) * V
         keys, suffixes = np.empty(max_rows, np.int64), np.empty(max_rows, self._dtype)
         size = 0
         for first, last in self._position_blocks(k):
             ids = self._prefixes(first, last + 1)
             tokens = self._tokens(first + k - 2, last + k - 1)
-            block = ids[:-1] * np.int64(V) + tokens[1:]
+            block = ids[:-1].astype(np.int64) * V + tokens[1:]
             # Nothing follows a prefix that ends with </s>; a first token that is <eos> is <s>.
             is_counted = np.ones(len(block), np.bool_) if k == 2 else tokens[:-1] != EOS_ID
             if k > 2:
@@ -260,7 +273,6 @@ class _Counter:
             starts = shorter.starts_sentence.read(low, high)
             level.starts_sentence.append(starts[prefixes - low])
         level.keys.append(keys)
-        return position_ids
 
 
 class _PositionIds:
@@ -268,21 +280,27 @@ class _PositionIds:
 
     def __init__(self, columns: Columns, dtype: np.dtype[Any]) -> None:
         self._positions, self._ids = columns.new(np.int32), columns.new(dtype)
-        self._ends = [0]  # number of positions up to the end of each block
+        # For each range of keys, the number of positions up to the end of each block.
+        self._ends: list[list[int]] = []
+
+    def begin_range(self) -> None:
+        """Begin a range of keys, for which all blocks follow."""
+        self._ends.append([len(self._positions)])
 
     def add_block(self, positions: Int64) -> None:
         """Add the positions of the next block, counted from its beginning."""
         self._positions.append(positions)
-        self._ends.append(len(self._positions))
+        self._ends[-1].append(len(self._positions))
 
     def set_ids(self, ids: npt.NDArray[Any]) -> None:
-        """Set the ids at all positions."""
+        """Set the ids at all positions of the range."""
         self._ids.append(ids)
 
-    def read(self, number: int) -> tuple[Int32, npt.NDArray[Any]]:
-        """Return the positions of a block, and the ids at them."""
-        begin, end = self._ends[number : number + 2]
-        return self._positions.read(begin, end), self._ids.read(begin, end)
+    def read(self, number: int) -> Iterator[tuple[Int32, npt.NDArray[Any]]]:
+        """Yield the positions of a block, and the ids at them, for each range of keys."""
+        for ends in self._ends:
+            begin, end = ends[number : number + 2]
+            yield self._positions.read(begin, end), self._ids.read(begin, end)
 
     def close(self) -> None:
         """Free the columns."""

@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from korlm.cli.arguments import config_flags, key_of
-from korlm.config.objective import LARGER_IS_BETTER
+from korlm.config.objective import is_larger_better
 from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps.folder import job_dir
 from korlm.sweeps.results import finished_objective, is_pruned, note_failure
@@ -196,7 +196,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
         if failure is None:
             objective = str(self.config.objective)
             value = finished_objective(objective, job.folder)
-            value = -value if objective.partition(".")[2] in LARGER_IS_BETTER else value
+            value = -value if is_larger_better(objective.partition(".")[2]) else value
             text = "job %s finished (%s) after %.0f s: %s %.4g"
             logger.info(text, name, count, seconds, objective, value)
         elif not failure:

@@ -49,31 +49,35 @@ class JobCommand:
             SystemExit: the command was stopped, or this is not rank 0.
         """
         job = JobEnvironment()
-        limit, at_limit = job._usr_sig(), list[int]()
-        queue_again: Any = signal.getsignal(limit)
-        signal.signal(limit, signal.SIG_IGN)  # the child inherits it: SLURM signals all processes
+        limit_signal, received = job._usr_sig(), list[int]()
+        requeue: Any = signal.getsignal(limit_signal)  # submitit's handler
+        # SLURM signals all processes; the child inherits this and does not die of the signal.
+        signal.signal(limit_signal, signal.SIG_IGN)
         environment = {**os.environ, **self.environment, **distributed_env(job)}
         environment.pop("HYDRA_FULL_ERROR", None)
         child = subprocess.Popen(self.command, env=environment)
 
         def stop(number: int, frame: object) -> None:
-            if number == limit:
-                at_limit.append(number)
+            received.append(number)
             child.terminate()
 
-        signal.signal(limit, stop)
+        signal.signal(limit_signal, stop)
         signal.signal(signal.SIGTERM, stop)
         code = self._wait(child, job.global_rank)
+        if received and code == -signal.SIGTERM:  # before the command could catch the signal
+            code = INTERRUPTED
         if job.global_rank > 0:
             is_expected = code in (0, INTERRUPTED) or _wait_for_failure_file(self.folder)
             sys.exit(0 if is_expected else 1)
         if code == INTERRUPTED:
-            if at_limit:
+            if limit_signal in received:
                 try:
-                    queue_again(limit, None)  # exits the process
+                    requeue(limit_signal, None)  # exits the process
                 except UncompletedJobError as error:
                     note_failure(self.folder, error)
-            sys.exit(code)  # no result: after a preemption, the cluster queues the job again
+            # Submitit stores no result of a process that exits: after a preemption, the cluster
+            # queues the job again.
+            sys.exit(code)
         return code
 
     def _wait(self, child: subprocess.Popen[bytes], rank: int) -> int:

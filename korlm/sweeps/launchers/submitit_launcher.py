@@ -21,7 +21,7 @@ from korlm.config import LocalConfig, SlurmConfig
 from korlm.sweeps.launchers.base import Job, KorlmLauncher
 from korlm.sweeps.launchers.resources import VISIBLE, environments, free_shares, visible_gpus
 from korlm.utils.cpu import available_cores
-from korlm.utils.errors import ConfigError, require_extra
+from korlm.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,6 @@ class LocalLauncher(KorlmLauncher[SubmittedJob]):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = LocalConfig(**settings)
-        with require_extra("submitit"):
-            import submitit  # noqa: F401 - fail before anything is written
 
     def run_all(self, jobs: Sequence[Job]) -> dict[Job, str]:
         """Submit each job as soon as resources are free."""
@@ -124,8 +122,6 @@ class SlurmLauncher(KorlmLauncher[SubmittedJob]):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = SlurmConfig(**settings)
-        with require_extra("submitit"):
-            import submitit  # noqa: F401 - fail before anything is written
         if not (shutil.which("sbatch") and shutil.which("srun")):
             raise ConfigError(
                 "hydra/launcher=submitit_slurm: no sbatch and srun found: start it on a "

@@ -6,6 +6,7 @@ its overrides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from korlm.config.objective import QUALITY, cost
 from korlm.sweeps.search.names import DATABASE, PROGRESS_RESOLUTION, PRUNED
-from korlm.utils.errors import Pruned, TrainingError, require_extra
+from korlm.utils.errors import Pruned, TrainingError
 
 if TYPE_CHECKING:
     import optuna
@@ -49,14 +50,14 @@ class PruningCallback:
         if not any(key in keys for keys in QUALITY.values()):  # not a quality, such as speed
             return
         storage = self.study._storage
-        value = cost(self.objective, metrics[key])
+        value = cost(self.objective, metrics.get(key))
         at = round(progress * PROGRESS_RESOLUTION)
         storage.set_trial_intermediate_value(self.trial_id, at, value)
         trial = storage.get_trial(self.trial_id)
         if progress < 1 and self.study.pruner.prune(self.study, trial):
             reason = (
                 f"pruned at step {step}, {progress:.0%} of its training: valid.{key} "
-                f"{metrics[key]:.4g}, worse than the median of the trials before it"
+                f"{metrics.get(key, math.nan):.4g}, worse than the median of the trials before it"
             )
             self.record_reason(reason)
             raise Pruned(reason)
@@ -74,8 +75,12 @@ def open_callback(
     if not (sweep / DATABASE).is_file():
         yield None
         return
-    with require_extra("optuna"):
-        from korlm.sweeps.search.storage import running_trial, storage_of, study_for_jobs
+    from korlm.sweeps.search.storage import (  # slow import
+        running_trial,
+        storage_of,
+        study_for_jobs,
+    )
+
     with storage_of(sweep) as storage:
         study = study_for_jobs(storage)
         trial_id = running_trial(study, overrides)

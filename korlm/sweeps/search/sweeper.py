@@ -17,7 +17,7 @@ from korlm.config.objective import check_objective
 from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.search.base import KorlmSweeper
 from korlm.sweeps.search.space import Space, read_space
-from korlm.utils.errors import ConfigError, require_extra
+from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from korlm.sweeps.search.study import Proposal, Search
@@ -57,8 +57,8 @@ class OptunaSweeper(KorlmSweeper):
         loader = self.hydra_context.config_loader
         space = read_space(self.settings.params, arguments, loader)
         objective = self._objective(space, arguments)
-        with require_extra("optuna"):
-            from korlm.sweeps.search.study import open_search
+        from korlm.sweeps.search.study import open_search  # slow import
+
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         # No results table if the search is rejected; otherwise it is ordered by the objective.

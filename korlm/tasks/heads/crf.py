@@ -102,13 +102,8 @@ class LinearChainCRF(nn.Module):
         return total + start[labels[:, 0]] + end[last_valid(labels, lengths)]
 
     def nll(self, emissions: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """Compute the negative log-likelihood of label sequences in nats, summed over the batch.
-
-        Arguments as in ``score``.
-        """
-        return (
-            self.log_partition(emissions, lengths) - self.score(emissions, labels, lengths)
-        ).sum()
+        """Compute the negative log-likelihood of label sequences in nats, as ``score``."""
+        return self.log_partition(emissions, lengths) - self.score(emissions, labels, lengths)
 
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Compute the probability of each label at each position.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import logging
@@ -101,8 +102,8 @@ class TrackerList(Tracker):
                 raise
             except Exception as error:
                 raise TrainingError(
-                    f"trainer.tracker={tracker.name}: cannot record ({_short(error)}); correct "
-                    f"this, or leave {tracker.name} out of trainer.tracker"
+                    f"trainer.tracker={tracker.name}: cannot record ({_short_reason(error)}); "
+                    f"correct this, or leave {tracker.name} out of trainer.tracker"
                 ) from error
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -147,22 +148,24 @@ class TrackerList(Tracker):
             except Exception as error:
                 self._trackers.remove(tracker)
                 logger.warning(
-                    "trainer.tracker=%s: failed (%s); training continues without it",
+                    "trainer.tracker=%s: failed (%s); nothing more is recorded there",
                     tracker.name,
-                    _short(error),
+                    _short_reason(error),
                 )
+                with contextlib.suppress(Exception):
+                    tracker.close(RunStatus.failed)
 
 
-def _short(error: Exception) -> str:
+def _short_reason(error: Exception) -> str:
     """Return the reason of an error, without the long advice that some libraries append."""
     reason = reason_of(error)
     return reason if len(reason) <= 200 else f"{reason[:200]} ..."
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """Return nested settings with dotted keys, the same keys in every run.
+    """Return nested settings with dotted keys; an empty group has none.
 
-    User names and passwords in URLs are left out.
+    User names and passwords in URLs are left out; what follows ? in them is not.
 
     >>> flatten({"model": {"name": "lstm", "dims": [1, 2]}, "seed": 1, "name": None})
     {'model.name': 'lstm', 'model.dims': '[1, 2]', 'seed': 1, 'name': ''}
@@ -177,7 +180,7 @@ def _plain(value: object) -> str | int | float | bool:
         return ""
     if isinstance(value, (int, float)):
         return value
-    return re.sub(r"(?<=://)[^/@\s]*@", "", str(value))
+    return re.sub(r"(?<=://)[^/\s]*@", "", str(value))
 
 
 def read_id(folder: Path, tracker: str) -> str | None:

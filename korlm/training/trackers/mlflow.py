@@ -119,6 +119,8 @@ class MLflowTracker(Tracker):
     def close(self, status: RunStatus = RunStatus.finished) -> None:
         """See ``Tracker``."""
         if self._client is not None:
-            self.flush()
-            self._client.set_terminated(self._run_id, status=_STATUS[status])
-            self._client = None
+            try:
+                self.flush()
+            finally:
+                self._client.set_terminated(self._run_id, status=_STATUS[status])
+                self._client = None

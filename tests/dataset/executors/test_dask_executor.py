@@ -108,7 +108,6 @@ def test_equal_bytes(make: Make, address: str) -> None:
     alone = make("alone")
     assert sum(name.startswith("tokens/train") for name in alone) > 4
     assert make("two", address) == alone
-    assert make("one", "local", workers=1, options={"protocol": "tcp"}) == alone
 
 
 def test_a_trained_tokenizer_is_sent_to_workers(make: Make, address: str) -> None:
@@ -274,9 +273,10 @@ def test_training_prepares_in_the_same_way(
 
 
 @pytest.mark.jvm
-def test_kkma(make: Make) -> None:
+def test_kkma_on_a_local_cluster(make: Make) -> None:
     kkma = KkmaConfig(name="kkma", threads=1, heap_mb=512, cache_size_mb=0)
-    alone, one = make("alone", tokenizer=kkma), make("one", "local", kkma, workers=1)
+    alone = make("alone", tokenizer=kkma)
+    one = make("one", "local", kkma, workers=1, options={"protocol": "tcp"})
     for name in ("report.tsv", "manifest.json"):  # with times
         del alone[name], one[name]
     assert {n: d for n, d in one.items() if not n.startswith("reports/")} == {

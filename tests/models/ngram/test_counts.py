@@ -10,6 +10,7 @@ from model_cases import VOCAB_SIZE, random_text
 
 from korlm.dataset.storage.id_stream import IdStream
 from korlm.dataset.vocab import EOS_ID
+from korlm.models.ngram import counts
 from korlm.models.ngram.columns import SORT_BYTES, Column, Columns
 from korlm.models.ngram.counts import NgramCounts, _sort, count_grams, max_order
 
@@ -92,6 +93,31 @@ def test_a_token_that_exceeds_the_memory() -> None:
     for part, whole in zip(found, expected, strict=True):
         for name in COLUMNS:
             assert getattr(part, name).read().tolist() == getattr(whole, name).read().tolist()
+
+
+def test_each_pass_over_the_text_counts_ngrams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pass is made for the prefixes that end with a sentence, however frequent they are."""
+    sizes: list[int] = []
+
+    def sort(keys: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+        sizes.append(len(keys))
+        return _sort(keys, end)
+
+    monkeypatch.setattr(counts, "_sort", sort)
+    ids = np.array([4, 5, 6, 5, EOS_ID] * 100)
+    found, expected = count(ids, 4, Columns(16 * SORT_BYTES)), count(ids, 4)
+    assert min(sizes) > 0
+    for part, whole in zip(found, expected, strict=True):
+        assert part.counts.read().tolist() == whole.counts.read().tolist()
+
+
+def test_columns_of_many_passes_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may open a limited number of files; a column on disk is one."""
+    made: list[object] = []
+    new = Columns.new
+    monkeypatch.setattr(Columns, "new", lambda self, dtype: made.append(dtype) or new(self, dtype))
+    count(np.random.default_rng(1).integers(4, VOCAB_SIZE, 400), 2, Columns(4 * SORT_BYTES))
+    assert len(made) == 2 * 4 + 3  # four of each order, and three of order 2 while it is counted
 
 
 def test_keys_that_do_not_fit_beside_their_rows() -> None:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from korlm.sweeps.folder import jobs_by_settings, run_command
 from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.training.session import TrainingSession
 from korlm.training.trackers.tensorboard import TensorBoardLogger
-from korlm.utils.errors import install_command
 
 SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 RATES = "optimizer.lr=tag(log,interval(0.001,0.1))"
@@ -224,13 +222,6 @@ def test_a_search_needs_m(korlm: Command) -> None:
     message = "korlm: sweep=lstm_small: a search runs many jobs: python -m korlm.train -m "
     assert korlm("train", "sweep=lstm_small", "seed=2").error == message + "sweep=lstm_small seed=2"
     assert korlm("train", "sweep=lstm_small", "--cfg", "job").code == 0
-
-
-def test_optuna_is_not_installed(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "korlm.sweeps.search.study", raising=False)
-    message = f"korlm: the package optuna is not installed: {install_command('optuna')}"
-    assert korlm("train", *SEARCH, RATES).error == message
 
 
 def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:

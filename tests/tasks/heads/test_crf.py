@@ -61,7 +61,7 @@ def test_log_partition_and_nll(crf: LinearChainCRF, emissions: Tensor) -> None:
         gold = list(scores)[len(scores) // 2]
         labels[row, :length] = torch.tensor(gold)
         expected += float(total) - scores[gold]
-    nll = crf.nll(emissions, labels, LENGTHS)
+    nll = crf.nll(emissions, labels, LENGTHS).sum()
     torch.testing.assert_close(nll, torch.tensor(expected))
     nll.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in crf.parameters())
@@ -119,5 +119,5 @@ def test_padding_and_order_change_nothing(crf: LinearChainCRF, emissions: Tensor
 def test_one_position(crf: LinearChainCRF) -> None:
     emissions = torch.zeros(2, 1, LABELS)
     assert crf.decode(emissions, torch.tensor([1, 1])).shape == (2, 1)
-    nll = crf.nll(emissions, torch.zeros(2, 1, dtype=torch.long), torch.tensor([1, 1]))
+    nll = crf.nll(emissions, torch.zeros(2, 1, dtype=torch.long), torch.tensor([1, 1])).sum()
     assert nll.shape == () and nll >= 0

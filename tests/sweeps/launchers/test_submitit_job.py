@@ -1,0 +1,48 @@
+"""The command of a cluster's job: signals that reach it at any time."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from korlm.sweeps.launchers import submitit_job
+from korlm.sweeps.launchers.submitit_job import JobCommand
+
+LIMIT = signal.SIGUSR2
+
+
+@pytest.fixture
+def requeued(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Replace submitit: a single process, whose job is queued again by appending to a list."""
+    pytest.importorskip("submitit")
+    job = SimpleNamespace(_usr_sig=lambda: LIMIT, global_rank=0, num_tasks=1)
+    monkeypatch.setattr(submitit_job, "JobEnvironment", lambda: job)
+    calls: list[int] = []
+    old = {number: signal.getsignal(number) for number in (LIMIT, signal.SIGTERM)}
+    signal.signal(LIMIT, lambda number, frame: calls.append(number))
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    yield calls
+    for number, handler in old.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("name", "is_requeued"), [("USR2", True), ("TERM", False)])
+def test_a_signal_before_the_command_handles_signals(
+    name: str, is_requeued: bool, requeued: list[int], tmp_path: Path
+) -> None:
+    # The shell dies of the SIGTERM that it gets; it repeats its signal, since the first may be
+    # sent before this process handles it.
+    command = ("sh", "-c", f"while sleep 0.05; do kill -{name} $PPID; done")
+    with pytest.raises(SystemExit) as exit_code:
+        JobCommand(command, tmp_path, {})()
+    assert exit_code.value.code == submitit_job.INTERRUPTED
+    assert requeued == [LIMIT] * is_requeued
+
+
+def test_the_exit_code(requeued: list[int], tmp_path: Path) -> None:
+    assert JobCommand(("sh", "-c", "exit 3"), tmp_path, {})() == 3
+    assert requeued == []
