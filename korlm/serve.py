@@ -24,13 +24,15 @@ def main(settings: ServeSettings) -> None:
     from korlm.runs.device import inference_device
     from korlm.serving.app import LOOPBACK, build_app
     from korlm.serving.connections import build_server
-    from korlm.serving.served_model import ServedModel, ServedTask
+    from korlm.serving.served_model import ServedLanguageModel, ServedTask
 
     with contextlib.ExitStack() as stack:
         server_socket = stack.enter_context(_listen(settings))
         run, device = load(Path(settings.run)), inference_device(settings)
-        engine: ServedModel | ServedTask = (
-            ServedTask(run, device) if isinstance(run, TaskRun) else ServedModel(run, device)
+        engine: ServedLanguageModel | ServedTask = (
+            ServedTask(run, device)
+            if isinstance(run, TaskRun)
+            else ServedLanguageModel(run, device)
         )
         stack.enter_context(engine)
         engine.warm_up()

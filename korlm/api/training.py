@@ -152,9 +152,9 @@ def train_in(
     """
     encoding = None
     if settings.init and resumed is None:
-        from korlm.tasks.pretrained import with_shapes_of
+        from korlm.tasks.pretrained import adopt_language_model_settings
 
-        settings, encoding = with_shapes_of(settings, list(overrides))
+        settings, encoding = adopt_language_model_settings(settings, list(overrides))
     env = dist_env.current_rank()
     if settings.batches.batch_size % env.size:
         raise ConfigError(

@@ -26,7 +26,7 @@ from korlm.corpus.splits import ContiguousSplit, ContiguousSplitter, split_of
 from korlm.text.unicode import BLANKS, is_blank
 from korlm.utils.errors import CorpusError
 
-_NOT_OF_TEXT = ("label_column", "target_column", "keep_columns")  # settings that .txt files lack
+_TABLE_ONLY = ("label_column", "target_column", "keep_columns")  # settings that .txt files lack
 KEY_CHARS = 4096  # length of the beginning of a document that decides its split
 
 
@@ -93,7 +93,8 @@ def _read_divided(
         if splitter is None or source.split is not None:
             yield from read_source(config, source, piece, start, notes)
             continue
-        source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the splitter
+        # Any split, so that no document is hashed: the splitter assigns the real one.
+        source = dataclasses.replace(source, split=SPLITS[0])
         for block in read_source(config, source, piece, start, notes):
             yield from splitter.assign(block)
 
@@ -123,19 +124,19 @@ def read_source(
         inspect_file(source.path, Encoding(config.encoding), config.format)
     part = FileRange(piece.begin, piece.end, start.lines)
     if format_of(source.path, config.format) is CorpusFormat.txt:
-        if named := [key for key, _ in config.columns if key in _NOT_OF_TEXT]:
+        if named := [key for key, _ in config.columns if key in _TABLE_ONLY]:
             raise CorpusError(
                 f"{source.path}: plain text has no columns for corpus.{named[0]}; leave the file "
                 "out, or give corpus.format"
             )
-        blocks = _read_text(config, source, part, start)
+        line_blocks = _read_text(config, source, part, start)
     else:
-        blocks = _read_rows(config, source, notes or Notes(), part, start)
-    is_blank_file = not piece.is_range
-    for block in blocks:
-        is_blank_file = is_blank_file and not any(map(has_text, block.texts))
+        line_blocks = _read_rows(config, source, notes or Notes(), part, start)
+    needs_text = not piece.is_range
+    for block in line_blocks:
+        needs_text = needs_text and not any(map(has_text, block.texts))
         yield block
-    if is_blank_file:
+    if needs_text:
         raise blank_file(source.path)
 
 
@@ -217,8 +218,8 @@ def _read_text(
                 yield block.part(begin, end)._replace(split=split)
                 begin = end
     else:
-        parts = itertools.groupby(_split_at_blank_lines(blocks), key=lambda part: part[0])
-        for number, document in parts:
+        documents = itertools.groupby(_split_at_blank_lines(blocks), key=lambda pair: pair[0])
+        for number, document in documents:
             number += start.records
             body = (texts for _, texts in document)
             yield from _assign_split(config, source, f"{source.name}#{number}", body, None)
@@ -236,18 +237,18 @@ def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, li
 
     A blank line belongs to the document before it; at the beginning, to the first document.
     """
-    document, has_text, after_blank = 1, False, False
+    document, seen_text, after_blank = 1, False, False
     for block in blocks:
         begin = 0
         for index, text in enumerate(block):
             if not text.strip(BLANKS):
-                after_blank = has_text
+                after_blank = seen_text
             elif after_blank:
                 if index > begin:
                     yield document, block[begin:index]
                 document, begin, after_blank = document + 1, index, False
             else:
-                has_text = True
+                seen_text = True
         yield document, block[begin:]
 
 

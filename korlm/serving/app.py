@@ -41,7 +41,7 @@ from korlm.config import ServeSettings
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.serving.rate_limit import RateLimit
-from korlm.serving.served_model import Json, ServedModel, ServedTask
+from korlm.serving.served_model import Json, ServedLanguageModel, ServedTask
 from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import KorlmError
 
@@ -157,7 +157,7 @@ def _json_line(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
-def build_app(engine: ServedModel | ServedTask, settings: ServeSettings) -> FastAPI:
+def build_app(engine: ServedLanguageModel | ServedTask, settings: ServeSettings) -> FastAPI:
     """Return the application."""
     # FastAPI's documentation pages would load external scripts.
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
@@ -217,7 +217,7 @@ def _add_predict(
 
 
 def _add_language_model(
-    app: FastAPI, engine: ServedModel, queue: _InferenceQueue, settings: ServeSettings
+    app: FastAPI, engine: ServedLanguageModel, queue: _InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/complete")
     async def complete(body: CompleteRequest, request: Request) -> Json:

@@ -1,4 +1,7 @@
-"""Answer requests with one trained run and one tokenizer, one request at a time."""
+"""Answer requests with one trained run and one tokenizer.
+
+Nothing here is thread-safe: ``app.py`` queues the requests.
+"""
 
 from __future__ import annotations
 
@@ -38,22 +41,22 @@ def _describe(run: RunParts) -> Json:
     }
 
 
-class ServedModel:
+class ServedLanguageModel:
     """Answers the requests of the JSON interface with a language model; a context manager."""
 
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
         self._run = run
         self._generator = Generator(run, device)
-        self._encoder = self._generator.encoder
+        self._context_encoder = self._generator.encoder
 
-    def __enter__(self) -> ServedModel:
+    def __enter__(self) -> ServedLanguageModel:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._generator.close()
 
     def warm_up(self) -> None:
-        """Start the tokenizer."""
+        """Start the tokenizer, and run the model once."""
         self.surprisal("가")
 
     def info(self) -> Json:
@@ -72,9 +75,14 @@ class ServedModel:
         }
 
     def surprisal(self, text: str) -> Json:
-        """Return the surprisal in bits of each morpheme of a text, which is one document."""
-        scorer = SurprisalScorer(self._encoder.model, self._run.start_id, ScoreContext.document)
-        encoded = self._encoder.text_encoder.read_texts(text.split("\n"))
+        """Return the surprisal in bits of each morpheme of a text, which is one document.
+
+        Blank lines have no entry; each entry has the number of its line.
+        """
+        scorer = SurprisalScorer(
+            self._context_encoder.model, self._run.start_id, ScoreContext.document
+        )
+        encoded = self._context_encoder.text_encoder.read_texts(text.split("\n"))
         counts = train_counts(self._run, eojeols=False)
         tables = [rows_of(costs, ScoreUnit.morph, counts) for costs in scorer.score([encoded])]
         rows = [row for table in tables for row in table.to_pylist()]
@@ -93,16 +101,16 @@ class ServedTask:
 
     def __init__(self, run: TaskRun, device: torch.device) -> None:
         self._run = run.to(device)
-        self._reader = run.reader()
+        self._text_encoder = run.reader()
 
     def __enter__(self) -> ServedTask:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._reader.__exit__(*error)
+        self._text_encoder.__exit__(*error)
 
     def warm_up(self) -> None:
-        """Start the tokenizer."""
+        """Start the tokenizer, and run the model once."""
         self.predict("가")
 
     def info(self) -> Json:
@@ -111,29 +119,30 @@ class ServedTask:
 
     def predict(self, text: str) -> Json:
         """Return a prediction for each line, with the columns of ``python -m korlm.predict``."""
-        rows = self._run.predict(text.split("\n"), self._reader)
+        rows = self._run.predict(text.split("\n"), self._text_encoder)
         return {"predictions": [{key: _json_value(row[key]) for key in row} for row in rows]}
 
 
 def _json_value(value: Any) -> Any:
-    return _finite(value) if isinstance(value, float) else value
+    return _json_float(value) if isinstance(value, float) else value
 
 
 def _line(number: int, rows: list[Json]) -> Json:
+    """Return a line with its tokens; its ``bits`` include those of <eos>, which is not listed."""
     keys = ("morph", "tag", "eojeol", "eojeol_text", "unknown")
     tokens = [
         {
             **{key: row[key] for key in keys},
-            "surprisal": _finite(row["surprisal"]),
-            "entropy": _finite(row["entropy"]),
+            "surprisal": _json_float(row["surprisal"]),
+            "entropy": _json_float(row["entropy"]),
         }
         for row in rows
         if not (row["morph"] == EOS and row["eojeol"] is None)
     ]
     bits = sum(row["surprisal"] for row in rows)
-    return {"line": number, "bits": _finite(bits), "tokens": tokens}
+    return {"line": number, "bits": _json_float(bits), "tokens": tokens}
 
 
-def _finite(bits: float) -> float | None:
-    """Return None for infinity, which JSON does not have."""
-    return bits if math.isfinite(bits) else None
+def _json_float(value: float) -> float | None:
+    """Return None for infinity and NaN, which JSON does not have."""
+    return value if math.isfinite(value) else None

@@ -1,4 +1,9 @@
-"""Initialize encoders from trained language models (Howard and Ruder 2018)."""
+"""Initialize encoders from trained language models (Howard and Ruder 2018).
+
+With two language models, the encoder reads both directions (``PairedEncoder``, as in Peters et al.
+2018). How the copied layers are then trained is set by ``trainer.gradual_unfreezing`` and
+``optimizer.layer_lr_decay``.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +31,11 @@ from korlm.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-# Settings of a model that must be those of the language model whose weights it takes.
-SHAPE_KEYS = (
+# Settings of a model that are those of the language models whose weights it takes: any others
+# would need other weights, or compute something else from them. Only model=rnn has the last one.
+ARCHITECTURE_KEYS = (
     *("embedding_dim", "hidden_dim", "num_layers", "tie_weights", "subword_embedding"),
-    *("layer_norm", "initial_state", "initial_state_std"),
+    *("layer_norm", "initial_state", "initial_state_std", "nonlinearity"),
 )
 
 
@@ -74,9 +80,8 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
                 f"{first.folder}; train both on the same text"
             )
         check_same_vocab(f"init={first.folder}", first.vocab, f"init={parts.folder}", parts.vocab)
-        for key in SHAPE_KEYS:
-            ours = getattr(first.settings.model, key)
-            if getattr(parts.settings.model, key) != ours:
+        for key in _architecture_keys(parts):
+            if getattr(parts.settings.model, key) != getattr(first.settings.model, key):
                 raise ConfigError(
                     f"init={parts.folder}: its model.{key} differs from that of {first.folder}"
                 )
@@ -98,23 +103,29 @@ def _check_text(parts: RunParts, settings: TrainSettings) -> None:
             f"tokenizer={ours.name}; give tokenizer={theirs.name}"
         )
     # A user dictionary or a tokenizer.json of the language model need not be given again.
-    is_own = any(getattr(ours, key, None) is not None for key in ("user_dictionary", "file"))
-    given = None if is_own else parts.tokenizer_model
-    if tokenizer_version(theirs, parts.tokenizer_model) != tokenizer_version(ours, given):
+    has_own_file = any(getattr(ours, key, None) is not None for key in ("user_dictionary", "file"))
+    our_model = None if has_own_file else parts.tokenizer_model
+    if tokenizer_version(theirs, parts.tokenizer_model) != tokenizer_version(ours, our_model):
         raise ConfigError(f"init={parts.folder}: has other settings of tokenizer={ours.name}")
 
 
-def with_shapes_of(
+def _architecture_keys(parts: RunParts) -> list[str]:
+    return [key for key in ARCHITECTURE_KEYS if hasattr(parts.settings.model, key)]
+
+
+def adopt_language_model_settings(
     settings: TrainSettings, overrides: list[str]
 ) -> tuple[TrainSettings, TextEncoding]:
-    """Return the settings with the sizes of the language models, and their tokens.
+    """Return settings that agree with the language models of ``init``, and their tokens.
+
+    The architecture and the vocabulary are those of the language models.
 
     Raises:
         ConfigError: see ``load_language_models``; or an override contradicts the language models.
     """
     parts, _ = load_language_models(settings)[0]
-    shapes = {key: getattr(parts.settings.model, key) for key in SHAPE_KEYS}
-    copied = [("model", key) for key in SHAPE_KEYS]
+    architecture = {key: getattr(parts.settings.model, key) for key in _architecture_keys(parts)}
+    copied = [("model", key) for key in architecture]
     copied += [("vocab", field.name) for field in dataclasses.fields(settings.vocab)]
     overridden = {override.lstrip("+").partition("=")[0] for override in overrides}
     for group, key in copied:
@@ -125,10 +136,9 @@ def with_shapes_of(
             raise ConfigError(
                 f"{group}.{key}: the language model init={parts.folder} has {shown}; leave it out"
             )
-    model = dataclasses.replace(settings.model, **shapes)
-    vocab = dataclasses.replace(parts.settings.vocab)
+    model = dataclasses.replace(settings.model, **architecture)
     encoding = TextEncoding(parts.vocab, parts.tokenizer_model)
-    return dataclasses.replace(settings, model=model, vocab=vocab), encoding
+    return dataclasses.replace(settings, model=model, vocab=parts.settings.vocab), encoding
 
 
 def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
@@ -138,7 +148,8 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
     only. Features of tokens other than embeddings (``task.ngram_dim``) start from random weights.
 
     Args:
-        model: with an attribute ``encoder`` of ``korlm.modules.encoder.build_encoder``.
+        model: with an attribute ``encoder`` of ``korlm.modules.encoder.build_encoder``, or, where
+            language models stay as they are, ``language_models`` of the same kind.
         settings: of the run, with ``init``.
         vocab: of the prepared corpus.
 
@@ -164,7 +175,10 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
 
 @torch.no_grad()
 def _copy_layers(source: nn.ModuleList, target: nn.ModuleList) -> None:
-    """Copy recurrent layers; weights of inputs that the source has not are kept as they are."""
+    """Copy recurrent layers; weights of inputs that the source has not are kept as they are.
+
+    Only the first layer can have such inputs: the features of tokens.
+    """
     weights = source.state_dict()
     name = "0.weight_ih"  # (G * H, E + features)
     weight_ih = target.state_dict()[name].clone()

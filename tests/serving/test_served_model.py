@@ -16,32 +16,32 @@ from korlm.evaluation.token_scores import score_continuous
 from korlm.generation.completion import Completer
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
-from korlm.serving.served_model import ServedModel, ServedTask
+from korlm.serving.served_model import ServedLanguageModel, ServedTask
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedLanguageModel]:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("served")
     prepared = prepare_tiny(folder)
     finish(make_settings(prepared, {"epochs": 2}), prepared, folder / "run")
-    with ServedModel(korlm.load(folder / "run"), torch.device("cpu")) as engine:
+    with ServedLanguageModel(korlm.load(folder / "run"), torch.device("cpu")) as engine:
         engine.warm_up()
         yield engine
 
 
-def run_of(engine: ServedModel):
+def run_of(engine: ServedLanguageModel):
     return korlm.load(engine._run.folder)
 
 
-def test_info(engine: ServedModel) -> None:
+def test_info(engine: ServedLanguageModel) -> None:
     info = engine.info()
     assert info["model"] == "lstm" and info["tokenizer"] == "syllable"
     assert info["task"] == "language_modeling"
     assert info["description"].startswith(f"run · lstm · syllable · {info['vocab_size']}")
 
 
-def test_surprisal_equals_the_scores_of_the_model(engine: ServedModel) -> None:
+def test_surprisal_equals_the_scores_of_the_model(engine: ServedLanguageModel) -> None:
     result = engine.surprisal("나는 잔다.\n\n너는 뷁")
     first, second = result["lines"]
     assert [line["line"] for line in (first, second)] == [1, 3]
@@ -59,11 +59,11 @@ def test_surprisal_equals_the_scores_of_the_model(engine: ServedModel) -> None:
     assert total == pytest.approx(nats.sum() / math.log(2), abs=1e-3)
 
 
-def test_blank_text_has_no_lines(engine: ServedModel) -> None:
+def test_blank_text_has_no_lines(engine: ServedLanguageModel) -> None:
     assert engine.surprisal("") == engine.surprisal(" \n") == {"lines": []}
 
 
-def test_completions_equal_those_of_the_completer(engine: ServedModel) -> None:
+def test_completions_equal_those_of_the_completer(engine: ServedLanguageModel) -> None:
     result = engine.complete("나는 자", 3)
     with Completer(run_of(engine)) as completer:
         expected = completer.complete("나는 자", 3)
@@ -73,7 +73,7 @@ def test_completions_equal_those_of_the_completer(engine: ServedModel) -> None:
     assert shown + result["rest"] == pytest.approx(1.0)
 
 
-def test_the_seed_determines_the_text(engine: ServedModel) -> None:
+def test_the_seed_determines_the_text(engine: ServedLanguageModel) -> None:
     def generate(seed: int) -> str:
         return "".join(engine.generate("나는 ", Sampling(), StoppingCriteria(60, 3), seed))
 

@@ -19,6 +19,8 @@ from korlm.config import (
     GRUConfig,
     InitialState,
     LSTMConfig,
+    Nonlinearity,
+    RNNConfig,
     SentencePieceConfig,
     TaggingConfig,
     TagLabels,
@@ -34,7 +36,7 @@ from korlm.dataset.vocab import EOS_ID
 from korlm.modules.encoder import PairedEncoder
 from korlm.prediction.task_run import load_task_run
 from korlm.runs.trained_run import load_run
-from korlm.tasks.pretrained import with_shapes_of
+from korlm.tasks.pretrained import adopt_language_model_settings
 from korlm.training.optimizers import layer_depths, split_by_depth
 from korlm.utils.errors import CheckpointError, ConfigError
 
@@ -88,7 +90,7 @@ def classifier(folder: Path, init: list[str], **parts: Any) -> tuple[TrainSettin
             **{split: [str(folder / f"{split}.tsv")] for split in ("train", "valid", "test")},
         ),
     )
-    settings, encoding = with_shapes_of(settings, [])
+    settings, encoding = adopt_language_model_settings(settings, [])
     return settings, prepare(
         settings.corpus, settings.tokenizer, settings.vocab, folder, encoding=encoding
     )
@@ -120,7 +122,7 @@ def test_an_encoder_reads_the_states_of_language_models(
     case = TASKS["spans"]
     task = dataclasses.replace(case.config, encoder_dim=6)
     settings = settings_of(case, case.prepare(tmp_path / "data"), 2, init=list(models), task=task)
-    settings, encoding = with_shapes_of(settings, [])
+    settings, encoding = adopt_language_model_settings(settings, [])
     files = {split: [str(tmp_path / f"data/{split}.tsv")] for split in ("train", "valid", "test")}
     corpus = CorpusConfig(name="tiny", label_column="annotation", **files)
     parts = (settings.tokenizer, settings.vocab, tmp_path)
@@ -184,6 +186,14 @@ def test_the_noise_of_initial_states_is_that_of_the_language_model(tmp_path: Pat
     assert encoder.forward_encoder.layers[0].initial_std == 0.1
 
 
+def test_the_nonlinearity_is_that_of_the_language_model(tmp_path: Path) -> None:
+    relu = RNNConfig("rnn", 8, 12, nonlinearity=Nonlinearity.relu)
+    run = language_model(tmp_path / "lm", model=relu)
+    model = dataclasses.replace(relu, nonlinearity=Nonlinearity.tanh)
+    settings, _ = classifier(tmp_path / "data", [str(run)], model=model)
+    assert settings.model == relu
+
+
 def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None:
     gru = GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, num_layers=1)
     wrong: list[tuple[list[str], dict[str, Any], str]] = [
@@ -198,15 +208,17 @@ def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None
     first = prepare_table(tmp_path, REVIEWS, label_column="annotation")
     settings = settings_of(TASKS["classification"], first, 1, init=[models[0]])
     with pytest.raises(ConfigError, match=r"model\.hidden_dim.* 12; leave it out"):
-        with_shapes_of(settings, ["model.hidden_dim=64"])
+        adopt_language_model_settings(settings, ["model.hidden_dim=64"])
     corpus = dataclasses.replace(settings.corpus, unicode=UnicodeForm.nfkc)
     with pytest.raises(ConfigError, match=r"has corpus\.unicode=nfkc; give corpus\.unicode=nfc"):
-        with_shapes_of(dataclasses.replace(settings, corpus=corpus), [])
-    with_shapes_of(dataclasses.replace(settings, corpus=corpus, prepared=str(first.folder)), [])
+        adopt_language_model_settings(dataclasses.replace(settings, corpus=corpus), [])
+    adopt_language_model_settings(
+        dataclasses.replace(settings, corpus=corpus, prepared=str(first.folder)), []
+    )
     vocab = VocabConfig(1, max_size=100)
     settings = dataclasses.replace(settings, vocab=vocab)
     with pytest.raises(ConfigError, match=r"vocab\.max_size.* has null; leave it out"):
-        with_shapes_of(settings, ["vocab.min_freq=1", "vocab.max_size=100"])
+        adopt_language_model_settings(settings, ["vocab.min_freq=1", "vocab.max_size=100"])
     with pytest.raises(ConfigError, match="cannot start from a language model"):
         make_settings(first, init=[models[0]])
 
