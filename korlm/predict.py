@@ -29,7 +29,7 @@ def main(settings: PredictSettings) -> None:
     try:
         with (
             TableWriter(settings.output, output_schema(predictor), "output", is_json) as writer,
-            run.reader() as encoder,
+            run.text_encoder() as encoder,
         ):
             count = predict_files(sources, settings.corpus, encoder, predictor, writer)
     except BrokenPipeError:  # as with `| head`: an error only if a file is lost

@@ -63,7 +63,7 @@ def _score(settings: ScoreSettings) -> None:
             from korlm.evaluation.surprisal.plot import SentencePlot
 
             plot = SentencePlot(Path(settings.plot), settings.unit)
-        encoder = stack.enter_context(run.reader())
+        encoder = stack.enter_context(run.text_encoder())
         stack.enter_context(tf32(False))
         summary = score_files(inputs, kept, encoder, scorer, counts, writers, plot)
     logger.info("%s", summary)

@@ -73,7 +73,7 @@ class _Resources:
     def __init__(self, run: RunParts) -> None:
         self.lock = threading.RLock()
         self._run, self._pid = run, os.getpid()
-        self._reader: TextEncoder | None = None
+        self._text_encoder: TextEncoder | None = None
         self._generator: Generator | None = None
 
     @contextmanager
@@ -82,17 +82,17 @@ class _Resources:
         with self.lock, tf32(False):
             yield self
 
-    def reader(self) -> TextEncoder:
+    def text_encoder(self) -> TextEncoder:
         """Return the tokenizer with the vocabulary of the run."""
-        if self._reader is None:
-            self._reader = self._run.reader()
-        return self._reader
+        if self._text_encoder is None:
+            self._text_encoder = self._run.text_encoder()
+        return self._text_encoder
 
     def generator(self) -> Generator:
         """Return the generator of a language model."""
         if self._generator is None:
             assert isinstance(self._run, TrainedRun)
-            self._generator = Generator(self._run, reader=self.reader())
+            self._generator = Generator(self._run, text_encoder=self.text_encoder())
         return self._generator
 
     def close(self) -> None:
@@ -100,9 +100,9 @@ class _Resources:
         if self._pid != os.getpid():
             return
         with self.lock:
-            if self._reader is not None:
-                self._reader.__exit__()
-            self._reader = self._generator = None
+            if self._text_encoder is not None:
+                self._text_encoder.__exit__()
+            self._text_encoder = self._generator = None
 
 
 class _OpenRun:
@@ -201,7 +201,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             TokenizerError: the tokenizer of the run does not start.
         """
         with self._resources.in_use() as resources:
-            return log_probs(self._plain, texts, open_vocabulary, resources.reader())
+            return log_probs(self._plain, texts, open_vocabulary, resources.text_encoder())
 
     def surprisal(
         self,
@@ -228,7 +228,9 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             TokenizerError: the tokenizer of the run does not start.
         """
         with self._resources.in_use() as resources:
-            return surprisal_table(self._plain, texts, unit, context, entropy, resources.reader())
+            return surprisal_table(
+                self._plain, texts, unit, context, entropy, resources.text_encoder()
+            )
 
     def complete(
         self, text: str, num_completions: int = 5, max_expansions: int = MAX_EXPANSIONS
@@ -375,7 +377,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             self._resources.in_use() as resources,
             LMScorer(
                 *(runs, linear, mixture_weights, open_vocabulary, device_of(self.model)),
-                reader=resources.reader(),
+                text_encoder=resources.text_encoder(),
             ) as scorer,
         ):
             rescored: Iterable[RescoredList]
@@ -459,11 +461,11 @@ class TaskModelRun(_OpenRun, TaskRun):
         self.predict("가")
 
     def predict(
-        self, texts: str | Sequence[str], reader: TextEncoder | None = None
+        self, texts: str | Sequence[str], text_encoder: TextEncoder | None = None
     ) -> list[dict[str, Any]]:
         """See ``TaskRun.predict``; the tokenizer keeps running."""
         with self._resources.lock:
-            return super().predict(texts, reader or self._resources.reader())
+            return super().predict(texts, text_encoder or self._resources.text_encoder())
 
     def evaluate(self, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the task on valid and test, or on another text with labels.

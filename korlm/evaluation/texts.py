@@ -164,7 +164,7 @@ def _tokenize(
     first, *others = runs.values()
     parts: dict[str, list[EncodedText]] = {name: [] for name in runs}
     with (
-        first.reader() as encoder,
+        first.text_encoder() as encoder,
         ProgressBar(desc=first.settings.tokenizer.name, unit="line", leave=False) as bar,
     ):
         for lines in encoder.read(block._replace(split="text") for block in blocks):

@@ -68,16 +68,16 @@ class Completer:
     Args:
         run: trained run (``korlm.load``).
         device: device of the model; None: where it is.
-        reader: see ``ContextEncoder``.
+        text_encoder: see ``ContextEncoder``.
     """
 
     def __init__(
         self,
         run: TrainedRun,
         device: torch.device | None = None,
-        reader: TextEncoder | None = None,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
-        self.encoder = ContextEncoder(run, device, reader)
+        self.encoder = ContextEncoder(run, device, text_encoder)
         self.lexicon = Lexicon(run.vocab.tokens, run.detokenizer(), banned_token_ids(run.vocab))
         self._last: tuple[str, EncodedPrompt, EojeolSearch] | None = None
 

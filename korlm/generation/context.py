@@ -51,19 +51,19 @@ class ContextEncoder:
     Args:
         run: trained run.
         device: device of the model; None: where it is.
-        reader: ``run.reader()`` of the caller, who closes it; None: a new one.
+        text_encoder: ``run.text_encoder()`` of the caller, who closes it; None: a new one.
     """
 
     def __init__(
         self,
         run: TrainedRun,
         device: torch.device | None = None,
-        reader: TextEncoder | None = None,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         self.model = run.inference_model(device)
         self._start_id = run.start_id
         self._run = run
-        self._given, self._text_encoder = reader, reader
+        self._given, self._text_encoder = text_encoder, text_encoder
         self._earlier: tuple[str, list[int], State] | None = None
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class ContextEncoder:
     def text_encoder(self) -> TextEncoder:
         """Return the run's text encoder, created at the first access."""
         if self._text_encoder is None:
-            self._text_encoder = self._run.reader()
+            self._text_encoder = self._run.text_encoder()
         return self._text_encoder
 
     @torch.inference_mode()

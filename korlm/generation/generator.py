@@ -78,9 +78,9 @@ class Generator(Completer):
         self,
         run: TrainedRun,
         device: torch.device | None = None,
-        reader: TextEncoder | None = None,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
-        super().__init__(run, device, reader)
+        super().__init__(run, device, text_encoder)
         self._detokenizer, self._tokens = self.lexicon.detokenizer, run.vocab.tokens
         self._model, self._start_id = self.encoder.model, run.start_id
         self._banned_ids = banned_token_ids(run.vocab)

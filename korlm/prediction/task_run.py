@@ -53,23 +53,23 @@ class TaskRun(RunParts):
         return dataclasses.replace(self, model=model, device=device)
 
     def predict(
-        self, texts: str | Sequence[str], reader: TextEncoder | None = None
+        self, texts: str | Sequence[str], text_encoder: TextEncoder | None = None
     ) -> list[dict[str, Any]]:
         """Return a prediction for each text, as the rows that ``python -m korlm.predict`` writes.
 
         Args:
             texts: lines of text; a str is a single line.
-            reader: result of ``self.reader()``. Several calls may use the same one, so that the
-                tokenizer starts only once. None: a new one.
+            text_encoder: result of ``self.text_encoder()``, which several calls may share, so that
+                the tokenizer starts only once. None: a new one.
 
         Raises:
             CorpusError: a text is not a str or has a lone surrogate.
             TokenizerError: the tokenizer of the run does not start.
         """
-        if reader is None:
-            with self.reader() as reader:
-                return self.predict(texts, reader)
-        return self.predictor.predict(reader.read_texts(texts))
+        if text_encoder is None:
+            with self.text_encoder() as text_encoder:
+                return self.predict(texts, text_encoder)
+        return self.predictor.predict(text_encoder.read_texts(texts))
 
 
 def task_of(run: RunParts) -> type[Task[Any]]:

@@ -92,7 +92,7 @@ class LMScorer:
         mixture_weights: weights of the linear mixture, summing to 1; empty: equal weights.
         open_vocabulary: add the cost of spelling tokens that their ids do not restore.
         device: device to compute on.
-        reader: ``runs[0].reader()`` of the caller, who closes it; None: a new one.
+        text_encoder: ``runs[0].text_encoder()`` of the caller, who closes it; None: a new one.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class LMScorer:
         mixture_weights: Sequence[float] = (),
         open_vocabulary: bool = True,
         device: torch.device | None = None,
-        reader: TextEncoder | None = None,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         self.runs = list(runs)
         self.linear = linear
@@ -113,9 +113,9 @@ class LMScorer:
         self._groups = _groups(self.runs)
         assert not linear or len(self._groups) == 1
         self._stack = contextlib.ExitStack()
-        self._encoders = [] if reader is None else [reader]
+        self._encoders = [] if text_encoder is None else [text_encoder]
         for first, *_ in self._groups[len(self._encoders) :]:
-            self._encoders.append(self._stack.enter_context(runs[first].reader()))
+            self._encoders.append(self._stack.enter_context(runs[first].text_encoder()))
 
     def __enter__(self) -> LMScorer:
         return self

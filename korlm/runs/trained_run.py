@@ -59,7 +59,7 @@ class RunParts:
     tokenizer_model: bytes | None
     labels: tuple[str, ...]
 
-    def reader(self) -> TextEncoder:
+    def text_encoder(self) -> TextEncoder:
         """Return an encoder for text, with the run's tokenizer; a context manager."""
         unicode = self.settings.corpus.unicode
         return TextEncoder(

@@ -101,7 +101,7 @@ class ServedTask:
 
     def __init__(self, run: TaskRun, device: torch.device) -> None:
         self._run = run.to(device)
-        self._text_encoder = run.reader()
+        self._text_encoder = run.text_encoder()
 
     def __enter__(self) -> ServedTask:
         return self

@@ -63,12 +63,12 @@ def tokenize(run: TrainedRun, texts: list[str], batch_size: int) -> list[tuple[I
     def read_batches() -> None:
         for at in range(0, len(texts), batch_size):
             distinct = list(dict.fromkeys(texts[at : at + batch_size]))
-            encoded = list(reader.read([LineBlock("text", "", 1, distinct)]))
+            encoded = list(text_encoder.read([LineBlock("text", "", 1, distinct)]))
             lengths = np.concatenate([part.lengths for part in encoded])
             batches.append((np.concatenate([part.ids for part in encoded]), lengths))
 
-    with run.reader() as reader:
-        reader.read_texts(texts[:1])  # start the tokenizer
+    with run.text_encoder() as text_encoder:
+        text_encoder.read_texts(texts[:1])  # start the tokenizer
         seconds = time_calls(read_batches).wall
     print(f"tokenizing: {len(texts) / seconds:,.0f} hypotheses/s")
     return batches

@@ -86,8 +86,8 @@ def test_scores_are_those_of_rescoring_and_surprisals(run: LanguageModelRun) -> 
 def test_surprisals_do_not_depend_on_the_tokenizer_process(
     lstm: LanguageModelRun, unit: str, context: str
 ) -> None:
-    with lstm.reader() as reader:  # a tokenizer of its own
-        expected = surprisal_table(lstm, TEXTS, unit, context, True, reader)
+    with lstm.text_encoder() as text_encoder:  # a tokenizer of its own
+        expected = surprisal_table(lstm, TEXTS, unit, context, True, text_encoder)
     assert lstm.surprisal(TEXTS, unit, context).equals(expected)
     assert ("entropy" in expected.column_names) == (unit != "sentence")
     assert "entropy" not in lstm.surprisal(TEXTS, unit, context, entropy=False).column_names

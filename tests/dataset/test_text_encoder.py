@@ -39,8 +39,8 @@ def test_reading_text_equals_reading_shards(tmp_path: Path, tokenizer: str) -> N
     prepared, corpus = prepared_in(tmp_path, tokenizer)
     shards = list(read_prepared(prepared.folder, "valid", prepared.vocab, prepared.spelling))
     lines = (part for part in read_corpus(corpus, find_sources(corpus)) if part.split == "valid")
-    with TextEncoder(TokenizerConfig(tokenizer), prepared.vocab, prepared.spelling) as reader:
-        anew = list(reader.read(lines))
+    with TextEncoder(TokenizerConfig(tokenizer), prepared.vocab, prepared.spelling) as text_encoder:
+        anew = list(text_encoder.read(lines))
     for name in ("ids", "spelling_nats", "lengths", "num_eojeol", "num_chars"):
         assert joined(shards, name).tolist() == joined(anew, name).tolist()
     assert [r.table.to_pylist() for r in shards] == [r.table.to_pylist() for r in anew]
@@ -65,8 +65,8 @@ def test_text_is_normalized_as_the_corpus_was(
     prepared = prepare(corpus, config, VocabConfig(min_freq=1), tmp_path, progress=False)
     known = prepared.vocab, prepared.spelling
     (shard,) = read_prepared(prepared.folder, "valid", *known, unicode)
-    with TextEncoder(config, *known, unicode=unicode) as reader:
-        anew = reader.read_texts(["가", *lines])
+    with TextEncoder(config, *known, unicode=unicode) as text_encoder:
+        anew = text_encoder.read_texts(["가", *lines])
     for name in ("ids", "lengths", "num_eojeol", "num_chars"):
         assert getattr(shard, name).tolist() == getattr(anew, name).tolist()
     stats = prepared.stats["valid"]
@@ -82,9 +82,9 @@ def test_text_is_normalized_as_the_corpus_was(
 
 def test_a_few_lines(tmp_path: Path) -> None:
     prepared, _ = prepared_in(tmp_path)
-    with TextEncoder(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as reader:
-        result = reader.read_texts(["나는 뷁", "", " 간다"], "d")
-        nothing = reader.read_texts([])
+    with TextEncoder(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as text_encoder:
+        result = text_encoder.read_texts(["나는 뷁", "", " 간다"], "d")
+        nothing = text_encoder.read_texts([])
     known, late = prepared.vocab.encode(["나는", "간다"])
     assert result.ids.tolist() == [known, UNK_ID, EOS_ID, late, EOS_ID]
     assert result.lengths.tolist() == [3, 0, 2]
@@ -100,8 +100,8 @@ def test_a_few_lines(tmp_path: Path) -> None:
 def test_long_texts_come_in_parts(tmp_path: Path) -> None:
     prepared, _ = prepared_in(tmp_path)
     texts = ["나는 간다"] * 10_000
-    with TextEncoder(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as reader:
-        parts = list(reader.read([LineBlock("text", "d", 1, texts)]))
+    with TextEncoder(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as text_encoder:
+        parts = list(text_encoder.read([LineBlock("text", "d", 1, texts)]))
     assert len(parts) > 1
     assert joined(parts, "lengths").tolist() == [3] * len(texts)
     assert [n for part in parts for n in part.table["line"].to_pylist()] == list(

@@ -25,8 +25,8 @@ def runs(tiny_run: Callable[[str], TrainedRun]) -> dict[str, TrainedRun]:
 
 def token_nats(run: TrainedRun, text: str) -> tuple[np.ndarray, np.ndarray]:
     """Return token_nll and spelling_nats of a text on its own."""
-    with run.reader() as reader:
-        encoded = reader.read_texts([" ".join(text.split())])
+    with run.text_encoder() as text_encoder:
+        encoded = text_encoder.read_texts([" ".join(text.split())])
     ids, spelling = (encoded.ids, encoded.spelling_nats) if text.strip() else (np.array([3]), 0.0)
     targets = torch.tensor(ids.astype(np.int64))[None]
     inputs = torch.cat([torch.tensor([[run.start_id]]), targets[:, :-1]], 1)

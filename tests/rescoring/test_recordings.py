@@ -52,8 +52,8 @@ def naive(runs: list[TrainedRun], lists: list[NBest], weights: ScoreWeights) -> 
         for hyp in nbest.hyps:
             log_probs, hyp_states = [], []
             for run, state in zip(runs, before, strict=True):
-                with run.reader() as reader:
-                    encoded = reader.read_texts([hyp.text])
+                with run.text_encoder() as text_encoder:
+                    encoded = text_encoder.read_texts([hyp.text])
                 ids = encoded.ids if hyp.text else np.array([3])
                 targets = torch.from_numpy(ids)[None]
                 inputs = torch.cat([torch.tensor([[run.start_id]]), targets[:, :-1]], 1)

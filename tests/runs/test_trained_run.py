@@ -32,8 +32,8 @@ def test_the_encoder_of_a_run_reproduces_its_ids(trained: tuple[Path, Prepared])
     assert run.vocab.tokens == prepared.vocab.tokens
     assert not run.model.training
     (shard,) = read_prepared(prepared.folder, "valid", run.vocab, run.spelling)
-    with run.reader() as reader:
-        encoded = reader.read_texts(shard.table["text"].to_pylist())
+    with run.text_encoder() as text_encoder:
+        encoded = text_encoder.read_texts(shard.table["text"].to_pylist())
     assert encoded.ids.tolist() == prepared.ids("valid").tolist()
     assert encoded.spelling_nats.sum() == pytest.approx(prepared.stats["valid"].spelling_nats)
 
@@ -48,8 +48,8 @@ def test_a_trained_tokenizer_is_saved_with_the_run(tmp_path: Path) -> None:
     shutil.rmtree(prepared.folder)
     run = korlm.load(tmp_path / "run")
     assert run.settings.tokenizer == tokenizer and run.tokenizer_model == prepared.tokenizer_model
-    with run.reader() as reader:
-        encoded = reader.read_texts(shard.table["text"].to_pylist())
+    with run.text_encoder() as text_encoder:
+        encoded = text_encoder.read_texts(shard.table["text"].to_pylist())
     assert encoded.ids.tolist() == expected
 
 

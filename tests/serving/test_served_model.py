@@ -49,8 +49,8 @@ def test_surprisal_equals_the_scores_of_the_model(engine: ServedLanguageModel) -
     assert [t["eojeol"] for t in first["tokens"]] == [1, 1, 1, 2, 2, 2]
     assert [t["unknown"] for t in second["tokens"]][-1]
     run = run_of(engine)
-    with run.reader() as reader:
-        ids = reader.read_texts(["나는 잔다.", "", "너는 뷁"]).ids
+    with run.text_encoder() as text_encoder:
+        ids = text_encoder.read_texts(["나는 잔다.", "", "너는 뷁"]).ids
     windows = score_continuous(run.model, ids, run.start_id)
     nats = np.concatenate([window.nats.numpy() for window in windows])
     bits = [t["surprisal"] for t in first["tokens"]]

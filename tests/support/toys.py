@@ -70,7 +70,7 @@ class ToyRun:
     tokenizer: str = "eojeol"
     own_detokenizer: Detokenizer = dataclasses.field(default_factory=ToyDetokenizer)
 
-    def reader(self) -> TextEncoder:
+    def text_encoder(self) -> TextEncoder:
         spelling = CharNgramModel.train(["가나"])
         return TextEncoder(TokenizerConfig(name=self.tokenizer), self.vocab, spelling)
 

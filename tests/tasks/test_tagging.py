@@ -164,8 +164,8 @@ def test_probabilities_of_spans(scheme: Scheme, tmp_path: Path) -> None:
     texts = ["홍길동", "서울로", "김씨", "서", "울서울"]
     num_spans = 0
     for text, row in zip(texts, run.predict(texts), strict=True):
-        with run.reader() as reader:
-            (ids,) = reader.read_texts([text]).lines()
+        with run.text_encoder() as text_encoder:
+            (ids,) = text_encoder.read_texts([text]).lines()
         is_unit = torch.tensor([[True] * len(text) + [False]])
         scores, counts = model(torch.tensor(np.array([ids], dtype=np.int64)), None, is_unit)
         sums: dict[tuple[int, int, str], float] = {}

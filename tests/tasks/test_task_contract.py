@@ -34,10 +34,10 @@ def test_ten_examples_are_learned_and_predicted(case: TaskCase, tmp_path: Path) 
     finished = finish(settings_of(case, prepared, case.epochs), prepared, tmp_path / "run")
     assert all(case.is_learned(metrics) for metrics in finished.splits.values())
     run = load_task_run(tmp_path / "run")
-    with run.reader() as reader:
-        together = run.predict(case.texts, reader)
-        alone = [run.predict([text], reader)[0] for text in case.texts]
-        backwards = run.predict(case.texts[::-1], reader)[::-1]
+    with run.text_encoder() as text_encoder:
+        together = run.predict(case.texts, text_encoder)
+        alone = [run.predict([text], text_encoder)[0] for text in case.texts]
+        backwards = run.predict(case.texts[::-1], text_encoder)[::-1]
     assert [list(row) for row in together] == [run.predictor.schema.names] * len(case.texts)
     for other in (alone, backwards):  # neither padding nor the order changes a prediction
         for row, other_row in zip(together, other, strict=True):

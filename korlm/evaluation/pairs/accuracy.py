@@ -64,7 +64,7 @@ def score_pairs(
     run: TrainedRun,
     name: str,
     pairs: Sequence[Pair],
-    reader: TextEncoder,
+    text_encoder: TextEncoder,
     device: torch.device | None = None,
     batch_tokens: int = 4096,
 ) -> Iterator[pa.Table]:
@@ -78,7 +78,7 @@ def score_pairs(
         run: the language model.
         name: name of the run, for the first column.
         pairs: the pairs.
-        reader: ``run.reader()``.
+        text_encoder: ``run.text_encoder()``.
         device: where to compute; None: where the model is.
         batch_tokens: largest batch, padding included.
 
@@ -91,8 +91,8 @@ def score_pairs(
     )
     for begin in range(0, len(pairs), CHUNK):
         chunk = pairs[begin : begin + CHUNK]
-        good = reader.read_texts([pair.good for pair in chunk])
-        bad = reader.read_texts([pair.bad for pair in chunk])
+        good = text_encoder.read_texts([pair.good for pair in chunk])
+        bad = text_encoder.read_texts([pair.bad for pair in chunk])
         good_bits, bad_bits = _sentence_bits(scorer, good), _sentence_bits(scorer, bad)
         is_right = [
             None if same else (g < b) + 0.5 * (g == b)

@@ -26,7 +26,7 @@ def surprisal_table(
     unit: ScoreUnit | str,
     context: ScoreContext | str,
     entropy: bool,
-    reader: TextEncoder,
+    text_encoder: TextEncoder,
 ) -> pa.Table:
     """Return the surprisal of every morph, eojeol or sentence; see ``LanguageModelRun.surprisal``.
 
@@ -36,7 +36,7 @@ def surprisal_table(
         unit: unit of the rows.
         context: what a token is predicted from.
         entropy: also compute entropies; sentences have none.
-        reader: the run's text encoder.
+        text_encoder: the run's text encoder.
 
     Raises:
         ConfigError: there is no such unit or context.
@@ -46,12 +46,12 @@ def surprisal_table(
     entropy = entropy and unit is not ScoreUnit.sentence
     scorer = SurprisalScorer(run.inference_model(), run.start_id, context, entropy)
     counts = train_counts(run, unit is ScoreUnit.eojeol)
-    tables = [rows_of(batch, unit, counts) for batch in scorer.score(_encoded(texts, reader))]
+    tables = [rows_of(batch, unit, counts) for batch in scorer.score(_encoded(texts, text_encoder))]
     return pa.concat_tables([schema_of(unit, entropy).empty_table(), *tables]).combine_chunks()
 
 
 def log_probs(
-    run: TrainedRun, texts: str | Sequence[str], open_vocabulary: bool, reader: TextEncoder
+    run: TrainedRun, texts: str | Sequence[str], open_vocabulary: bool, text_encoder: TextEncoder
 ) -> Floats:
     """Return the natural log-probability of each text, (M,); see ``LanguageModelRun.score``.
 
@@ -59,13 +59,13 @@ def log_probs(
         CorpusError: a text is not a str or has a lone surrogate.
     """
     model, scores = run.inference_model(), [np.zeros(0)]
-    for window in rebatch(_encoded(texts, reader)):
+    for window in rebatch(_encoded(texts, text_encoder)):
         ids, spelling_nats, lengths = window.with_blank_lines()
         nats = score_tokens(model, ids, lengths, run.start_id).nats
         scores.append(-segment_sums(nats + spelling_nats * open_vocabulary, lengths))
     return np.concatenate(scores) + 0.0  # turns -0 into 0
 
 
-def _encoded(texts: str | Sequence[str], reader: TextEncoder) -> Iterator[EncodedText]:
+def _encoded(texts: str | Sequence[str], text_encoder: TextEncoder) -> Iterator[EncodedText]:
     """Encode texts in batches, as one document."""
-    return reader.read([LineBlock("text", "", 1, checked_texts(texts))])
+    return text_encoder.read([LineBlock("text", "", 1, checked_texts(texts))])
