@@ -110,7 +110,12 @@ def column_of(objective: str) -> str:
 
 def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
     """Return all jobs of a sweep, best first."""
-    wanted = {**METRIC_COLUMNS, column_of(objective): ("metrics.json", *objective.split("."))}
+    split = objective.partition(".")[0]
+    # The objective, and the metric that replaces it if the jobs' tokens differ.
+    names = (objective, f"{split}.bits_per_char")
+    wanted = METRIC_COLUMNS | {
+        column_of(name): ("metrics.json", *name.split(".")) for name in names
+    }
     jobs = [_read_job(job, settings, wanted) for job, settings in iter_jobs(folder)]
     used = comparable(jobs, objective)
     return sorted(jobs, key=lambda job: job.order(used))

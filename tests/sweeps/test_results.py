@@ -135,6 +135,21 @@ def test_other_tokens_are_ordered_by_comparable_metrics(tmp_path: Path) -> None:
     assert rows[0][1:-1] == [60.0, 3.9, 7e5]
 
 
+@pytest.mark.parametrize("objective", ["test.perplexity", "train.loss"])
+def test_other_tokens_and_another_split(tmp_path: Path, objective: str) -> None:
+    split, key = objective.split(".")
+    for name, bits in {"kkma": 2.0, "okt": 3.0, "syllable": 1.0}.items():
+        leave(tmp_path, name, [f"tokenizer={name}"])
+        metrics = {split: {key: 4.0, "bits_per_char": bits}}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    jobs = read_jobs(tmp_path, objective)
+    assert [job.name for job in jobs] == ["syllable", "kkma", "okt"]
+    used = comparable(jobs, objective)
+    head, *rows = build_rows(jobs, used)
+    assert used == f"{split}.bits_per_char" and head[1] == f"{split}_bits_per_char"
+    assert [row[1] for row in rows] == [1.0, 2.0, 3.0]
+
+
 def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
     for name, accuracy in {"kkma": 0.5, "syllable": 0.75, "okt": None}.items():
         leave(tmp_path, name, [f"tokenizer={name}"])
