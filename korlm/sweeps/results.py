@@ -6,6 +6,7 @@ Only files that the jobs wrote are read (``.hydra/overrides.yaml``, ``metrics.js
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import CheckpointError, reason_of
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.tables import aligned, tsv_cell
 
 MetricPath = tuple[str, ...]  # file, and keys that lead to the metric in it
@@ -95,8 +97,10 @@ def finished_objective(objective: str, job: Path) -> float:
 
 
 def note_failure(folder: Path, error: Exception) -> None:
-    """Write the reason of a failure into the folder of a job."""
-    (folder / FAILED).write_text(reason_of(error) + "\n", encoding="utf-8")
+    """Write the reason of a failure into the folder of a job, if the disk is not full."""
+    # An error of writing would hide the error of the job.
+    with contextlib.suppress(OSError), atomic_write(folder / FAILED) as temporary:
+        temporary.write_text(reason_of(error) + "\n", encoding="utf-8")
 
 
 def column_of(objective: str) -> str:
@@ -149,9 +153,8 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Metri
             metrics[column] = value
     if not files["metrics.json"] and not failure:
         failed = folder / FAILED
-        failure = (
-            failed.read_text("utf-8", "replace").strip() if failed.exists() else "not finished"
-        )
+        reason = failed.read_text("utf-8", "replace").strip() if failed.exists() else ""
+        failure = reason or "not finished"
     valid = files["metrics.json"].get("valid")
     counts = valid if isinstance(valid, dict) else {}
     if "num_examples" in counts:  # the task has no tokens to compare

@@ -220,6 +220,14 @@ def test_foreign_objects_are_named_by_type(tmp_path: Path) -> None:
     assert text == "RuntimeError: mat1 and mat2 cannot be multiplied\n"
 
 
+def test_a_failure_that_cannot_be_written(tmp_path: Path) -> None:
+    """The error of the job is raised; an empty file, which a full disk left, is no success."""
+    note_failure(tmp_path / "missing", OutputError("the disk is full"))
+    leave(tmp_path, "0", ["seed=1"])
+    (tmp_path / "0" / "failed.txt").touch()
+    assert [job.failure for job in read_jobs(tmp_path)] == ["not finished"]
+
+
 def test_settings_that_vary() -> None:
     """A setting that only some jobs have, and one added with a plus."""
     jobs = [
