@@ -166,6 +166,18 @@ def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
     ]
 
 
+def test_losses_per_token_of_a_task(tmp_path: Path) -> None:
+    """The loss of seq2seq is per token of the targets."""
+    for name, (loss, exact) in {"kkma": (1.0, 0.25), "syllable": (2.0, 0.5)}.items():
+        leave(tmp_path, name, [f"tokenizer={name}"])
+        metrics = {"num_examples": 4, "num_tokens": 9, "loss": loss, "exact_match": exact}
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"valid": metrics}), "utf-8")
+    jobs = read_jobs(tmp_path, "valid.loss")
+    assert comparable(jobs, "valid.loss") == "valid.exact_match"
+    assert [job.name for job in jobs] == ["syllable", "kkma"]
+    assert comparable(jobs[:1], "valid.loss") == "valid.loss"
+
+
 @pytest.mark.parametrize("name", ["classification", "spans", "seq2seq"])
 def test_a_sweep_over_a_task(korlm: Command, tmp_path: Path, name: str) -> None:
     case = TASKS[name]
