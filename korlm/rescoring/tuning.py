@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from korlm.evaluation.token_scores import Floats, Ints, segment_sums
-from korlm.rescoring.features import Features, best
+from korlm.rescoring.features import Features, best, weighted_sum
 
 STARTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # initial LM weights, beside the given ones
 NUM_DIRECTIONS = 4  # random directions of each round, beside those of single weights
@@ -74,7 +74,7 @@ def _descend(features: Features, errors: Ints, start: Floats) -> TunedWeights:
             low, high = _range(point[:-1], direction[:-1])
             if not low < high:  # two weights are 0 and have opposite signs in the direction
                 continue
-            x = line_search(base, direction @ rows, errors, features.sizes, low, high)
+            x = line_search(base, weighted_sum(direction, rows), errors, features.sizes, low, high)
             candidate = np.array([float(f"{value:.6g}") for value in point + x * direction])
             candidate[:-1] = np.maximum(candidate[:-1], 0.0)
             candidate_errors = _count(features, errors, candidate)
