@@ -73,7 +73,8 @@ class TokenScores:
     Attributes:
         nats: (N,), -ln p of each token.
         seconds: run time.
-        cached: cache setting -> scores under that cache alone.
+        cached: cache setting -> scores under that cache alone. All settings are looked up
+            together, and each has an equal share of the run time.
     """
 
     nats: Floats
@@ -261,7 +262,7 @@ def collect_scores(
     if cache is not None and cache_probs:
         cache_nats = -torch.cat(cache_probs, 1).log().numpy()
         cached = {
-            setting: TokenScores(row, cache_seconds)
+            setting: TokenScores(row, cache_seconds / len(cache.settings))
             for setting, row in zip(cache.settings, cache_nats, strict=True)
         }
     seconds = time.perf_counter() - started - cache_seconds

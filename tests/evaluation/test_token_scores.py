@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import count
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +97,15 @@ def test_hidden_states_predict_the_targets() -> None:
         torch.testing.assert_close(again, window.nats)
     unigrams = UnigramLM([1 / VOCAB_SIZE] * VOCAB_SIZE)
     assert {window.hidden for window in score_continuous(unigrams, ids, EOS_ID)} == {None}
+
+
+def test_cache_settings_share_the_run_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that ticks once per reading, the lookup of each of two windows takes 1 s."""
+    monkeypatch.setattr(token_scores, "time", SimpleNamespace(perf_counter=count().__next__))
+    cache = NeuralCache(VOCAB_SIZE, [(3, 0.0), (20, 0.5)])
+    scored = score_continuous(make_model("lstm"), random_ids(8), EOS_ID)
+    scores = collect_scores(scored, 8, "cached", cache)
+    assert [part.seconds for part in scores.cached.values()] == [1, 1]
 
 
 def test_cache_scores_do_not_depend_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
