@@ -166,6 +166,7 @@ def _inputs(
         own = by_fingerprint.get(run.fingerprint)
         tuning = None if own is None else own.tuning
         inputs[name] = EvaluationInputs({settings.corpus.name: texts[name]}, tuning)
+    check_same_text(inputs, "evaluate runs with other corpus.unicode alone")
     return inputs
 
 

@@ -230,11 +230,15 @@ def split_inputs(run: TrainedRun, prepared: Prepared, test: bool) -> EvaluationI
     return EvaluationInputs(texts, TuningData(texts["valid"], prepared.ids("train")))
 
 
-def check_same_text(inputs: Mapping[str, EvaluationInputs]) -> None:
+def check_same_text(
+    inputs: Mapping[str, EvaluationInputs],
+    advice: str = "give one text for all: corpus=text 'corpus.files=[FILE]'",
+) -> None:
     """Raise if runs would be evaluated on different texts.
 
     Args:
         inputs: name of the run -> its texts.
+        advice: what to do, for the message.
 
     Raises:
         CorpusError: names the runs and the size of their texts.
@@ -246,7 +250,7 @@ def check_same_text(inputs: Mapping[str, EvaluationInputs]) -> None:
             if text is None or other_text is None or not text.same_text(other_text):
                 raise CorpusError(
                     f"{split} of {first} ({_size(text)}) and of {name} ({_size(other_text)}): not "
-                    "the same text; give one text for all: corpus=text 'corpus.files=[FILE]'"
+                    f"the same text; {advice}"
                 )
 
 

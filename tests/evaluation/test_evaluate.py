@@ -14,7 +14,14 @@ import torch
 from model_cases import make_model
 from texts import random_nats, random_text, result_of, toy_run
 
-from korlm.config import BootstrapConfig, CacheConfig, DynamicConfig
+from korlm.api.evaluation import evaluate_language_models
+from korlm.config import (
+    BootstrapConfig,
+    CacheConfig,
+    CorpusConfig,
+    DynamicConfig,
+    EvaluateSettings,
+)
 from korlm.dataset.vocab import BOS_ID, UNK_ID
 from korlm.evaluation.bootstrap import sign_flip_p
 from korlm.evaluation.evaluate import (
@@ -222,6 +229,15 @@ def test_another_text_is_refused(change: str) -> None:
     split = "test" if change == "missing" else "valid"
     assert str(caught.value).startswith(f"{split} of a (")
     assert "\n" not in str(caught.value)
+
+
+def test_a_corpus_that_runs_normalize_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = random_text(200)
+    texts = [text, dataclasses.replace(text, num_chars=text.num_chars + 1)]
+    monkeypatch.setattr("korlm.api.evaluation.read_texts", lambda corpus, runs: texts)
+    settings = EvaluateSettings(corpus=CorpusConfig(name="text", files=["a.txt"]), adapt=False)
+    with pytest.raises(CorpusError, match=r"not the same text; .* corpus\.unicode alone"):
+        evaluate_language_models(settings, {"a": lstm(), "b": lstm()}, CPU)
 
 
 def test_modes_that_need_tuning() -> None:
