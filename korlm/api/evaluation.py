@@ -35,7 +35,6 @@ from korlm.runs.trained_run import (
 )
 from korlm.utils.errors import ConfigError
 from korlm.utils.memory import reset_peak_memory
-from korlm.utils.torch_backend import tf32
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +83,7 @@ def evaluate_as_trained(
     no_modes = EvaluationModes({}, CacheConfig(sizes=[]), DynamicConfig(learning_rates=[]), device)
     texts = _inputs(settings, {"run": run}, no_modes)["run"].texts
     reset_peak_memory()
-    with tf32(False):
-        results = {name: evaluate(run, text, device) for name, text in texts.items()}
+    results = {name: evaluate(run, text, device) for name, text in texts.items()}
     return {
         name: compare({"run": result}, settings.bootstrap)["run"]
         for name, result in results.items()
@@ -201,8 +199,7 @@ def _evaluate(runs: Runs, inputs: dict[str, EvaluationInputs], modes: Evaluation
     results: Results = {}
     for name, run in runs.items():
         reset_peak_memory()
-        with tf32(False):
-            by_text = evaluate_run(run, inputs[name], modes)
+        by_text = evaluate_run(run, inputs[name], modes)
         if len(runs) == 1:
             return by_text
         for text, by_mode in by_text.items():

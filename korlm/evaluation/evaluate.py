@@ -42,6 +42,7 @@ from korlm.evaluation.token_scores import Floats
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import CorpusError
 from korlm.utils.memory import peak_memory_mb
+from korlm.utils.torch_backend import tf32
 
 Metrics = dict[str, Any]
 
@@ -123,6 +124,7 @@ def summarize(
     return EvaluationResult(row, documents, sentences, text.doc_ids, run.vocab, as_trained)
 
 
+@tf32(False)
 def evaluate(
     run: TrainedRun, text: EvaluationText, device: torch.device | str = "cpu"
 ) -> EvaluationResult:
@@ -260,6 +262,7 @@ def _size(text: EvaluationText | None) -> str:
     return f"{text.counts.num_chars:,} characters in {len(text.doc_ids):,} documents"
 
 
+@tf32(False)
 def evaluate_run(
     run: TrainedRun, inputs: EvaluationInputs, modes: EvaluationModes
 ) -> dict[str, dict[str, EvaluationResult]]:

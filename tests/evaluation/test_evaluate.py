@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from model_cases import make_model
-from texts import random_nats, random_text, result_of, toy_run
+from texts import UnigramLM, random_nats, random_text, result_of, toy_run
 
 from korlm.api.evaluation import evaluate_language_models
 from korlm.config import (
@@ -34,8 +34,10 @@ from korlm.evaluation.evaluate import (
 )
 from korlm.evaluation.modes import EvaluationModes
 from korlm.evaluation.texts import EvaluationText
+from korlm.models.base import LanguageModel
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.atomic_files import write_json
+from korlm.utils.torch_backend import tf32
 
 CONFIG = BootstrapConfig(samples=500)
 CACHE, NO_CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3]), CacheConfig(sizes=[])
@@ -76,6 +78,24 @@ def test_evaluate_in_the_trained_mode() -> None:
     assert result.metrics["perplexity"] == pytest.approx(11)  # uniform unigram model
     assert result.as_trained
     assert result.documents.num_tokens.sum() == len(text.ids)
+
+
+def test_evaluation_forbids_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics on a GPU are those on a CPU, whoever calls the functions."""
+    allowed = []
+
+    def token_nll(self: UnigramLM, *args: Any) -> Any:
+        allowed.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return LanguageModel.token_nll(self, *args)
+
+    monkeypatch.setattr(UnigramLM, "token_nll", token_nll)
+    text = random_text()
+    with tf32(True):
+        evaluate(toy_run(), text)
+        count = len(allowed)
+        evaluate_run(toy_run(), EvaluationInputs({"mine": text}), modes(NO_CACHE))
+    assert 0 < count < len(allowed)
+    assert set(allowed) == {(False, False)}
 
 
 def test_intervals_contain_the_metrics() -> None:
