@@ -53,8 +53,8 @@ def evaluate_task_runs(
 
     Returns:
         Nested dict: split -> run -> metrics, ``intervals`` (metric -> low, high) and, for each
-        later run whose examples of the split are those of the first run, ``paired_test`` (metric ->
-        difference from the first run, p-value).
+        later run whose labels and examples of the split are those of the first run,
+        ``paired_test`` (metric -> difference from the first run, p-value).
 
     Raises:
         ConfigError: the runs are of different tasks.
@@ -63,7 +63,8 @@ def evaluate_task_runs(
     if len(names) > 1:
         raise ConfigError(f"run: the runs are of different tasks ({', '.join(sorted(names))})")
     results: dict[str, dict[str, Result]] = {}
-    first: dict[str, tuple[str, Counts]] = {}  # split -> text and counts of the first run
+    # split -> what must be equal for a paired test, and the counts, of the first run
+    first: dict[str, tuple[tuple[Any, ...], Counts]] = {}
     for name, run in runs.items():
         task = build_task(run, prepared[run.fingerprint])
         text = _text_key(prepared[run.fingerprint])
@@ -74,11 +75,17 @@ def evaluate_task_runs(
             result: Result = task.metrics_of(counts.sum(0), split)
             counts = _sums_of_blocks(counts, bootstrap.block)
             result["intervals"] = intervals(task, counts, split, bootstrap)
+            key = text, counts.shape, run.labels
             if split not in first:
-                first[split] = text, counts
-            elif first[split][0] == text and counts.shape == first[split][1].shape:
+                first[split] = key, counts
+            elif first[split][0] == key:
                 pair = first[split][1], counts
                 result["paired_test"] = paired_test(task, pair, split, bootstrap)
+            else:
+                logger.warning(
+                    "%s: %s has other examples or labels than the first run: no paired test",
+                    *(split, name),
+                )
             results.setdefault(split, {})[name] = result
     return results
 

@@ -82,6 +82,20 @@ def test_blocks_of_examples(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
     assert {entry["p"] for entry in blocks["long"]["paired_test"].values()} == {1}
 
 
+def test_other_labels_have_no_paired_test(
+    runs: tuple[Prepared, dict[str, TaskRun]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Counts of each class cannot be exchanged between runs with another order of labels."""
+    prepared, by_name = runs
+    long = by_name["long"]
+    other = dataclasses.replace(long, labels=tuple(reversed(long.labels)))
+    by_fingerprint = {prepared.fingerprint: prepared}
+    rows = evaluate_task_runs({"a": long, "b": other}, by_fingerprint, BOOTSTRAP, ["valid"])
+    has_labels = len(long.labels) > 1
+    assert ("paired_test" in rows["valid"]["b"]) == (not has_labels)
+    assert caplog.text.count("valid: b has other examples or labels") == has_labels
+
+
 def test_equal_runs_do_not_differ(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
     prepared, by_name = runs
     task = build_task(by_name["long"], prepared)
