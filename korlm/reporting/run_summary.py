@@ -244,7 +244,7 @@ def objective_of(runs: Sequence[RunSummary]) -> str:
         return "valid.perplexity" if same else "valid.bits_per_char"
     given = {run.settings.get("objective", "") for run in runs}
     name = given.pop() if len(given) == 1 else ""
-    is_plain = re.fullmatch(r"(valid|test)\.[a-z0-9_]+", name)  # its default is an interpolation
+    is_plain = re.fullmatch(r"(valid|test)\.\w+", name)  # its default is an interpolation
     return name if is_plain else default_objective(runs[0].task)
 
 

@@ -142,6 +142,7 @@ def test_the_objective_of_a_task() -> None:
     assert objective_of([run("seq2seq", "test.cer"), run("seq2seq", "valid.chrf")]) == (
         "valid.exact_match"
     )
+    assert objective_of([run("tagging", "test.f1_PS")]) == "test.f1_PS"
     assert objective_of([run("other", "valid.<b>")]) == "valid.loss"
     assert objective_of([RunSummary("a", Path("a"))]) == "valid.perplexity"
 
