@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from korlm.config import registry
 from korlm.config.keys import rename_override, rename_tree
 from korlm.config.objective import (
     LANGUAGE_MODELING,
@@ -177,14 +181,27 @@ def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:
         tree = read_yaml(hydra / "config.yaml")
         settings = flatten(rename_tree(tree)) if isinstance(tree, dict) else {}
         for path in sorted(hydra.glob("resumed_*/overrides.yaml")):
-            overrides = [rename_override(str(override)) for override in read_yaml(path)]
-            pairs = (override.partition("=") for override in overrides)
-            settings |= {key.lstrip("+~"): value for key, _, value in pairs}
+            for override in read_yaml(path):
+                settings |= _overridden(rename_override(str(override)))
     except FileNotFoundError:
         problems.append("no .hydra/config.yaml: settings are unknown")
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, HydraException, RecursionError):
         problems.append("the settings in .hydra are damaged")
     return {key: value for key, value in settings.items() if key not in HIDDEN_SETTINGS}
+
+
+def _overridden(override: str) -> dict[str, str]:
+    """Return the setting that an override changes, as ``flatten`` returns it.
+
+    The choice of a group and a deleted key change no value that is known here.
+
+    >>> _overridden("+optimizer.betas=[0.9,1e-1]"), _overridden("model=gru")
+    ({'optimizer.betas': '0.9, 0.1'}, {})
+    """
+    parsed = OverridesParser.create().parse_override(override)
+    if parsed.is_delete() or parsed.key_or_group in registry.groups():
+        return {}
+    return flatten({parsed.key_or_group: parsed.value()})
 
 
 def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:

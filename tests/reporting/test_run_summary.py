@@ -66,6 +66,19 @@ def test_overrides_of_resumes_apply_and_interpolations_are_not_resolved(tmp_path
     assert settings == {"trainer.epochs": "4", "name": "${oc.env:HOME}"}
 
 
+def test_overrides_of_resumes_are_values_not_text(tmp_path: Path) -> None:
+    text = "model:\n  name: lstm\noptimizer:\n  lr: 0.001\n  betas:\n  - 0.9\n  - 0.99\nname: a\n"
+    folder = make_run(tmp_path / "a", settings=text)
+    resumed = folder / ".hydra" / "resumed_2026-01-01_00-00-00"
+    resumed.mkdir()
+    overrides = ["optimizer.lr=1e-3", "optimizer.betas=[0.9,0.99]", "name='a'", "model=lstm"]
+    (resumed / "overrides.yaml").write_text(json.dumps([*overrides, "~name"]), "utf-8")
+    run, same = read_run(folder, "a"), read_run(make_run(tmp_path / "b", settings=text), "b")
+    assert run.settings == same.settings and not run.problems
+    (resumed / "overrides.yaml").write_text("- 'optimizer.lr=['", "utf-8")
+    assert read_run(folder, "a").problems == ("the settings in .hydra are damaged",)
+
+
 def test_points_after_the_resumed_checkpoint_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
