@@ -171,13 +171,12 @@ def _middle(edges: Floats, counts: Ints) -> float:
     """Return the middle of the widest interval with the fewest errors, finite ones preferred.
 
     Args:
-        edges: (n + 1,), rising.
+        edges: (n + 1,), rising, the last one larger than the first.
         counts: (n,), errors between them.
     """
-    fewest = counts[np.diff(edges) > 0].min(initial=np.iinfo(np.int64).max)
-    is_best = np.concatenate([[False], (counts == fewest) & (np.diff(edges) > 0), [False]])
-    # An interval of width 0 does not separate its neighbors.
-    is_best[1:-1] |= (np.diff(edges) <= 0) & is_best[:-2] & is_best[2:]
+    is_wide = np.diff(edges) > 0  # intervals of width 0 do not separate their neighbors
+    edges, counts = np.append(edges[:-1][is_wide], edges[-1]), counts[is_wide]
+    is_best = np.concatenate([[False], counts == counts.min(), [False]])
     changes = np.flatnonzero(np.diff(is_best.astype(np.int8)))
     starts, ends = edges[changes[::2]], edges[changes[1::2]]
     widths = ends - starts

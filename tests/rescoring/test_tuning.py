@@ -70,6 +70,13 @@ def test_the_middle_of_the_widest_range() -> None:
         )
 
 
+def test_ranges_of_width_0_do_not_separate() -> None:
+    """Three lists change at x = 1, the first with 6 more errors, the last with 6 fewer."""
+    base, slopes = np.array([0.0, -1.0] * 3), np.array([0.0, 1.0] * 3)
+    errors = np.array([0, 6, 1, 1, 6, 0])
+    assert line_search(base, slopes, errors, np.array([2, 2, 2]), 0.0, 4.0) == 2.0
+
+
 @pytest.mark.parametrize("num_models", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(3))
 def test_never_worse_and_always_the_same(seed: int, num_models: int) -> None:
