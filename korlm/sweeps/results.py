@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def finished_objective(objective: str, job: Path) -> float:
     path = job / "metrics.json"
     try:
         return cost(objective, objective_value(objective, read_json(path)))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
         raise CheckpointError(damaged_metrics(path, error)) from error
 
 
@@ -155,6 +156,8 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Metri
         for key in keys:
             value = value.get(key, math.nan) if isinstance(value, dict) else math.nan
         if value is None and not is_larger_better(keys[-1]):
+            value = math.inf
+        if isinstance(value, int) and abs(value) > sys.float_info.max:  # the file is damaged
             value = math.inf
         if isinstance(value, (int, float)) and not math.isnan(value):
             metrics[column] = value

@@ -17,9 +17,16 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 
 from korlm.config.objective import default_objective
 from korlm.sweeps.callback import SweepTable
-from korlm.sweeps.results import Job, build_rows, comparable, note_failure, read_jobs
+from korlm.sweeps.results import (
+    Job,
+    build_rows,
+    comparable,
+    finished_objective,
+    note_failure,
+    read_jobs,
+)
 from korlm.training.session import TrainingSession
-from korlm.utils.errors import OutputError, install_command
+from korlm.utils.errors import CheckpointError, OutputError, install_command
 
 Row = dict[str, str]
 
@@ -291,6 +298,14 @@ def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
     assert comparable(jobs, "test.loss") == "test.bits_per_char"
     assert comparable(jobs, "test.seconds") == "test.seconds"
     assert comparable(jobs[:1], "test.loss") == "test.loss"
+
+
+def test_a_number_that_is_too_large(tmp_path: Path) -> None:
+    leave(tmp_path, "0", ["seed=0"], 10**400)
+    leave(tmp_path, "1", ["seed=1"], 3.0)
+    assert [job.name for job in read_jobs(tmp_path)] == ["1", "0"]
+    with pytest.raises(CheckpointError, match="damaged"):
+        finished_objective("valid.perplexity", tmp_path / "0")
 
 
 def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
