@@ -46,6 +46,11 @@ METRIC_COLUMNS: dict[str, MetricPath] = {
 # Metrics per token, which cannot be compared between models with different tokens.
 PER_TOKEN = ("loss", "perplexity", "perplexity_known")
 
+# Settings of tokenizers that do not change tokens.
+SPEED_SETTINGS = tuple(
+    f"tokenizer.{key}" for key in ("workers", "threads", "heap_mb", "cache_size_mb")
+)
+
 MAX_SHOWN = 60  # largest number of jobs in the printed table
 
 
@@ -170,7 +175,11 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Metri
     if "num_examples" in counts and "num_tokens" not in counts:  # no metrics per token
         return Job(folder.name, settings, metrics, failure)
     tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
-    choice = (pair for pair in settings.items() if pair[0].startswith(("tokenizer", "vocab")))
+    choice = (
+        pair
+        for pair in settings.items()
+        if pair[0].startswith(("tokenizer", "vocab")) and pair[0] not in SPEED_SETTINGS
+    )
     return Job(folder.name, settings, metrics, failure, (*tokens, *sorted(choice)))
 
 

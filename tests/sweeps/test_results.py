@@ -300,6 +300,12 @@ def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
     assert comparable(jobs[:1], "test.loss") == "test.loss"
 
 
+def test_settings_of_speed_do_not_change_tokens(tmp_path: Path) -> None:
+    for number in (1, 2):
+        leave(tmp_path, str(number), [f"tokenizer.workers={number}", "vocab.min_freq=2"], number)
+    assert comparable(read_jobs(tmp_path), "valid.perplexity") == "valid.perplexity"
+
+
 def test_a_number_that_is_too_large(tmp_path: Path) -> None:
     leave(tmp_path, "0", ["seed=0"], 10**400)
     leave(tmp_path, "1", ["seed=1"], 3.0)
