@@ -148,8 +148,10 @@ def read_run(folder: Path, name: str) -> RunSummary:
     metrics = _read_metrics(folder / "metrics.json", problems)
     failed = folder / FAILED
     if not metrics and not problems:
-        reason = failed.read_text("utf-8", "replace").strip()[:500] if failed.is_file() else ""
-        problems.append(reason or "not finished: no metrics.json")
+        reason = failed.read_text("utf-8", "replace") if failed.is_file() else ""
+        is_empty = (folder / "metrics.json").is_file()
+        why = "metrics.json has no metrics" if is_empty else "not finished: no metrics.json"
+        problems.append(" ".join(reason.split())[:500] or why)
     training = _read_metrics(folder / "training.json", problems)
     evaluations = sorted(folder.glob("evaluations/*/metrics.json"))
     evaluation = _read_metrics(evaluations[-1], problems) if evaluations else {}
@@ -169,9 +171,11 @@ def _read_metrics(path: Path, problems: list[str]) -> dict[str, Any]:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("too large")
         return read_json(path)
-    except (OSError, ValueError):
+    except OSError as error:
+        problems.append(f"{path.name} cannot be read: {error.strerror}")
+    except ValueError:
         problems.append(f"{path.name} is damaged: not a JSON object")
-        return {}
+    return {}
 
 
 def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:

@@ -102,8 +102,19 @@ def test_problems_of_an_empty_run(tmp_path: Path) -> None:
         "no .hydra/config.yaml",
         "no TensorBoard files",
     ]
-    (tmp_path / "failed.txt").write_text("the disk is full\n")
+    (tmp_path / "metrics.json").write_text("{}")
+    assert read_run(tmp_path, "a").problems[0] == "metrics.json has no metrics"
+    (tmp_path / "failed.txt").write_text("the disk\nis full\n")
     assert read_run(tmp_path, "a").problems[0] == "the disk is full"
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    folder = make_run(tmp_path / "a")
+    monkeypatch.setattr("korlm.reporting.run_summary.read_json", refuse)
+    assert read_run(folder, "a").problems[0] == "metrics.json cannot be read: Permission denied"
 
 
 @pytest.mark.parametrize("junk", ["", "{", "[1]", "\x00\xff", '{"valid": 3}'])

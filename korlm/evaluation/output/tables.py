@@ -94,7 +94,9 @@ def interval_note(row: Metrics) -> str:
     unit, number = info["unit"], info["num_units"]
     blocks = f"blocks of {info['block']} " if info["block"] > 1 else ""
     note = f"intervals: {info['samples']:,} resamples of {number:,} {blocks}{unit}s"
-    if unit == "sentence" and not blocks:
+    if number < 2:
+        note += "; a single unit has no interval"
+    elif unit == "sentence" and not blocks:
         note += "; sentences of one document are not independent: probably too narrow"
     elif number < FEW_UNITS:
         note += "; few units: probably too narrow"

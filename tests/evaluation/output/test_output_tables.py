@@ -86,3 +86,6 @@ def test_interval_note() -> None:
         {"a": result_of(text, random_nats(text))}, BootstrapConfig(samples=100, block=2)
     )
     assert interval_note(blocks["a"]) == "intervals: 100 resamples of 30 blocks of 2 documents"
+    config = BootstrapConfig(samples=100, block=60)
+    single = compare({"a": result_of(text, random_nats(text))}, config)
+    assert interval_note(single["a"]).endswith("; a single unit has no interval")
