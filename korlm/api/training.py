@@ -258,9 +258,10 @@ def _open_or_prepare(
     from korlm.dataset.prepare import prepare
     from korlm.dataset.prepared import open_prepared
 
-    previous = Path(str(resumed.get("prepared"))) if resumed else Path()
-    if settings.prepared is None and (previous / "manifest.json").is_file():
-        return open_prepared(previous)  # the same ids, even if the text has changed since
+    previous = resumed.get("prepared") if resumed else None
+    if settings.prepared is None and previous and Path(str(previous), "manifest.json").is_file():
+        # The same ids, even if the text has changed since.
+        return open_prepared(Path(str(previous)))
     if settings.prepared is None:
         return prepare(
             settings.corpus,

@@ -143,6 +143,13 @@ def test_files_as_the_corpus(corpus: object) -> None:
     assert settings.corpus.name == "text" and settings.corpus.files == ["a b.txt"]
 
 
+def test_a_new_run_does_not_read_a_manifest_in_the_working_directory(
+    splits: dict[str, object],
+) -> None:
+    Path("manifest.json").write_text("{}", encoding="utf-8")
+    assert is_finished(korlm.train(FAST, **splits).folder)  # type: ignore[arg-type]
+
+
 def test_keywords_take_precedence() -> None:
     Path("a b.txt").write_text("나는 간다.\n" * 40, encoding="utf-8")
     run = korlm.train({**FAST, "corpus": "konlpy"}, corpus=Path("a b.txt"))
