@@ -100,8 +100,9 @@ def beam_search(
         rows = [row for row, _, _ in beams]
         start_rows, live = [start_rows[row] for row in rows], [ids for _, ids, _ in beams]
         totals = torch.tensor([log_prob for _, _, log_prob in beams], dtype=torch.float64)
-        last_ids = torch.tensor([ids[-1] for ids in live], device=scores.device)
-        state = tuple(tensor[torch.tensor(rows, device=scores.device)] for tensor in state)
+        device = state[0].device  # the scores of the first token may be on the CPU
+        last_ids = torch.tensor([ids[-1] for ids in live], device=device)
+        state = tuple(tensor[torch.tensor(rows, device=device)] for tensor in state)
         log_probs, state = next_step(model, last_ids, state, start_id)
         scores = torch.stack(
             [

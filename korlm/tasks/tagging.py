@@ -213,8 +213,11 @@ class TaggingTask(ExampleTask[Tagger]):
 
     @property
     def num_counts(self) -> int:
-        """See ``ExampleTask``: the loss, and the counts of ``korlm.tasks.metrics.tagging``."""
-        return 1 + 5 + 4 + 3 * self._num_types
+        """See ``ExampleTask``.
+
+        The loss, the units that it is of, and the counts of ``korlm.tasks.metrics.tagging``.
+        """
+        return 2 + 5 + 4 + 3 * self._num_types
 
     @property
     def _num_types(self) -> int:
@@ -237,23 +240,23 @@ class TaggingTask(ExampleTask[Tagger]):
         result[:, 0] = float(nll) / len(rows)
         for line, (row, count, gold, best) in zip(result, lines, strict=True):
             pair = gold[:count].tolist(), best[:count].tolist()
+            line[1] = count if max(pair[0]) < len(self.labels) else 0  # as in ``Tagger.nll``
             if is_spaces:
-                line[1:6] = spacing_counts(*pair)
+                line[2:7] = spacing_counts(*pair)
                 continue
-            line[6:10] = accuracy_counts(*pair, self._splits[split].is_unknown[row])
+            line[7:11] = accuracy_counts(*pair, self._splits[split].is_unknown[row])
             if self.config.labels is TagLabels.spans:
                 found = self._span_counts(self._splits[split].lines[row], pair[1])
-                line[10:] = found.ravel()
+                line[11:] = found.ravel()
         return result
 
     def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
-        """See ``ExampleTask.metrics_of``."""
-        whole = counts[1:].round().astype(np.int64)
+        """See ``ExampleTask.metrics_of``; a line with a label that train lacks has no loss."""
+        whole = counts[2:].round().astype(np.int64)
         spacing, accuracy, spans = whole[:5], whole[5:9], whole[9:].reshape(-1, 3)
-        num_labels = int(spacing[1] + accuracy[1])
         return {
-            "num_labels": num_labels,
-            "loss": float(counts[0]) / max(num_labels, 1),
+            "num_labels": int(spacing[1] + accuracy[1]),
+            "loss": float(counts[0]) / max(float(counts[1]), 1.0),
             **self._scores(spacing, accuracy, spans),
         }
 

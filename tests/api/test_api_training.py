@@ -64,6 +64,8 @@ def test_it_trains_what_the_command_trains(
     for name, tensor in run.model.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
     assert korlm("report", f"runs=[{run.folder}]").code == 0
+    with pytest.raises(ConfigError, match="gradual_unfreezing=true: a resumed run keeps it"):
+        train(resume=run.folder, **{"trainer.gradual_unfreezing": True})
     resumed = train(resume=run.folder, **{"trainer.max_steps": 5})
     assert resumed.folder == run.folder and is_finished(run.folder)
     assert json.loads((run.folder / "training.json").read_text("utf-8"))["steps"] == 5
@@ -139,6 +141,13 @@ def test_a_refused_run_leaves_no_directory() -> None:
 def test_files_as_the_corpus(corpus: object) -> None:
     settings = compose("train", {"corpus": corpus}).settings
     assert settings.corpus.name == "text" and settings.corpus.files == ["a b.txt"]
+
+
+def test_a_new_run_does_not_read_a_manifest_in_the_working_directory(
+    splits: dict[str, object],
+) -> None:
+    Path("manifest.json").write_text("{}", encoding="utf-8")
+    assert is_finished(korlm.train(FAST, **splits).folder)  # type: ignore[arg-type]
 
 
 def test_keywords_take_precedence() -> None:

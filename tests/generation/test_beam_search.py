@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
 import torch
+from torch import Tensor
 from toys import PairsModel
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
 from korlm.generation.beam_search import BeamStart, beam_search
 from korlm.generation.sampling import BANNED_IDS, mask_banned, next_step
+from korlm.modules.state import State
 
 V, TOKEN_IDS = 6, [4, 5]
 
@@ -89,3 +92,18 @@ def test_banned_tokens_are_never_generated() -> None:
     model.table[:, :, [*BANNED_IDS]] += 20
     texts = [h.ids for h in beam_search(model, start_of(model), 8, 6)]
     assert texts and not {UNK_ID, BOS_ID, 0} & {token_id for ids in texts for token_id in ids}
+
+
+class OnAnotherDevice(PairsModel):
+    """Takes ids and a state on the device ``meta``."""
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        assert ids.device.type == state[0].device.type == "meta"
+        return self.table[0, : len(ids)].log_softmax(-1), state
+
+
+def test_ids_are_on_the_device_of_the_state() -> None:
+    """Scores of the first token come from NumPy, even if the model is on a GPU."""
+    start = start_of(PairsModel(V, 1))
+    start = dataclasses.replace(start, state=(start.state[0].to("meta"),))
+    assert beam_search(OnAnotherDevice(V, 1), start, 4, 3)

@@ -308,6 +308,10 @@ def test_labels_that_train_lacks(tmp_path: Path) -> None:
         metrics = session.task.evaluate(session.model, "valid")
         assert metrics["accuracy"] < 1 and metrics["num_labels"] == 3 and metrics["loss"] > 0
         assert 0 <= metrics["accuracy_unknown"] <= 1
+        with torch.inference_mode():
+            counts = [part for _, part in session.task.example_counts(session.model, "valid")]
+        nll = np.concatenate(counts)[:, 0].sum()  # of the second line, which has one label
+        assert metrics["loss"] == pytest.approx(nll)
         assert "1 units of valid or test have labels" in session.task.warnings(1)[0]
     Path(files["valid"][0]).write_text("가\tB-C\n", "utf-8")
     Path(files["train"][0]).write_text("가\tB-A\n나\tO\n", "utf-8")
