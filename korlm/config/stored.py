@@ -177,6 +177,30 @@ def check_override(override: str, source: str) -> None:
             _check_value(key, plain, source, ConfigError, _TYPE_AGAIN)
 
 
+def override_value(override: str) -> dict[str, Any]:
+    """Return the key and the value of an override in a file.
+
+    The choice of a group and the deletion of a key have none: the result is empty.
+
+    Raises:
+        ValueError: it is not an override of Hydra.
+
+    >>> override_value("+optimizer.lr=1e-3"), override_value("model=gru"), override_value("~name")
+    ({'optimizer.lr': 0.001}, {}, {})
+    """
+    # Imported here, since most processes that read settings do not need the parser.
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except (HydraException, RecursionError) as error:
+        raise ValueError("not an override of Hydra") from error
+    key = parsed.key_or_group
+    has_value = not parsed.is_delete() and key not in (*registry.groups(), *_NOT_SETTINGS)
+    return {key: parsed.value()} if has_value else {}
+
+
 def _sets_search(override: str) -> bool:
     """Return True if an override sets a search setting other than ``_target_`` to a plain value."""
     key, _, value = override.partition("=")

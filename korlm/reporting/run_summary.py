@@ -13,10 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
-from korlm.config import registry
 from korlm.config.keys import rename_override, rename_tree
 from korlm.config.objective import (
     LANGUAGE_MODELING,
@@ -26,7 +22,7 @@ from korlm.config.objective import (
 )
 from korlm.config.paths import run_directory
 from korlm.config.serialization import as_typed, dotted_items
-from korlm.config.stored import read_json, read_yaml
+from korlm.config.stored import override_value, read_json, read_yaml
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
 from korlm.runs.trained_run import short_names
@@ -186,26 +182,12 @@ def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:
         settings = flatten(rename_tree(tree)) if isinstance(tree, dict) else {}
         for path in sorted(hydra.glob("resumed_*/overrides.yaml")):
             for override in read_yaml(path):
-                settings |= _overridden(rename_override(str(override)))
+                settings |= flatten(override_value(rename_override(str(override))))
     except FileNotFoundError:
         problems.append("no .hydra/config.yaml: settings are unknown")
-    except (OSError, ValueError, TypeError, HydraException, RecursionError):
+    except (OSError, ValueError, TypeError):
         problems.append("the settings in .hydra are damaged")
     return {key: value for key, value in settings.items() if key not in HIDDEN_SETTINGS}
-
-
-def _overridden(override: str) -> dict[str, str]:
-    """Return the setting that an override changes, as ``flatten`` returns it.
-
-    The choice of a group and a deleted key change no value that is known here.
-
-    >>> _overridden("+optimizer.betas=[0.9,1e-1]"), _overridden("model=gru")
-    ({'optimizer.betas': '0.9, 0.1'}, {})
-    """
-    parsed = OverridesParser.create().parse_override(override)
-    if parsed.is_delete() or parsed.key_or_group in registry.groups():
-        return {}
-    return flatten({parsed.key_or_group: parsed.value()})
 
 
 def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:
