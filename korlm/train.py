@@ -18,7 +18,7 @@ from korlm.config import TrainSettings
 from korlm.config.objective import cost, objective_value
 from korlm.runs.directories import is_finished
 from korlm.sweeps.command import command, pruning_callback
-from korlm.sweeps.results import finished_objective
+from korlm.sweeps.results import finished_cost
 from korlm.utils import dist_env
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def main(settings: TrainSettings) -> float:
     if is_sweep():
         if is_finished(run_dir):
             logger.info("%s: finished before", run_dir)
-            return finished_objective(objective, run_dir)
+            return finished_cost(objective, run_dir)
         is_interrupted = (run_dir / "checkpoints" / "last.pt").is_file()
         settings = dataclasses.replace(settings, resume=str(run_dir) if is_interrupted else None)
     if settings.resume:

@@ -71,7 +71,7 @@ def _descend(features: Features, errors: Ints, start: Floats) -> TunedWeights:
         directions = generator.standard_normal((NUM_DIRECTIONS, len(start))) * scales
         for direction in np.vstack([np.eye(len(start))[is_used], directions]):
             base = features.totals(point[:-1], point[-1])
-            low, high = _range(point[:-1], direction[:-1])
+            low, high = _feasible_range(point[:-1], direction[:-1])
             if not low < high:  # two weights are 0 and have opposite signs in the direction
                 continue
             x = line_search(base, weighted_sum(direction, rows), errors, features.sizes, low, high)
@@ -95,7 +95,7 @@ def _spread(rows: Floats, sizes: Ints) -> Floats:
     return spread
 
 
-def _range(weights: Floats, direction: Floats) -> tuple[float, float]:
+def _feasible_range(weights: Floats, direction: Floats) -> tuple[float, float]:
     """Return the range of x for which weights + x * direction are all 0 or more."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = -weights / direction
@@ -132,7 +132,7 @@ def line_search(
     order = order[all_corners[order] < high]
     edges = np.concatenate([[low], all_corners[order], [high]])
     counts = first_errors + np.concatenate([[0], np.cumsum(all_changes[order])])
-    return _middle(edges, counts)
+    return _best_x(edges, counts)
 
 
 def _envelopes(
@@ -167,7 +167,7 @@ def _envelopes(
         current = np.where(moves, following, current)
 
 
-def _middle(edges: Floats, counts: Ints) -> float:
+def _best_x(edges: Floats, counts: Ints) -> float:
     """Return the middle of the widest interval with the fewest errors, finite ones preferred.
 
     Args:

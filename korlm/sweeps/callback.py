@@ -29,7 +29,7 @@ from korlm.sweeps.results import (
     Job,
     build_rows,
     column_of,
-    comparable,
+    comparable_objective,
     read_jobs,
     text_table,
     varying,
@@ -101,7 +101,7 @@ class SweepTable(Callback):
 
 
 def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
-    objective = comparable(jobs, SweepTable.objective)
+    objective = comparable_objective(jobs, SweepTable.objective)
     if objective != SweepTable.objective:
         logger.warning(
             "the jobs have different tokens, so %s cannot be compared; ordered by %s",

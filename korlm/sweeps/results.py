@@ -90,7 +90,7 @@ def is_pruned(failure: str) -> bool:
     return failure.startswith("pruned at step ")
 
 
-def finished_objective(objective: str, job: Path) -> float:
+def finished_cost(objective: str, job: Path) -> float:
     """Return the cost of a finished job, which a sweeper minimizes.
 
     Raises:
@@ -128,11 +128,11 @@ def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
         column_of(name): ("metrics.json", *name.split(".")) for name in names
     }
     jobs = [_read_job(job, settings, wanted) for job, settings in iter_jobs(folder)]
-    used = comparable(jobs, objective)
+    used = comparable_objective(jobs, objective)
     return sorted(jobs, key=lambda job: job.order(used))
 
 
-def comparable(jobs: Sequence[Job], objective: str) -> str:
+def comparable_objective(jobs: Sequence[Job], objective: str) -> str:
     """Return the objective, or another metric of its split if it is per token and tokens differ.
 
     The other metric is bits per character, or exact match for task=seq2seq.

@@ -20,8 +20,8 @@ from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.results import (
     Job,
     build_rows,
-    comparable,
-    finished_objective,
+    comparable_objective,
+    finished_cost,
     note_failure,
     read_jobs,
 )
@@ -151,7 +151,7 @@ def test_other_tokens_and_another_split(tmp_path: Path, objective: str) -> None:
         (tmp_path / name / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     jobs = read_jobs(tmp_path, objective)
     assert [job.name for job in jobs] == ["syllable", "kkma", "okt"]
-    used = comparable(jobs, objective)
+    used = comparable_objective(jobs, objective)
     head, *rows = build_rows(jobs, used)
     assert used == f"{split}.bits_per_char" and head[1] == f"{split}_bits_per_char"
     assert [row[1] for row in rows] == [1.0, 2.0, 3.0]
@@ -164,7 +164,8 @@ def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
         text = json.dumps({"valid": metrics, "test": metrics})
         (tmp_path / name / "metrics.json").write_text(text, "utf-8")
     jobs = read_jobs(tmp_path, "valid.accuracy")
-    assert comparable(jobs, "valid.loss") == "valid.loss"  # the loss of this task is not per token
+    # The loss of this task is not per token.
+    assert comparable_objective(jobs, "valid.loss") == "valid.loss"
     head, *rows = build_rows(jobs, "valid.accuracy")
     assert head == ["tokenizer", "valid_accuracy", "test_accuracy", "job"]
     assert [row[:3] for row in rows] == [
@@ -180,9 +181,9 @@ def test_losses_per_token_of_a_task(tmp_path: Path) -> None:
         metrics = {"num_examples": 4, "num_tokens": 9, "loss": loss, "exact_match": exact}
         (tmp_path / name / "metrics.json").write_text(json.dumps({"valid": metrics}), "utf-8")
     jobs = read_jobs(tmp_path, "valid.loss")
-    assert comparable(jobs, "valid.loss") == "valid.exact_match"
+    assert comparable_objective(jobs, "valid.loss") == "valid.exact_match"
     assert [job.name for job in jobs] == ["syllable", "kkma"]
-    assert comparable(jobs[:1], "valid.loss") == "valid.loss"
+    assert comparable_objective(jobs[:1], "valid.loss") == "valid.loss"
 
 
 @pytest.mark.parametrize("name", ["classification", "spans", "seq2seq"])
@@ -295,15 +296,15 @@ def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
         figures = {"valid": {"num_tokens": count, "num_unk": 1, "perplexity": 2.0}}
         (tmp_path / name / "metrics.json").write_text(json.dumps(figures), "utf-8")
     jobs = read_jobs(tmp_path)
-    assert comparable(jobs, "test.loss") == "test.bits_per_char"
-    assert comparable(jobs, "test.seconds") == "test.seconds"
-    assert comparable(jobs[:1], "test.loss") == "test.loss"
+    assert comparable_objective(jobs, "test.loss") == "test.bits_per_char"
+    assert comparable_objective(jobs, "test.seconds") == "test.seconds"
+    assert comparable_objective(jobs[:1], "test.loss") == "test.loss"
 
 
 def test_settings_of_speed_do_not_change_tokens(tmp_path: Path) -> None:
     for number in (1, 2):
         leave(tmp_path, str(number), [f"tokenizer.workers={number}", "vocab.min_freq=2"], number)
-    assert comparable(read_jobs(tmp_path), "valid.perplexity") == "valid.perplexity"
+    assert comparable_objective(read_jobs(tmp_path), "valid.perplexity") == "valid.perplexity"
 
 
 def test_a_number_that_is_too_large(tmp_path: Path) -> None:
@@ -311,13 +312,13 @@ def test_a_number_that_is_too_large(tmp_path: Path) -> None:
     leave(tmp_path, "1", ["seed=1"], 3.0)
     assert [job.name for job in read_jobs(tmp_path)] == ["1", "0"]
     with pytest.raises(CheckpointError, match="damaged"):
-        finished_objective("valid.perplexity", tmp_path / "0")
+        finished_cost("valid.perplexity", tmp_path / "0")
 
 
 def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(1000):
         leave(tmp_path, str(number), [f"seed={number}", "optimizer.lr=0.1"], 5 + number)
-    SweepTable.folder = tmp_path
+    SweepTable.folder, SweepTable.objective = tmp_path, "valid.perplexity"
     with caplog.at_level(logging.INFO):
         assert SweepTable.write_results() == tmp_path
     assert len((tmp_path / "results.tsv").read_text("utf-8").splitlines()) == 1001

@@ -27,7 +27,7 @@ from korlm.cli.arguments import config_flags, key_of
 from korlm.config.objective import is_larger_better
 from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps.folder import job_dir
-from korlm.sweeps.results import finished_objective, is_pruned, note_failure
+from korlm.sweeps.results import finished_cost, is_pruned, note_failure
 from korlm.utils.errors import ConfigError, KorlmError, SweepError
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
         name, seconds = job.folder.name, time.monotonic() - start
         if failure is None:
             objective = str(self.config.objective)
-            value = finished_objective(objective, job.folder)
+            value = finished_cost(objective, job.folder)
             value = -value if is_larger_better(objective.partition(".")[2]) else value
             text = "job %s finished (%s) after %.0f s: %s %.4g"
             logger.info(text, name, count, seconds, objective, value)
@@ -212,7 +212,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
         try:
             if failure is not None:
                 raise SweepError(f"job {job.folder.name}: {failure or 'stopped by a signal'}")
-            result.return_value = finished_objective(str(self.config.objective), job.folder)
+            result.return_value = finished_cost(str(self.config.objective), job.folder)
             result.status = JobStatus.COMPLETED
         except KorlmError as error:
             result.status, result.return_value = JobStatus.FAILED, error
