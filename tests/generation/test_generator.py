@@ -105,6 +105,14 @@ def test_stopping_criteria(start_id: int) -> None:
         assert 1 <= len(text.split()) <= 7 and text.count("\n") == 1
 
 
+def test_a_text_whose_last_token_is_eos_ends_in_one_newline() -> None:
+    run = toy_run()
+    run.model.table.data[:, :, EOS_ID] += 50  # every other token: there are no empty sentences
+    with Generator(run) as generator:
+        text = "".join(generator.stream(stopping=StoppingCriteria(4, 3)))
+    assert text.count("\n") == 2 and text.endswith("\n")
+
+
 def test_repetition_penalty() -> None:
     run = toy_run()
     run.model.table.data[:, :, TOKENS.index("고")] += 8
