@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -49,20 +50,23 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
 
     Args:
         plain: the settings as ``plain_settings`` returns them, from an untrusted file.
-        overrides: settings to replace, each as ``key=value``.
+        overrides: settings to replace, each as ``key=value`` in Hydra's grammar.
 
     Raises:
         ConfigError: a key is unknown, or a value is wrong or not plain.
     """
     plain = check_settings(plain, "stored settings")
     plain.setdefault("task", {"name": LANGUAGE_MODELING})  # runs of korlm 0.1 have no other
+    given = OmegaConf.create()
+    for override in OverridesParser.create().parse_overrides(overrides):
+        OmegaConf.update(given, override.key_or_group, override.value())
     try:
         tree = OmegaConf.structured(config.TrainSettings)
         for group in filter(None, registry.groups()):
             schema = _schema_of(group, plain.get(group, {}))
             if schema is not None:
                 tree[group] = OmegaConf.structured(schema)
-        tree = OmegaConf.merge(tree, plain, OmegaConf.from_dotlist(overrides))
+        tree = OmegaConf.merge(tree, plain, given)
         return typing.cast(config.TrainSettings, to_settings(typing.cast(DictConfig, tree)))
     except OmegaConfBaseException as error:
         raise ConfigError(format_config_error(error)) from error
