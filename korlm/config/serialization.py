@@ -8,7 +8,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,7 +15,7 @@ from korlm import config
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.objective import LANGUAGE_MODELING
-from korlm.config.stored import check_settings
+from korlm.config.stored import check_settings, typed_settings
 from korlm.utils.errors import ConfigError
 
 
@@ -57,16 +56,15 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
     """
     plain = check_settings(plain, "stored settings")
     plain.setdefault("task", {"name": LANGUAGE_MODELING})  # runs of korlm 0.1 have no other
-    given = OmegaConf.create()
-    for override in OverridesParser.create().parse_overrides(overrides):
-        OmegaConf.update(given, override.key_or_group, override.value())
     try:
         tree = OmegaConf.structured(config.TrainSettings)
         for group in filter(None, registry.groups()):
             schema = _schema_of(group, plain.get(group, {}))
             if schema is not None:
                 tree[group] = OmegaConf.structured(schema)
-        tree = OmegaConf.merge(tree, plain, given)
+        tree = OmegaConf.merge(tree, plain)
+        for key, value in typed_settings(overrides).items():
+            OmegaConf.update(tree, key, value)
         return typing.cast(config.TrainSettings, to_settings(typing.cast(DictConfig, tree)))
     except OmegaConfBaseException as error:
         raise ConfigError(format_config_error(error)) from error
