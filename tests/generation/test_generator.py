@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from toys import TOKENS, ToyRun, syllable_run, toy_run
@@ -53,6 +55,17 @@ def test_an_unknown_last_eojeol_is_kept() -> None:
         text = "".join(generator.stream("먹 컴퓨터"))
         assert text.startswith("먹 컴퓨터 ") and len(text) > len("먹 컴퓨터 \n")
         assert generator.beam_search("먹 컴퓨터", 3)[0][0].startswith("먹 컴퓨터 ")
+
+
+def test_a_last_eojeol_whose_probability_is_rounded_to_0_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Generator(toy_run()) as generator:
+        result = generator.search("도", 5, 5)
+        assert result.eojeols
+        unlikely = dataclasses.replace(result, typed_probability=0.0)
+        monkeypatch.setattr(generator, "search", lambda *arguments: unlikely)
+        assert "".join(generator.stream("도")).startswith("도 ")
 
 
 def test_the_seed_determines_the_text(run: ToyRun) -> None:
