@@ -222,7 +222,14 @@ def load_resumed(command: TrainSettings, given: Sequence[str]) -> tuple[TrainSet
     path = resumed_checkpoint(command.resume, command.resume_from.value)
     run_dir = path.parents[1]
     checkpoint = load_checkpoint(path)
-    settings = settings_from_plain(settings_of(checkpoint, path), overrides)
+    stored = settings_of(checkpoint, path)
+    settings = settings_from_plain(stored, overrides)
+    unfreezing = settings.trainer.gradual_unfreezing
+    if unfreezing != settings_from_plain(stored, []).trainer.gradual_unfreezing:
+        raise ConfigError(
+            f"trainer.gradual_unfreezing={str(unfreezing).lower()}: a resumed run keeps it, since "
+            "the optimizer's state depends on it"
+        )
     is_overridden = any(key_of(override) == "outputs" for override in overrides)
     if not is_overridden and not is_inside(run_dir, Path(settings.outputs)):
         settings = dataclasses.replace(settings, outputs=command.outputs)

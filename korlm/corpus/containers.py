@@ -9,11 +9,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -143,9 +144,11 @@ def _decompressed(path: Path, raw: Any) -> tuple[str, Any]:
     if compression == "zstd":
         return compression, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
     if compression == "xz":
-        return compression, lzma.LZMAFile(raw)
+        chunks = _decompress(raw, lzma.LZMADecompressor, has_padding=True)
+        return compression, io.BufferedReader(_Chunks(chunks))
     if compression == "bzip2":
-        return compression, bz2.BZ2File(raw)
+        chunks = _decompress(raw, bz2.BZ2Decompressor, has_padding=False)
+        return compression, io.BufferedReader(_Chunks(chunks))
     return compression, raw
 
 
@@ -159,21 +162,56 @@ def _peek(raw: Any) -> tuple[bytes, Any]:
     head = b""
     while len(head) < SIGNATURE_BYTES and (data := raw.read(SIGNATURE_BYTES - len(head))):
         head += data
-    return head, io.BufferedReader(_Replayed(head, raw))
+    rest = iter(lambda: raw.read(io.DEFAULT_BUFFER_SIZE), b"")
+    return head, io.BufferedReader(_Chunks(itertools.chain([head], rest)))
 
 
-class _Replayed(io.RawIOBase):
-    """The bytes that were already read from a stream that cannot seek, then its other bytes."""
+def _decompress(raw: Any, start: Callable[[], Any], has_padding: bool) -> Iterator[bytes]:
+    """Yield the decompressed bytes of a file of one or more xz or bzip2 streams.
 
-    def __init__(self, head: bytes, rest: Any) -> None:
-        self._head, self._rest = head, rest
+    ``LZMAFile`` and ``BZ2File`` end without an error where a stream other than the first is
+    damaged.
+
+    Args:
+        raw: the file.
+        start: returns the decompressor of a stream.
+        has_padding: whether zeros, a multiple of four, may follow a stream.
+
+    Raises:
+        EOFError: the last stream is cut off.
+        lzma.LZMAError, OSError: a stream is damaged, or other bytes follow it.
+    """
+    data = raw.read(io.DEFAULT_BUFFER_SIZE)
+    while data:
+        stream = start()
+        yield stream.decompress(data, io.DEFAULT_BUFFER_SIZE)
+        while not stream.eof:
+            data = raw.read(io.DEFAULT_BUFFER_SIZE) if stream.needs_input else b""
+            if stream.needs_input and not data:
+                raise EOFError("the file ends within a compressed stream")
+            yield stream.decompress(data, io.DEFAULT_BUFFER_SIZE)
+        data = stream.unused_data or raw.read(io.DEFAULT_BUFFER_SIZE)
+        num_zeros = 0
+        while has_padding and data.startswith(b"\0"):
+            rest = data.lstrip(b"\0")
+            num_zeros += len(data) - len(rest)
+            data = rest or raw.read(io.DEFAULT_BUFFER_SIZE)
+        if num_zeros % 4:
+            raise lzma.LZMAError("the padding after a compressed stream is damaged")
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks of bytes as a stream."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if not self._head:
-            self._head = self._rest.read(len(buffer))
-        data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        self._rest = self._rest or next(filter(None, self._chunks), b"")
+        data, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(data)] = data
         return len(data)

@@ -89,7 +89,23 @@ class Features:
 
     def totals(self, weights: Floats, length_bonus: float) -> Floats:
         """Return the combined score of each hypothesis, (M,); weights (K,)."""
-        return self.scores + weights @ self.log_probs + length_bonus * self.lengths
+        weighted = weighted_sum(weights, self.log_probs)
+        return self.scores + weighted + length_bonus * self.lengths
+
+
+def weighted_sum(weights: Floats, rows: Floats) -> Floats:
+    """Return the sum of rows, each times its weight: (K,), (K, M) -> (M,).
+
+    Unlike a matrix product, whose order of additions depends on the position and the processor,
+    equal columns have equal sums.
+
+    >>> weighted_sum(np.array([1.0, 2.0]), np.array([[1.0, 1.0, 3.0], [2.0, 2.0, 4.0]]))
+    array([ 5.,  5., 11.])
+    """
+    total = np.zeros(rows.shape[1])
+    for weight, row in zip(weights, rows, strict=True):
+        total += weight * row
+    return total
 
 
 def rank(totals: Floats, sizes: Ints) -> list[Ints]:

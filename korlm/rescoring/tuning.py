@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from korlm.evaluation.token_scores import Floats, Ints, segment_sums
-from korlm.rescoring.features import Features, best
+from korlm.rescoring.features import Features, best, weighted_sum
 
 STARTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # initial LM weights, beside the given ones
 NUM_DIRECTIONS = 4  # random directions of each round, beside those of single weights
@@ -59,19 +59,22 @@ def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float)
 def _descend(features: Features, errors: Ints, start: Floats) -> TunedWeights:
     """Search line after line from one point until no line has fewer errors."""
     rows = np.vstack([features.log_probs, features.lengths])  # (K + 1, M)
-    scales = 1 / np.maximum(_spread(rows, features.sizes), 1e-9)
+    spread = _spread(rows, features.sizes)
+    # A weight whose feature is equal within each utterance changes nothing, and stays as it is.
+    is_used = spread > 1e-9
+    scales = np.where(is_used, 1 / np.maximum(spread, 1e-9), 0.0)
     generator = np.random.default_rng(0)
     point, num_errors = start, _count(features, errors, start)
     improved = True
     while improved:
         improved = False
         directions = generator.standard_normal((NUM_DIRECTIONS, len(start))) * scales
-        for direction in np.vstack([np.eye(len(start)), directions]):
+        for direction in np.vstack([np.eye(len(start))[is_used], directions]):
             base = features.totals(point[:-1], point[-1])
             low, high = _range(point[:-1], direction[:-1])
             if not low < high:  # two weights are 0 and have opposite signs in the direction
                 continue
-            x = line_search(base, direction @ rows, errors, features.sizes, low, high)
+            x = line_search(base, weighted_sum(direction, rows), errors, features.sizes, low, high)
             candidate = np.array([float(f"{value:.6g}") for value in point + x * direction])
             candidate[:-1] = np.maximum(candidate[:-1], 0.0)
             candidate_errors = _count(features, errors, candidate)

@@ -6,6 +6,7 @@ Only files that the jobs wrote are read (``.hydra/overrides.yaml``, ``metrics.js
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import CheckpointError, reason_of
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.tables import aligned, tsv_cell
 
 MetricPath = tuple[str, ...]  # file, and keys that lead to the metric in it
@@ -40,7 +42,7 @@ METRIC_COLUMNS: dict[str, MetricPath] = {
     "seconds": ("training.json", "seconds"),
 }
 
-# Metrics per token, which cannot be compared between language models with different tokens.
+# Metrics per token, which cannot be compared between models with different tokens.
 PER_TOKEN = ("loss", "perplexity", "perplexity_known")
 
 MAX_SHOWN = 60  # largest number of jobs in the printed table
@@ -55,7 +57,8 @@ class Job:
         overrides: key -> value of the job's settings, as typed.
         metrics: column -> value, of metrics that the job has; infinite where metrics.json has null.
         failure: why the job has no results, in one line; empty if it has results.
-        tokens: key that is equal for language models with the same tokens; empty for other tasks.
+        tokens: key that is equal for jobs with the same tokens; empty for tasks without metrics
+            per token.
     """
 
     name: str
@@ -95,8 +98,10 @@ def finished_objective(objective: str, job: Path) -> float:
 
 
 def note_failure(folder: Path, error: Exception) -> None:
-    """Write the reason of a failure into the folder of a job."""
-    (folder / FAILED).write_text(reason_of(error) + "\n", encoding="utf-8")
+    """Write the reason of a failure into the folder of a job, if the disk is not full."""
+    # An error of writing would hide the error of the job.
+    with contextlib.suppress(OSError), atomic_write(folder / FAILED) as temporary:
+        temporary.write_text(reason_of(error) + "\n", encoding="utf-8")
 
 
 def column_of(objective: str) -> str:
@@ -110,17 +115,28 @@ def column_of(objective: str) -> str:
 
 def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
     """Return all jobs of a sweep, best first."""
-    wanted = {**METRIC_COLUMNS, column_of(objective): ("metrics.json", *objective.split("."))}
+    split = objective.partition(".")[0]
+    # The objective, and the metrics that replace it if the jobs' tokens differ.
+    names = (objective, f"{split}.bits_per_char", f"{split}.exact_match")
+    wanted = METRIC_COLUMNS | {
+        column_of(name): ("metrics.json", *name.split(".")) for name in names
+    }
     jobs = [_read_job(job, settings, wanted) for job, settings in iter_jobs(folder)]
     used = comparable(jobs, objective)
     return sorted(jobs, key=lambda job: job.order(used))
 
 
 def comparable(jobs: Sequence[Job], objective: str) -> str:
-    """Return the objective, or bits per character of its split if the jobs' tokens differ."""
+    """Return the objective, or another metric of its split if it is per token and tokens differ.
+
+    The other metric is bits per character, or exact match for task=seq2seq.
+    """
     split, _, key = objective.partition(".")
     tokens = {job.tokens for job in jobs if not job.failure}
-    return f"{split}.bits_per_char" if key in PER_TOKEN and len(tokens) > 1 else objective
+    if key not in PER_TOKEN or len(tokens) <= 1:
+        return objective
+    is_seq2seq = any(f"{split}_exact_match" in job.metrics for job in jobs)
+    return f"{split}.exact_match" if is_seq2seq else f"{split}.bits_per_char"
 
 
 def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, MetricPath]) -> Job:
@@ -144,12 +160,11 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Metri
             metrics[column] = value
     if not files["metrics.json"] and not failure:
         failed = folder / FAILED
-        failure = (
-            failed.read_text("utf-8", "replace").strip() if failed.exists() else "not finished"
-        )
+        reason = failed.read_text("utf-8", "replace").strip() if failed.exists() else ""
+        failure = reason or "not finished"
     valid = files["metrics.json"].get("valid")
     counts = valid if isinstance(valid, dict) else {}
-    if "num_examples" in counts:  # the task has no tokens to compare
+    if "num_examples" in counts and "num_tokens" not in counts:  # no metrics per token
         return Job(folder.name, settings, metrics, failure)
     tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
     choice = (pair for pair in settings.items() if pair[0].startswith(("tokenizer", "vocab")))

@@ -318,7 +318,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         memory, state = memory.select(rows), tuple(part[rows] for part in state)
         lengths = [len(pair.source) for pair in decoded_pairs]
         results = search(model, memory, state, lengths, self.config)
-        texts = [self._detokenize(hypotheses[0].ids) for hypotheses in results]
+        texts = [self._text_of(hypotheses) for hypotheses in results]
         counts[decoded, 2:] = count_pairs(texts, [pair.text for pair in decoded_pairs])
         return counts
 
@@ -335,6 +335,19 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
 
     def _detokenize(self, ids: Sequence[int]) -> str:
         return self._detokenizer.detokenize(self.prepared.vocab.decode(ids))
+
+    def _text_of(self, hypotheses: Sequence[Hypothesis]) -> str:
+        """Return the best text; empty without any, as if the model's probabilities are NaN."""
+        return self._detokenize(hypotheses[0].ids) if hypotheses else ""
+
+    def verdict(self, best_cost: float) -> str:
+        """See ``Task.verdict``."""
+        if self.monitor != DecodedMetric.exact_match.value or best_cost < 0:
+            return ""
+        return (
+            "no text of valid is written exactly: train longer, or select the best model by a "
+            "metric that is not 0, such as task.select_by=chrf"
+        )
 
     def warnings(self, total_steps: int) -> list[str]:
         """See ``Task.warnings``."""
@@ -358,7 +371,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         rows = ["| source | target | written |", "| --- | --- | --- |"]
         for pair, hypotheses in zip(pairs, results, strict=True):
             source = self._detokenize(pair.source[:-1].tolist())
-            cells = (source, pair.text, self._detokenize(hypotheses[0].ids))
+            cells = (source, pair.text, self._text_of(hypotheses))
             rows.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
         return {"samples": "\n".join(rows)}
 
@@ -372,8 +385,10 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         for number, pair in enumerate(self._pairs["valid"][:PLOTS], 1):
             inputs = torch.from_numpy(pair.source.astype(np.int64))[None].to(self.device)
             memory, state = model.encode(inputs, None)
-            ((best,),) = search(model, memory, state, [len(pair.source)], self.config)
-            targets = torch.tensor([[*best.ids, EOS_ID]], device=self.device)
+            (hypotheses,) = search(model, memory, state, [len(pair.source)], self.config)
+            if not hypotheses:
+                continue
+            targets = torch.tensor([[*hypotheses[0].ids, EOS_ID]], device=self.device)
             weights = model.decode(memory, state, targets).weights[0].float().cpu().numpy()
             vocab = self.prepared.vocab
             source, target = (vocab.decode(ids[0].tolist()) for ids in (inputs, targets))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from korlm.config import ResumeFrom
 from korlm.dataset.prepared import Prepared
@@ -157,17 +157,23 @@ def restore(
 
 
 def gather_rows(state: State | None, group: ProcessGroup) -> State | None:
-    """Return the state of all rows, in order, from the states of each process's rows."""
+    """Return on rank 0 the state of all rows, in order, from the states of each process's rows."""
     if group.world_size == 1:
         return state
-    parts = group.gather(None if state is None else [part.cpu() for part in state])
-    if state is None:  # in all processes
+    gathered = group.gather(None if state is None else [part.cpu() for part in state])
+    # Processes may have different numbers of rows; those without rows have no state.
+    parts = [part for part in gathered if part is not None]
+    if not parts:
         return None
-    # (rows, ...) of each process -> (rows, processes, ...) -> (all rows, ...)
-    return tuple(
-        torch.stack(ranks, dim=1).flatten(0, 1)
-        for ranks in zip(*(part for part in parts if part is not None), strict=True)
-    )
+    return tuple(_interleaved(ranks, group.world_size) for ranks in zip(*parts, strict=True))
+
+
+def _interleaved(ranks: Sequence[Tensor], world_size: int) -> Tensor:
+    """Return all rows, of which process r has the rows r, r + world_size, ..."""
+    whole = ranks[0].new_empty(sum(map(len, ranks)), *ranks[0].shape[1:])
+    for rank, rows in enumerate(ranks):
+        whole[rank::world_size] = rows
+    return whole
 
 
 def _restore_random_states(

@@ -23,7 +23,8 @@ class Progress:
         epoch_nats: summed loss of these batches, as far as it was logged.
         epoch_tokens: number of targets of the batches in ``epoch_nats``.
         best_cost: lowest ``Task.cost`` of a validation; nats per token for a language model.
-        best_step: step of the validation with ``best_cost``.
+        loss_at_best: loss of that validation, which decides between equal costs.
+        best_step: step of that validation.
         validations_without_improvement: number of validations since ``best_step``.
         validated_step: step of the last validation; -1 before the first.
         seconds: training time of all sessions, validations included.
@@ -36,6 +37,7 @@ class Progress:
     epoch_nats: float = 0.0
     epoch_tokens: int = 0
     best_cost: float = math.inf
+    loss_at_best: float = math.inf
     best_step: int = 0
     validations_without_improvement: int = 0
     validated_step: int = -1

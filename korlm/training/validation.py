@@ -94,7 +94,10 @@ class Validator(SharedParts):
         progress, task = self.progress, self.task
         metrics = self.evaluate("valid")
         cost, step = task.cost(metrics), progress.step
-        is_best = is_final or (cost < progress.best_cost and math.isfinite(metrics[task.headline]))
+        # A loss that still falls makes a model better than an earlier one with the same accuracy.
+        loss = metrics.get("loss", math.inf)
+        is_better = (cost, loss) < (progress.best_cost, progress.loss_at_best)
+        is_best = is_final or (is_better and math.isfinite(metrics[task.headline]))
         self.tracker.log_validation(
             step,
             {
@@ -102,13 +105,14 @@ class Validator(SharedParts):
                 **task.best_scalars(min(cost, progress.best_cost)),
             },
         )
-        if not (is_final or math.isfinite(cost)):
+        wrong = task.monitor if not math.isfinite(cost) else "loss" if math.isnan(loss) else ""
+        if wrong and not is_final:
             raise TrainingError(
-                f"valid {task.monitor} is {metrics[task.monitor]} at step {step}: {DIVERGENCE_HINT}"
+                f"valid {wrong} is {metrics[wrong]} at step {step}: {DIVERGENCE_HINT}"
             )
         progress.validated_step = step
         if is_best:
-            progress.best_cost, progress.best_step = cost, step
+            progress.best_cost, progress.loss_at_best, progress.best_step = cost, loss, step
             progress.validations_without_improvement = 0
             self.checkpoints.save_best()
         else:

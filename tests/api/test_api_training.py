@@ -64,6 +64,8 @@ def test_it_trains_what_the_command_trains(
     for name, tensor in run.model.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
     assert korlm("report", f"runs=[{run.folder}]").code == 0
+    with pytest.raises(ConfigError, match="gradual_unfreezing=true: a resumed run keeps it"):
+        train(resume=run.folder, **{"trainer.gradual_unfreezing": True})
     resumed = train(resume=run.folder, **{"trainer.max_steps": 5})
     assert resumed.folder == run.folder and is_finished(run.folder)
     assert json.loads((run.folder / "training.json").read_text("utf-8"))["steps"] == 5

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import sys
 import tarfile
 import zipfile
@@ -69,6 +70,30 @@ def test_damaged_packed_text(tmp_path: Path, packer: str) -> None:
     path = tmp_path / f"cut.txt{ENDINGS[packer]}"
     path.write_bytes(PACKERS[packer](TEXT * 1000)[:-9])
     assert "decompressed" in error_of(path)
+
+
+@pytest.mark.parametrize("packer", ["gzip", "xz", "bzip2"])  # zstd has no checksums here
+@pytest.mark.parametrize("place", ["header", "middle", "end", "behind"])
+def test_damage_after_the_first_of_several_parts(tmp_path: Path, packer: str, place: str) -> None:
+    part = PACKERS[packer](random.Random(0).randbytes(50_000).hex().encode())
+    damaged = {
+        "header": bytes([part[0], part[1] ^ 1]) + part[2:] + part,
+        "middle": part[:30_000] + bytes(byte ^ 255 for byte in part[30_000:30_100]) + part[30_100:],
+        "end": part[:3],
+        "behind": part + b"other bytes",
+    }
+    path = tmp_path / f"parts.txt{ENDINGS[packer]}"
+    path.write_bytes(part + damaged[place])
+    assert "decompressed" in error_of(path)
+
+
+@pytest.mark.parametrize("num_zeros", [4, 8 + (1 << 14)])
+def test_padding_of_xz(tmp_path: Path, num_zeros: int) -> None:
+    path, part = tmp_path / "a.txt.xz", lzma.compress(TEXT)
+    path.write_bytes((part + bytes(num_zeros)) * 2)
+    assert list(read_lines(path)) == ["가 나", "다"] * 2
+    path.write_bytes(part + bytes(num_zeros + 1))
+    assert "padding" in error_of(path)
 
 
 @pytest.mark.parametrize("packer", PACKERS)

@@ -49,6 +49,20 @@ def test_ties_keep_their_order() -> None:
     assert best(totals, sizes).tolist() == [1, 3, 4]
 
 
+@pytest.mark.parametrize("num_models", [2, 3, 7])
+def test_equal_hypotheses_tie(num_models: int) -> None:
+    """Their scores are equal to the last bit, wherever they are in the list."""
+    random = np.random.default_rng(num_models)
+    weights, column = random.random(num_models), random.normal(size=(num_models, 1))
+    for total in range(2, 40):
+        log_probs = np.repeat(column, total, axis=1)
+        features = Features(np.zeros(total), log_probs, np.ones(total, int), np.array([total]))
+        totals = features.totals(weights, 0.1)
+        assert (totals == totals[0]).all()
+        expected = (weights * column[:, 0]).sum() + 0.1
+        assert totals[0] == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_ranks_are_permutations(seed: int) -> None:
     random = np.random.default_rng(seed)

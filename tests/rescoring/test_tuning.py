@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,17 @@ def test_lists_of_one_hypothesis() -> None:
     features = Features(np.zeros(3), np.zeros((1, 3)), np.ones(3, np.int64), np.ones(3, np.int64))
     tuned = tune(features, np.array([2, 0, 1]), np.array([0.5]), 0.25)
     assert (tuned.weights.tolist(), tuned.length_bonus, tuned.num_errors) == ([0.5], 0.25, 3)
+
+
+@pytest.mark.parametrize("num_models", [1, 2])
+def test_hypotheses_of_equal_length_leave_the_length_bonus(num_models: int) -> None:
+    features, errors = random_features(0, num_models)
+    lengths = np.repeat(np.arange(len(features.sizes)), features.sizes)
+    features = dataclasses.replace(features, lengths=lengths)
+    start = np.full(num_models, 0.7)
+    tuned = tune(features, errors, start, -0.3)
+    assert tuned.num_errors < errors_at(features, errors, start, -0.3)
+    assert tuned.length_bonus in (-0.3, 0.0)  # those of the starting points
 
 
 def test_a_direction_that_leaves_no_range_is_skipped() -> None:

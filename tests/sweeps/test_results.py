@@ -135,6 +135,21 @@ def test_other_tokens_are_ordered_by_comparable_metrics(tmp_path: Path) -> None:
     assert rows[0][1:-1] == [60.0, 3.9, 7e5]
 
 
+@pytest.mark.parametrize("objective", ["test.perplexity", "train.loss"])
+def test_other_tokens_and_another_split(tmp_path: Path, objective: str) -> None:
+    split, key = objective.split(".")
+    for name, bits in {"kkma": 2.0, "okt": 3.0, "syllable": 1.0}.items():
+        leave(tmp_path, name, [f"tokenizer={name}"])
+        metrics = {split: {key: 4.0, "bits_per_char": bits}}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    jobs = read_jobs(tmp_path, objective)
+    assert [job.name for job in jobs] == ["syllable", "kkma", "okt"]
+    used = comparable(jobs, objective)
+    head, *rows = build_rows(jobs, used)
+    assert used == f"{split}.bits_per_char" and head[1] == f"{split}_bits_per_char"
+    assert [row[1] for row in rows] == [1.0, 2.0, 3.0]
+
+
 def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
     for name, accuracy in {"kkma": 0.5, "syllable": 0.75, "okt": None}.items():
         leave(tmp_path, name, [f"tokenizer={name}"])
@@ -149,6 +164,18 @@ def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
         *(["syllable", 0.75, 0.75], ["kkma", 0.5, 0.5]),
         ["okt", "", ""],
     ]
+
+
+def test_losses_per_token_of_a_task(tmp_path: Path) -> None:
+    """The loss of seq2seq is per token of the targets."""
+    for name, (loss, exact) in {"kkma": (1.0, 0.25), "syllable": (2.0, 0.5)}.items():
+        leave(tmp_path, name, [f"tokenizer={name}"])
+        metrics = {"num_examples": 4, "num_tokens": 9, "loss": loss, "exact_match": exact}
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"valid": metrics}), "utf-8")
+    jobs = read_jobs(tmp_path, "valid.loss")
+    assert comparable(jobs, "valid.loss") == "valid.exact_match"
+    assert [job.name for job in jobs] == ["syllable", "kkma"]
+    assert comparable(jobs[:1], "valid.loss") == "valid.loss"
 
 
 @pytest.mark.parametrize("name", ["classification", "spans", "seq2seq"])
@@ -203,6 +230,14 @@ def test_foreign_objects_are_named_by_type(tmp_path: Path) -> None:
     note_failure(tmp_path, RuntimeError("mat1 and mat2\ncannot be multiplied"))
     text = (tmp_path / "failed.txt").read_text("utf-8")
     assert text == "RuntimeError: mat1 and mat2 cannot be multiplied\n"
+
+
+def test_a_failure_that_cannot_be_written(tmp_path: Path) -> None:
+    """The error of the job is raised; an empty file, which a full disk left, is no success."""
+    note_failure(tmp_path / "missing", OutputError("the disk is full"))
+    leave(tmp_path, "0", ["seed=1"])
+    (tmp_path / "0" / "failed.txt").touch()
+    assert [job.failure for job in read_jobs(tmp_path)] == ["not finished"]
 
 
 def test_settings_that_vary() -> None:

@@ -123,6 +123,25 @@ def test_the_best_model_is_that_of_the_best_texts(prepared: Prepared, tmp_path: 
         assert task.cost(better) < task.cost(values)
 
 
+def test_a_model_of_nan_writes_nothing(prepared: Prepared, tmp_path: Path) -> None:
+    task = make_task(prepared, tmp_path)
+    model = task.build_model(task.settings, prepared.vocab, ()).eval()
+    for parameter in model.parameters():
+        parameter.data.fill_(math.nan)
+    metrics = task.evaluate(model, "valid")
+    assert math.isnan(metrics["loss"]) and metrics["exact_match"] == 0
+    task.settings.trainer.sample_tokens = 1
+    rows = task.samples(model)["samples"].splitlines()[2:]
+    assert rows and all(row.endswith("|  |") for row in rows)
+    assert task.images(model) == {}
+
+
+def test_the_verdict_on_a_model_that_is_never_exact(prepared: Prepared, tmp_path: Path) -> None:
+    assert "task.select_by=chrf" in make_task(prepared, tmp_path).verdict(0.0)
+    assert make_task(prepared, tmp_path).verdict(-0.1) == ""
+    assert make_task(prepared, tmp_path, select_by=DecodedMetric.chrf).verdict(0.0) == ""
+
+
 def test_metrics_are_those_of_the_predictions(run: TaskRun, prepared: Prepared) -> None:
     task = Seq2SeqTask(run.settings, prepared, run.folder, run.device)
     metrics = task.evaluate(run.model, "valid")

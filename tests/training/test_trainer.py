@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
 from korlm.models.base import TrainingLoss
 from korlm.modules.state import State
 from korlm.tasks.base import Task
-from korlm.training.checkpointing import CheckpointWriter
+from korlm.training.checkpointing import CheckpointWriter, gather_rows
 from korlm.training.optimizers import build_optimizer, learning_rate_factor
 from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
@@ -245,6 +246,23 @@ def test_patience_stops_early(make_trainer: Make) -> None:
     assert trainer.progress.validations_without_improvement == 2
 
 
+def test_a_lower_loss_decides_between_equal_metrics(make_trainer: Make) -> None:
+    """An accuracy that stays 0 for some time must not select the first, untrained model."""
+    losses = [5.0, 4.0, 4.5, 3.0]
+    trainer, _ = make_trainer(valid_losses=losses, epochs=4)
+    task = trainer.task
+    task.monitor = "accuracy"
+    task.train_metrics = lambda loss: {"loss": loss, "perplexity": 1.0, "accuracy": 0.0}
+    trainer.run()
+    progress = trainer.progress
+    assert (progress.best_cost, progress.loss_at_best, progress.best_step) == (0.0, 3.0, 16)
+    trainer, _ = make_trainer(valid_losses=[5.0, math.nan], epochs=2)
+    trainer.task.monitor = "accuracy"
+    trainer.task.train_metrics = task.train_metrics
+    with pytest.raises(TrainingError, match="valid loss is nan at step 8"):
+        trainer.run()
+
+
 def test_patience_stops_early_within_an_epoch(make_trainer: Make) -> None:
     trainer, records = make_trainer(
         valid_losses=[2.0, 3.0], eval_every=1, early_stopping_patience=1
@@ -252,6 +270,17 @@ def test_patience_stops_early_within_an_epoch(make_trainer: Make) -> None:
     trainer.run()
     assert records.validations == [1, 2]
     assert (trainer.progress.step, trainer.progress.batch) == (2, 2)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 5])
+def test_the_state_of_all_rows_from_processes_with_different_numbers_of_rows(num_rows: int) -> None:
+    whole = torch.arange(2.0 * num_rows).view(num_rows, 2)
+    parts = [[whole[rank::3]] if rank < num_rows else None for rank in range(3)]
+    group = SimpleNamespace(world_size=3, gather=lambda part: parts)
+    (state,) = gather_rows((whole[0::3],), group)  # type: ignore[arg-type, misc]
+    assert torch.equal(state, whole)
+    parts[:] = [None] * 3
+    assert gather_rows(None, group) is None  # type: ignore[arg-type]
 
 
 def test_without_patience_nothing_stops_early(make_trainer: Make) -> None:

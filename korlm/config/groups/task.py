@@ -248,18 +248,36 @@ class Seq2SeqConfig(EncoderTaskConfig):
     )
     num_beams: int = setting(5, "Texts that the search keeps at each length; 1: greedy.", min=1)
     length_penalty: float = setting(
-        0.0, "Alpha of the length penalty of Wu et al. 2016; larger favors long texts.", min=0
+        0.0,
+        "Alpha of the length penalty of Wu et al. 2016; larger favors long texts.",
+        min=0,
+        max=10,
     )
-    coverage_penalty: float = setting(0.0, "Beta of the coverage penalty of the same paper.", min=0)
+    coverage_penalty: float = setting(
+        0.0, "Beta of the coverage penalty of the same paper.", min=0, max=10
+    )
     max_length_ratio: float = setting(
-        2.0, "Tokens of a written text at most, per token of the source, plus 10.", above=0
+        2.0,
+        "Tokens of a written text at most, per token of the source with its <eos>, plus 10.",
+        above=0,
     )
     select_by: DecodedMetric = setting(
         DecodedMetric.exact_match, "Metric of decoded valid texts that selects the best model."
     )
     max_length: int = setting(
         200,
-        "Longer sources and targets, and the pairs they belong to, are left out of training.",
+        "Sources and targets that are longer, <eos> included, and their pairs are left out of "
+        "training.",
         unit="tokens",
-        min=1,
+        min=2,
     )
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        ignored = {}
+        if self.teacher_forcing == 1:
+            ignored["forcing_schedule"] = "it applies to task.teacher_forcing below 1"
+        if self.num_beams == 1:
+            for key in ("length_penalty", "coverage_penalty"):
+                ignored[key] = "it applies to task.num_beams of 2 or more"
+        return ignored

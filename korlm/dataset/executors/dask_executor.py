@@ -20,7 +20,6 @@ from typing import Any
 
 import dask.config
 from distributed import (
-    CancelledError,
     Client,
     Future,
     KilledWorker,
@@ -171,13 +170,12 @@ class DaskExecutor(Executor):
         Raises:
             ClusterError: all other pieces would fail for the same reason.
         """
-        try:
-            error: BaseException | None = future.exception()
-        except CancelledError as lost:
+        error: BaseException | None = future.exception()  # waits; None if it was cancelled
+        if future.cancelled():
             raise ClusterError(
                 f"prepare.cluster={self._address}: lost the connection to the scheduler; finished "
                 "pieces are kept, the same command continues with the others"
-            ) from lost
+            )
         expected = (KilledWorker, CorpusError, TokenizerError, OSError, MemoryError)
         if error is None or isinstance(error, expected):
             return error

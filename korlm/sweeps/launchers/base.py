@@ -224,8 +224,9 @@ def _failure(folder: Path, output: Path, code: int) -> str:
 
     If the job could not record its reason, this function records it.
     """
-    if (folder / FAILED).is_file():
-        return (folder / FAILED).read_text("utf-8", "replace").strip()
+    failed = folder / FAILED
+    if failed.is_file() and (reason := failed.read_text("utf-8", "replace").strip()):
+        return reason
     if code == INTERRUPTED:
         return ""
     with contextlib.suppress(OSError):

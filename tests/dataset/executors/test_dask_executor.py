@@ -287,6 +287,14 @@ def test_kkma_on_a_local_cluster(make: Make) -> None:
 # Connections
 
 
+def test_a_scheduler_that_is_lost(address: str, tmp_path: Path) -> None:
+    with DaskExecutor(ClusterConfig(cluster=address), SYLLABLE, tmp_path) as executor:
+        future = executor._client.submit(len, "")
+        future.cancel()  # as the client does with all of them when it loses the scheduler
+        with pytest.raises(ClusterError, match=r"lost the connection.*same command continues"):
+            executor._error_of(future)
+
+
 def test_a_cluster_that_does_not_close_starts_no_workers() -> None:
     def close(timeout: float) -> None:
         raise dask_executor.TimeoutError
@@ -325,7 +333,8 @@ def test_workers_of_another_cluster_need_korlm(found: str, expected: str, tmp_pa
 
 def test_an_error_of_other_code_asks_for_the_version(tmp_path: Path) -> None:
     executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
-    future: Any = SimpleNamespace(exception=lambda: AttributeError("no attribute 'encode'"))
+    error = AttributeError("no attribute 'encode'")
+    future: Any = SimpleNamespace(exception=lambda: error, cancelled=lambda: False)
     with pytest.raises(ClusterError, match=r"'encode'; is korlm [0-9.]+ installed where the w"):
         executor._error_of(future)
 
