@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from korlm.cli.arguments import key_of
-from korlm.cli.compose import compose
+from korlm.cli.compose import compose, merge
 from korlm.cli.output_dirs import remove_empty_parents, remove_unused, run_dir
 from korlm.config import TrainSettings
 from korlm.config.serialization import settings_from_plain
@@ -60,7 +60,8 @@ def train(
     ``resume=`` can continue it. Of several threads that train, each waits for the one before.
 
     Args:
-        settings: key -> value, for settings as a dict; keywords take precedence.
+        settings: key -> value, for settings as a dict. Keywords take precedence, key by key; a
+            choice of a group replaces all keys of the group.
         model: name of a choice, or a dict of its keys with the choice under ``name``.
         corpus: name of a choice; a file or folder (``Path``), or a list of them, for
             ``corpus=text``; or a dict of its keys.
@@ -83,14 +84,14 @@ def train(
         raise ConfigError("korlm.train runs in one process: use torchrun -m korlm.train")
     if not isinstance(settings, Mapping | None):
         raise ConfigError(f"settings={settings!r:.80}: must be a dict")
-    given = {**(settings or {}), **others}
-    given |= {} if model is None else {"model": model}
-    given |= {} if corpus is None else {"corpus": corpus}
-    composed = compose("train", given)
+    others |= {} if model is None else {"model": model}
+    others |= {} if corpus is None else {"corpus": corpus}
+    composed = compose("train", merge(settings or {}, others))
     command: TrainSettings = composed.settings
     resumed, train_settings = None, command
     with _one_at_a_time, signals_as_keyboard_interrupt():
-        folder = Path(run_dir(command.outputs, command.name, command.resume))
+        run = command.outputs, command.name, command.resume, command.resume_from
+        folder = Path(run_dir(*run))
         if command.resume:
             train_settings, resumed = load_resumed(command, composed.overrides)
         with _removed_without_results(folder), output_errors(folder), _logged(folder):

@@ -54,7 +54,7 @@ _FLAGS = {
 # Paths that a sweep has once, for all of its jobs: a comma does not separate two values.
 _SWEEP_PATHS = {"outputs", "resume", "hydra.run.dir", "hydra.sweep.dir"}
 
-_KEY = re.compile(r"(\+{0,2}|~)[\w$][\w$./@:-]*")
+_KEY = re.compile(r"(\+{0,2}|~)[\w$][\w$./@:-]*", re.ASCII)
 
 
 def key_of(override: str) -> str:
@@ -69,6 +69,10 @@ def key_of(override: str) -> str:
 def quote_hangul(override: str) -> str:
     """Quote the words of an override that have non-ASCII characters, as Hydra's grammar requires.
 
+    A value that is a single text is quoted as a whole.
+
+    >>> quote_hangul("corpus.text_column=제목(원문)")
+    "corpus.text_column='제목(원문)'"
     >>> quote_hangul("corpus.files=[자료/글.txt,b.txt]")
     "corpus.files=['자료/글.txt',b.txt]"
     >>> quote_hangul("name='실험 1'")
@@ -77,6 +81,8 @@ def quote_hangul(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals or value.isascii():
         return override
+    if not re.search(r"""['",\[{\\]|^\s*[a-z_]+\(""", value):  # no list, dict or function
+        return f"{key}={quote_string(value.strip())}"
     pieces = re.split(r"""('[^']*'|"[^"]*")""", value)
     word = re.compile(r"""[^\s\[\]{}(),:='"]*[^\x00-\x7f][^\s\[\]{}(),:='"]*""")
     pieces[::2] = [word.sub(lambda match: f"'{match.group()}'", piece) for piece in pieces[::2]]
@@ -120,6 +126,9 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     Hydra's parser takes all settings from one place. A flag whose value is optional gets it, since
     the parser would take the first setting for it.
 
+    Raises:
+        ConfigError: the value of a flag is missing.
+
     >>> flags_first(["seed=1,2", "-m", "model=gru", "--config-dir", "mine", "--info"])
     ['-m', '--config-dir', 'mine', '--info', 'all', 'seed=1,2', 'model=gru']
     """
@@ -134,7 +143,9 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
         flags.append(word)
         if word in _INFO_FLAGS and (not words or words[0] not in _INFO_VALUES):
             flags.append("all")
-        elif word in {*_VALUE_FLAGS, *_INFO_FLAGS} and words:
+        elif word in {*_VALUE_FLAGS, *_INFO_FLAGS}:
+            if not words:
+                raise ConfigError(f"{word}: its value is missing")
             flags.append(words.pop(0))
     return flags + settings
 
@@ -236,18 +247,21 @@ def check_arguments(command: str, words: Sequence[str]) -> None:
         if word.startswith("-"):
             if key not in _FLAGS:
                 raise ConfigError(f"{key}: {form}")
-            if key in _CFG_FLAGS and equals and value not in _CFG_VALUES:
-                raise ConfigError(f"{word}: must be one of {', '.join(_CFG_VALUES)}")
+            if equals and key not in {*_VALUE_FLAGS, *_INFO_FLAGS}:
+                raise ConfigError(f"{word}: this flag has no value: write {key}")
+            for flags, values in ((_CFG_FLAGS, _CFG_VALUES), (_INFO_FLAGS, _INFO_VALUES)):
+                if key in flags and equals and value not in values:
+                    raise ConfigError(f"{word}: must be one of {', '.join(values)}")
         elif previous in _CFG_FLAGS and word not in _CFG_VALUES:
             raise ConfigError(f"{previous} {word}: must be one of {', '.join(_CFG_VALUES)}")
-        elif not (equals or word.startswith("~") or previous in {*_VALUE_FLAGS, *_INFO_FLAGS}):
+        elif previous in {*_VALUE_FLAGS, *_INFO_FLAGS}:
+            pass  # the value of the flag
+        elif not (equals or word.startswith("~")):
             hint = f"; if it belongs to {previous}, quote both: '{previous} {word}'"
             raise ConfigError(f"{word}: {form}{hint if '=' in previous else ''}")
         elif equals and not _KEY.fullmatch(key):
             raise ConfigError(f"{word}: {key!r} is not the name of a setting; {form}")
         previous = word
-    if previous in _VALUE_FLAGS:
-        raise ConfigError(f"{previous}: its value is missing")
     is_alone, is_sweep = dist_env.current_rank().is_alone, is_multirun(words)
     if command != "train" and not is_alone:
         raise ConfigError(f"korlm.{command} runs in one process: start it without torchrun")

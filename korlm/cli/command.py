@@ -284,8 +284,8 @@ def _run(
     set_up_streams()
     _configure_waiting_threads()
     show_traceback = os.environ.get(_FULL_ERROR) == "1"
-    typed = flags_first(join_literals(sys.argv[1:], literal))
     try:
+        typed = flags_first(join_literals(sys.argv[1:], literal))
         registry.import_modules(typed_imports(typed))
     except ConfigError as error:
         if show_traceback:

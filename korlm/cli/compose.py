@@ -127,21 +127,35 @@ def overrides_of(command: str, settings: Mapping[str, Any]) -> list[str]:
     Raises:
         ConfigError: a key is given twice, or a value has a type that no setting has.
     """
-    paths, values = path_keys(command), _flatten(_move_files(settings))
+    paths, values = path_keys(command), flatten(settings)
     for name in values.keys() & paths.keys():
         path = _expanded(values[name], name)
         values[name] = [path] if paths[name] and isinstance(path, str) else path
     return [f"{name}={_to_literal(value, name)}" for name, value in values.items()]
 
 
-def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+def merge(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings, replaced by others; a new choice of a group replaces all of its keys.
+
+    >>> merge({"seed": 1, "trainer": {"epochs": 1}}, {"trainer": {"max_steps": 5}})
+    {'seed': 1, 'trainer.epochs': 1, 'trainer.max_steps': 5}
+
+    Raises:
+        ConfigError: a key is not a str, or is given twice.
+    """
+    flat, replaced = flatten(settings), flatten(others)
+    kept = {key: value for key, value in flat.items() if key.partition(".")[0] not in replaced}
+    return kept | replaced
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with the keys in groups written out, such as ``trainer.epochs``.
 
     Raises:
         ConfigError: a key is not a str, or is given twice.
     """
     flat: dict[str, Any] = {}
-    for key, value in settings.items():
+    for key, value in _move_files(settings).items():
         if not isinstance(key, str):
             raise ConfigError(f"{key!r:.80}: the names of settings are strings")
         items = {key: value}

@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from korlm.config import ResumeFrom
 from korlm.config.objective import default_objective
 from korlm.config.paths import run_directory
 from korlm.runs.directories import holds_run, is_finished, resumed_checkpoint, run_folders
@@ -42,18 +43,23 @@ def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
+def run_dir(
+    outputs: str,
+    name: str | None,
+    resume: str | None,
+    resume_from: ResumeFrom = ResumeFrom.last,
+) -> str:
     """Return the directory of a run: a new one, or that of the resumed run.
 
     Raises:
-        ConfigError: ``resume`` has no last.pt.
+        ConfigError: ``resume`` does not have the checkpoint ``resume_from``.
         OutputError: the folder cannot be created.
     """
-    if resume and not resumed_checkpoint(resume).is_file():
+    if resume and not resumed_checkpoint(resume, resume_from.value).is_file():
         hint = "give the run directory that the interrupted command printed"
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
-        raise ConfigError(f"resume={resume}: it has no checkpoints/last.pt; {hint}")
+        raise ConfigError(f"resume={resume}: it has no checkpoints/{resume_from.value}.pt; {hint}")
     if not dist_env.current_rank().is_main_process:
         return "."  # this process writes nothing; the main process publishes the run directory
     if resume:

@@ -15,7 +15,7 @@ from korlm import config
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.objective import LANGUAGE_MODELING
-from korlm.config.stored import check_settings
+from korlm.config.stored import check_settings, typed_settings
 from korlm.utils.errors import ConfigError
 
 
@@ -49,7 +49,7 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
 
     Args:
         plain: the settings as ``plain_settings`` returns them, from an untrusted file.
-        overrides: settings to replace, each as ``key=value``.
+        overrides: settings to replace, each as ``key=value`` in Hydra's grammar.
 
     Raises:
         ConfigError: a key is unknown, or a value is wrong or not plain.
@@ -62,7 +62,9 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
             schema = _schema_of(group, plain.get(group, {}))
             if schema is not None:
                 tree[group] = OmegaConf.structured(schema)
-        tree = OmegaConf.merge(tree, plain, OmegaConf.from_dotlist(overrides))
+        tree = OmegaConf.merge(tree, plain)
+        for key, value in typed_settings(overrides).items():
+            OmegaConf.update(tree, key, value)
         return typing.cast(config.TrainSettings, to_settings(typing.cast(DictConfig, tree)))
     except OmegaConfBaseException as error:
         raise ConfigError(format_config_error(error)) from error

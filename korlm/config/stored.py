@@ -13,6 +13,7 @@ import dataclasses
 import json
 import re
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,16 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
                 raise kind(f"{source}: its settings are not those of this korlm: {shown}")
             _check_value(f"{group}.{key}", part, source, kind)
     return settings
+
+
+def typed_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return key -> value of overrides in Hydra's grammar, each ``key=value``."""
+    if not overrides:
+        return {}
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return {override.key_or_group: override.value() for override in parsed}
 
 
 def check_override(override: str, source: str) -> None:

@@ -125,8 +125,10 @@ class OnnxExport:
             difference = float((np.abs(onnx_nats - nats) / lengths).max())
             measurements = self._add_measurements(path, difference)
             if ids is not None:
-                total = verify.hypothesis_nats(path, _hypotheses(ids), self.threads).sum()
-                measurements["perplexity"] = exp(float(total) / len(ids))
+                scored = _hypotheses(ids)
+                total = verify.hypothesis_nats(path, scored, self.threads).sum()
+                num_tokens = sum(len(hypothesis) + 1 for hypothesis in scored)
+                measurements["perplexity"] = exp(float(total) / num_tokens)
 
     @torch.inference_mode()
     def write_classifier(self) -> None:
@@ -194,8 +196,14 @@ class OnnxExport:
 
 
 def _hypotheses(ids: Ids) -> list[Ints]:
-    """Return the sentences of a text without their <eos>."""
-    return [sentence[:-1].astype(np.int64) for sentence in sentences_of(ids)]
+    """Return the sentences of a text without their <eos>.
+
+    A text may be cut within its last sentence, which is left out unless it is the only one.
+    """
+    sentences = sentences_of(ids)
+    if ids[-1] != EOS_ID:
+        sentences = sentences[:-1] or [np.append(ids, EOS_ID)]
+    return [sentence[:-1].astype(np.int64) for sentence in sentences]
 
 
 def _random_ids(vocab_size: int) -> Ids:

@@ -166,7 +166,7 @@ class Generator(Completer):
         """Yield the text after a continuation in pieces."""
         stream, scores, state = continuation.stream, continuation.scores, continuation.state
         previous_ids = set(continuation.ids) - {EOS_ID}  # no repetition penalty for <eos>
-        num_sentences = 0
+        num_sentences, token_id = 0, -1
         for step in range(stopping.max_tokens):
             token_id = sampling.sample(scores, generator, previous_ids)
             if piece := stream.add(self._tokens[token_id]):
@@ -180,7 +180,8 @@ class Generator(Completer):
                 ids = torch.tensor([token_id], device=state[0].device)
                 log_probs, state = next_step(self._model, ids, state, self._start_id)
                 scores = mask_banned(log_probs[0], self._banned_ids, token_id == EOS_ID)
-        yield stream.end() + "\n"
+        if token_id != EOS_ID:  # <eos> has ended the line
+            yield stream.end() + "\n"
 
     def _complete_prompt(self, prompt: str) -> list[tuple[Node, float]]:
         """Return completions of the last eojeol of a prompt with natural log probabilities.
@@ -190,6 +191,8 @@ class Generator(Completer):
         if not split_typed(prompt)[1]:
             return []
         result = self.search(prompt, MAX_PROMPT_COMPLETIONS, PROMPT_EXPANSIONS)
+        if result.typed_probability <= 0:  # a sum of differences, which may be rounded to 0
+            return []
         completions = sorted(
             result.eojeols.values(), key=lambda eojeol: (-eojeol[0], eojeol[1].surface)
         )

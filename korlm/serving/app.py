@@ -53,6 +53,7 @@ LANGUAGE_MODEL_PATHS = ("/api/complete", "/api/surprisal", "/api/generate")
 TASK_PATHS = ("/api/predict",)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOOPBACK_NAMES = (*LOOPBACK[:2], "[::1]")  # the same hosts as in a Host header
+MAX_MORPHS = 60  # of a request that does not give max_morphs
 NUM_SENTENCES = 3  # number of sentences after which a generated text ends
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -89,7 +90,7 @@ class GenerateRequest(_RequestBody):
     top_k: int | None = Field(default=None, ge=1)
     top_p: float = Field(default=0.95, gt=0, le=1)
     repetition_penalty: float = Field(default=1.1, ge=1, le=10)
-    max_morphs: int = Field(default=60, ge=1)
+    max_morphs: int | None = Field(default=None, ge=1)
 
 
 class _RequestError(Exception):
@@ -232,13 +233,14 @@ def _add_language_model(
     @app.post("/api/generate")
     async def generate(request: GenerateRequest) -> StreamingResponse:
         _check_text("prompt", request.prompt, settings)
-        if request.max_morphs > settings.max_morphs:
-            message = f"max_morphs: {request.max_morphs}, at most {settings.max_morphs}"
+        max_morphs = request.max_morphs or min(MAX_MORPHS, settings.max_morphs)
+        if max_morphs > settings.max_morphs:
+            message = f"max_morphs: {max_morphs}, at most {settings.max_morphs}"
             raise _RequestError(413, message)
         sampling = Sampling(
             request.temperature, request.top_k, request.top_p, request.repetition_penalty
         )
-        stopping = StoppingCriteria(request.max_morphs, NUM_SENTENCES)
+        stopping = StoppingCriteria(max_morphs, NUM_SENTENCES)
         queue.check_not_full()  # while the status can still be 503
         pieces = engine.generate(request.prompt, sampling, stopping, request.seed)
         return StreamingResponse(queue.stream(pieces), media_type="application/x-ndjson")
@@ -256,6 +258,10 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return _RequestError(
+                422, f"body: invalid JSON at character {first['loc'][1]}"
+            ).response()
         key = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
         return _RequestError(422, f"{key}: {first['msg']}").response()
 

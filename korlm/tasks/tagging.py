@@ -313,7 +313,11 @@ class TaggingTask(ExampleTask[Tagger]):
         inputs, lengths = pad([examples.sequences[row] for row in rows.tolist()])
         is_unit = (examples.targets_of(rows)[0] != NO_UNIT).to(self.device)
         scores, counts = model(inputs.to(self.device), lengths, is_unit)
-        best = model.decode(scores, counts).cpu().tolist()
+        predicted = model.decode(scores, counts)
+        if self.config.labels is TagLabels.spaces:
+            units = compressed(inputs.to(self.device), is_unit)
+            predicted = predicted * self._may_be_spaced(units)
+        best = predicted.cpu().tolist()
         texts = []
         for row, count in zip(rows.tolist(), counts.tolist(), strict=True):
             labels = best[row][:count]
@@ -323,8 +327,8 @@ class TaggingTask(ExampleTask[Tagger]):
                 texts.append("".join(" " * label + token for label, token in pairs))
                 continue
             names = [self.labels[index] for index in labels]
-            units = zip(examples.lines[row].unit_texts, names, strict=True)
-            texts.append(" ".join(f"{u}/{name}" if name != OUTSIDE else u for u, name in units))
+            pairs = zip(examples.lines[row].unit_texts, names, strict=True)
+            texts.append(" ".join(f"{u}/{name}" if name != OUTSIDE else u for u, name in pairs))
         return {"samples": "\n\n".join(texts)}
 
 

@@ -24,7 +24,7 @@ from omegaconf.basecontainer import BaseContainer
 
 import korlm
 from korlm.api.runs import LanguageModelRun, TaskModelRun
-from korlm.cli.compose import compose, overrides_of
+from korlm.cli.compose import compose, merge, overrides_of
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError, CorpusError, KorlmError
 
@@ -154,6 +154,13 @@ def test_keywords_take_precedence() -> None:
     Path("a b.txt").write_text("나는 간다.\n" * 40, encoding="utf-8")
     run = korlm.train({**FAST, "corpus": "konlpy"}, corpus=Path("a b.txt"))
     assert run.settings.corpus.files == ["a b.txt"]
+
+
+def test_keywords_in_groups_take_precedence() -> None:
+    trainer = merge({"trainer": {"epochs": 1, "threads": 2}}, {"trainer": {"epochs": 3}})
+    assert trainer == {"trainer.epochs": 3, "trainer.threads": 2}
+    model = merge({"seed": 1, "model": {"name": "lstm", "hidden_dim": 8}}, {"model": "ngram"})
+    assert model == {"seed": 1, "model": "ngram"}
 
 
 def test_values_are_quoted_as_hydra_needs_it() -> None:

@@ -26,6 +26,10 @@ from korlm.utils.errors import ConfigError
         ("a=b", "a=b"),
         ("a=[가,b,'다 라']", "a=['가',b,'다 라']"),
         ("a={b:가}", "a={b:'가'}"),
+        ("a=리뷰 본문", "a='리뷰 본문'"),
+        ("a=제목(원문)", "a='제목(원문)'"),
+        ("a=내용:1", "a='내용:1'"),
+        ("a=glob(가*)", "a=glob('가*')"),
         ("--help", "--help"),
     ],
 )
@@ -65,6 +69,10 @@ def test_literal_values_are_unchanged() -> None:
         ("train", ["--epochs=3"], "--epochs: settings are written key=value"),
         ("train", ["sweep=lstm_small"], "python -m korlm.train -m sweep=lstm_small"),
         ("train", ["hydra/launcher=parallel"], "add -m"),
+        ("train", ["--multirun=true"], "--multirun=true: this flag has no value: write --multirun"),
+        ("train", ["-m=1"], "-m=1: this flag has no value: write -m"),
+        ("train", ["--info=foo"], "--info=foo: must be one of all, config, defaults"),
+        ("train", ["모델=gru"], "모델=gru: '모델' is not the name of a setting"),
     ],
 )
 def test_refused_words(command: str, words: list[str], message: str) -> None:
@@ -80,6 +88,7 @@ def test_refused_words(command: str, words: list[str], message: str) -> None:
         ("train", ["sweep=lstm_small", "--cfg", "job"]),
         ("train", ["sweep=null"]),
         ("report", ["sweep_dir=x"]),
+        ("train", ["--config-dir", "a-(b)=c"]),
         ("train", ["hydra/launcher=parallel", "hydra.mode=MULTIRUN"]),
     ],
 )
@@ -102,6 +111,12 @@ def test_a_flag_of_another_program_is_one_line(korlm: Command) -> None:
 def test_the_optional_value_of_info(typed: list[str], flags: list[str]) -> None:
     assert flags_first(typed) == [*flags, "seed=1"]
     check_arguments("train", flags_first(typed))
+
+
+@pytest.mark.parametrize("typed", [["model=gru", "-cn"], ["seed=1", "--config-dir"], ["--cfg"]])
+def test_the_value_of_a_last_flag_is_missing(typed: list[str]) -> None:
+    with pytest.raises(ConfigError, match=f"{typed[-1]}: its value is missing"):
+        flags_first(typed)
 
 
 def test_a_dict_is_no_choice_of_a_group() -> None:

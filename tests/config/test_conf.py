@@ -82,6 +82,8 @@ def test_settings_survive_a_checkpoint(choices: tuple[str, ...]) -> None:
     assert settings_from_plain(plain, []) == before
     after = settings_from_plain(plain, ["trainer.epochs=99"])
     assert after.trainer.epochs == 99
+    for typed, folder in (('"it\'s"', "it's"), ("@data", "@data"), ("1:30", "1:30"), ("on", "on")):
+        assert settings_from_plain(plain, [f"outputs={typed}"]).outputs == folder
 
 
 def test_checkpoints_without_cluster_settings() -> None:

@@ -21,6 +21,7 @@ from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.evaluation.token_scores import score_sentences, segment_sums
 from korlm.exporting.export_run import export_run
 from korlm.exporting.int8 import Int8Graph
+from korlm.exporting.onnx_files import _hypotheses
 from korlm.exporting.onnx_graph import Graph
 from korlm.exporting.sherpa import build_offline, build_streaming, read_tokens, tokens_of_run
 from korlm.exporting.verify import hypothesis_nats
@@ -227,3 +228,24 @@ def test_export_for_a_recognizer(
     assert not any("perplexity" in row for row in rows.values())
     text = (tmp_path / "export" / "sherpa-tokens.txt").read_text(encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
+
+
+def test_a_text_that_is_cut_within_a_sentence() -> None:
+    for ids, expected in (
+        ([5, 6, EOS_ID, 7, EOS_ID], [[5, 6], [7]]),
+        ([5, 6, EOS_ID, 7, 8], [[5, 6]]),
+        ([5, 6], [[5, 6]]),
+    ):
+        hypotheses = _hypotheses(np.array(ids, np.uint32))
+        assert [hypothesis.tolist() for hypothesis in hypotheses] == expected
+
+
+def test_perplexity_of_a_text_that_is_cut_within_a_sentence(
+    run: TrainedRun, valid_ids: Ids, tmp_path: Path
+) -> None:
+    end = int(np.flatnonzero(np.asarray(valid_ids[:]) == EOS_ID)[2]) + 1
+    perplexities = []
+    for size in (end, end + 1):
+        figures = export_run(run, tmp_path / str(size), [ExportFormat.sherpa], valid_ids[:size])
+        perplexities.append(figures["models"]["sherpa-offline.onnx"]["perplexity"])
+    assert perplexities[0] == pytest.approx(perplexities[1], rel=1e-6)

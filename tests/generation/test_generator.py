@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from toys import TOKENS, ToyRun, syllable_run, toy_run
@@ -55,6 +57,17 @@ def test_an_unknown_last_eojeol_is_kept() -> None:
         assert generator.beam_search("먹 컴퓨터", 3)[0][0].startswith("먹 컴퓨터 ")
 
 
+def test_a_last_eojeol_whose_probability_is_rounded_to_0_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Generator(toy_run()) as generator:
+        result = generator.search("도", 5, 5)
+        assert result.eojeols
+        unlikely = dataclasses.replace(result, typed_probability=0.0)
+        monkeypatch.setattr(generator, "search", lambda *arguments: unlikely)
+        assert "".join(generator.stream("도")).startswith("도 ")
+
+
 def test_the_seed_determines_the_text(run: ToyRun) -> None:
     options = {"sampling": Sampling(1.2, 5, 0.9, 1.1), "stopping": LONG}
     with Generator(run) as first, Generator(run) as second:
@@ -103,6 +116,14 @@ def test_stopping_criteria(start_id: int) -> None:
     with Generator(run) as generator:
         text = "".join(generator.stream(stopping=StoppingCriteria(7, 1)))
         assert 1 <= len(text.split()) <= 7 and text.count("\n") == 1
+
+
+def test_a_text_whose_last_token_is_eos_ends_in_one_newline() -> None:
+    run = toy_run()
+    run.model.table.data[:, :, EOS_ID] += 50  # every other token: there are no empty sentences
+    with Generator(run) as generator:
+        text = "".join(generator.stream(stopping=StoppingCriteria(4, 3)))
+    assert text.count("\n") == 2 and text.endswith("\n")
 
 
 def test_repetition_penalty() -> None:

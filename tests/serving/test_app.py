@@ -115,7 +115,13 @@ def test_invalid_requests_get_an_error_of_one_line(
 def test_invalid_json(client: Client) -> None:
     answer = client.request("POST", "/api/complete", b'{"text": ', content_type="application/json")
     assert answer.status == 422
-    assert "JSON decode error" in answer.json["error"]
+    assert answer.json == {"error": "body: invalid JSON at character 9"}
+
+
+def test_max_morphs_below_the_usual_number() -> None:
+    with served(Echo(), max_morphs=2) as client:
+        lines = client.post("/api/generate", {"prompt": "가"}).text.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["가", " 0"]
 
 
 def test_content_types_and_host_names(client: Client) -> None:

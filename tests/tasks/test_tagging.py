@@ -244,6 +244,17 @@ def test_spaces(tmp_path: Path) -> None:
     assert spaced[5].endswith(" ")
 
 
+def test_samples_have_spaces_where_predictions_may_have_them(tmp_path: Path) -> None:
+    prepared = spaces(tmp_path)
+    settings = settings_of(prepared, TagLabels.spaces, head=TagHead.softmax)
+    session = start_run(settings, prepared, tmp_path / "run")
+    assert isinstance(session.model, Tagger)
+    with torch.no_grad():
+        session.model.output.bias[1] += 100  # a space before every character
+    samples = session.task.samples(session.model)["samples"].split("\n\n")
+    assert samples[0] == "나 는 집 에 간 다 ." and samples[3] == "잔 다 ."
+
+
 def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
     """The text is not changed, here jamo with an invisible character."""
     run = learn(spaces(tmp_path), TagLabels.spaces, tmp_path / "run")
