@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,9 @@ def assemble(
     """
     building = target.with_name(f".{target.name}.building")
     is_remote = tokens.folder.parent != target.parent
-    encoded_folder = tokens.folder / f"encoded-{target.name[-12:]}" if is_remote else building
+    # Another machine may make the same corpus from the same tokens meanwhile.
+    own = f"encoded-{target.name[-12:]}-{uuid.uuid4().hex[:8]}"
+    encoded_folder = tokens.folder / own if is_remote else building
     settings = EncodeSettings(tokens.folder, encoded_folder, config, reverse)
     shutil.rmtree(building, ignore_errors=True)
     try:
@@ -114,9 +117,9 @@ def assemble(
         }
         _write_manifest(building, manifest, token_files | ids)
         os.replace(building, target)
+    finally:
         if is_remote:
             remove_tree(encoded_folder)
-    finally:
         shutil.rmtree(building, ignore_errors=True)
         _load_encoder.cache_clear()  # of this process, which may train next
 

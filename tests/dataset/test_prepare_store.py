@@ -1,7 +1,9 @@
 """Token files in another folder or in an object store (``prepare.folder``)."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from conftest import Command, flip_bit, sentences
 from object_store import open_bucket
 
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
-from korlm.dataset import tokenize
+from korlm.dataset import assemble, tokenize
 from korlm.dataset.executors import base
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
@@ -84,6 +86,25 @@ def test_shards_stay_and_are_fetched(
     assert content(other).keys() == content(alone).keys()
     monkeypatch.setattr(base, "TokenizerPool", tokenize_nothing)
     assert content(make(corpus, tmp_path / "elsewhere", store)) == content(alone)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_two_machines_with_the_same_store(
+    corpus: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    store, copy = tmp_path / "store", assemble._copy
+
+    def copy_later(*arguments: Any) -> None:
+        monkeypatch.setattr(assemble, "_copy", copy)
+        make(corpus, tmp_path / "other", str(store))
+        if fails:
+            raise OSError
+        copy(*arguments)
+
+    monkeypatch.setattr(assemble, "_copy", copy_later)
+    with pytest.raises(OSError) if fails else contextlib.nullcontext():
+        make(corpus, tmp_path / "outputs", str(store))
+    assert not list(store.rglob("encoded-*"))
 
 
 def test_a_store_that_was_moved(corpus: CorpusConfig, tmp_path: Path) -> None:
