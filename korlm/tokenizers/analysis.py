@@ -23,7 +23,7 @@ class Analysis(NamedTuple):
         morphs: the tokens.
         tags: the tag of each token; "" if the tokenizer has no tags.
         eojeol: for each token, the index of the eojeol (unit between white space) it belongs to.
-        status: ``KIND`` or ``KIND: REASON``. ``ok``; ``empty``: the line is blank; ``lost``: some
+        status: ``KIND`` or ``KIND: REASONS``. ``ok``; ``empty``: the line is blank; ``lost``: some
             characters are in no token; ``cut``: the line was analyzed in parts; ``fallback``: some
             parts could not be analyzed and are tokens as they are written.
         dropped: number of characters that are in no token.

@@ -28,8 +28,11 @@ Attempt = Callable[[Span], "Analysis | str"]
 class _Splitter:
     """Splits one line recursively and collects the analyses of its parts, in order."""
 
-    def __init__(self, text: str, attempt: Attempt, cut: bool, with_spans: bool) -> None:
+    def __init__(
+        self, text: str, reason: str, attempt: Attempt, cut: bool, with_spans: bool
+    ) -> None:
         self.text = text
+        self.reasons = [reason]  # distinct ones, of the line and of its parts
         self._with_spans = with_spans
         self.eojeols = [Span(*match.span()) for match in _EOJEOL.finditer(text)]
         self.analysis = Analysis([], [], [])
@@ -63,7 +66,10 @@ class _Splitter:
         part = self.text[span.begin : span.end]
         if is_blank(part):  # control characters, which are not tokens
             return EMPTY._replace(dropped=len("".join(part.split())))
-        return self._attempt(span)
+        result = self._attempt(span)
+        if isinstance(result, str) and result not in self.reasons:
+            self.reasons.append(result)
+        return result
 
     def _cut(self, eojeol: int, span: Span, size: int) -> None:
         """Analyze an eojeol, or a piece of it, in pieces of at most ``size`` characters."""
@@ -108,8 +114,8 @@ def analyze_with_fallback(
         with_spans: whether the analyses have spans.
 
     Returns:
-        An analysis with the status ``cut: REASON``, or ``fallback: REASON`` if some parts are
-        tokens with the tag UN.
+        An analysis with the status ``cut: REASONS``, or ``fallback: REASONS`` if some parts are
+        tokens with the tag UN. The reasons are those of the line and of its parts.
 
     >>> def attempt(span):
     ...     part = "가나 다라 마"[span.begin:span.end]
@@ -117,7 +123,7 @@ def analyze_with_fallback(
     >>> analyze_with_fallback("가나 다라 마", "no", attempt, cut=False)[:4]
     (['가나', '다라', '마'], ['X', 'UN', 'X'], [0, 1, 2], 'fallback: no')
     """
-    splitter = _Splitter(text, attempt, cut, with_spans)
+    splitter = _Splitter(text, reason, attempt, cut, with_spans)
     splitter.split(0, len(splitter.eojeols))
     kind = "cut" if splitter.is_complete else "fallback"
-    return splitter.analysis._replace(status=f"{kind}: {reason}")
+    return splitter.analysis._replace(status=f"{kind}: {', '.join(splitter.reasons)}")

@@ -51,8 +51,8 @@ MAX_STATUS = 200  # largest number of characters of a status
 
 _SCHEMA = "CREATE TABLE lines (key BLOB PRIMARY KEY, value BLOB)"
 
-# Statuses of analyses that would be the same with more time or on another machine.
-_FINAL = ("ok", "lost", "cut: over budget", "fallback: over budget")
+# Statuses of analyses that would be the same with more time or on another machine; also "lost: N".
+_REPRODUCIBLE = ("ok", "cut: over budget", "fallback: over budget")
 
 
 class LineCache:
@@ -340,7 +340,10 @@ def map_cached(
     for columns in pool.map(misses()):
         texts, cached, missing = waiting.popleft()
         if missing:
-            final = [status.startswith(_FINAL) for status in columns["status"].to_pylist()]
+            final = [
+                status in _REPRODUCIBLE or status.startswith("lost")
+                for status in columns["status"].to_pylist()
+            ]
             cache.put(list(itertools.compress(missing, final)), columns.filter(pa.array(final)))
             if len(missing) < len(texts):
                 new = zip(missing, analyses_of(columns), strict=True)

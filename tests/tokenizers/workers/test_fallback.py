@@ -12,7 +12,7 @@ from korlm.tokenizers.workers.fallback import UNKNOWN_TAG, analyze_with_fallback
 
 # All of these separate eojeols; several are not ASCII.
 WHITE = [" ", "  ", "\t", "\x0b", "\x1c", "\x85", "\xa0", "\u2028", "\u3000", "\u3000 \xa0"]
-FAILED = "no"
+FAILED = "too slow"
 
 
 class FakeAnalyzer:
@@ -289,3 +289,17 @@ def test_every_eojeol_of_a_long_line_fails(cut: bool) -> None:
     # Each eojeol once by itself, and not more often as a part of others; then its characters.
     characters = len("".join(result.morphs))
     assert len(analyzer.attempts) <= 10 * limit + (2 * characters if cut else 0)
+
+
+def test_the_status_has_the_reasons_of_all_parts() -> None:
+    """A part that fails for want of time or memory must not look as if only the budget was met."""
+    reasons = {"가나": "over budget", "다": "process died"}
+
+    def attempt(span: Span) -> Analysis | str:
+        part = "가나 다"[span.begin : span.end]
+        return reasons.get(part, "over budget")
+
+    line = analyze_with_fallback("가나 다", "over budget", attempt, cut=False)
+    assert line.status == "fallback: over budget, process died"
+    line = analyze_with_fallback("가나 다", "over budget", lambda span: "over budget", cut=False)
+    assert line.status == "fallback: over budget"
