@@ -442,7 +442,7 @@ def test_several_lines_of_a_batch_end_java_or_hang(fake: Path, limit_work: bool)
             died._replace(status=f"{kind}: Java died"),
             EMPTY,
             hung._replace(status=f"{kind}: too slow"),
-            both._replace(status=f"{kind}: Java died"),
+            both._replace(status=f"{kind}: Java died, too slow"),
             faked("아"),
         ],
         [faked("자 차")],
