@@ -141,17 +141,14 @@ def check_override(override: str, source: str) -> None:
         ConfigError: the key is unknown, a value is not plain, or the choice of a group is not the
             name of a file.
     """
-    # Imported here, since most processes that open prepared corpora do not need the parser.
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, RangeSweep
-    from hydra.errors import HydraException
 
     if re.fullmatch(r"hydra/sweeper=optuna", override) or _sets_search(override):
         return
     try:
-        parsed = OverridesParser.create().parse_override(override)
-    except (HydraException, RecursionError) as error:
-        raise ConfigError(f"{source}: {_shown(override)}: not an override of Hydra") from error
+        parsed = _parse_override(override)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {_shown(override)}: {error}") from error
     key, value = parsed.key_or_group, typing.cast(Any, parsed._value)
     if key == "imports":
         raise ConfigError(
@@ -199,17 +196,26 @@ def override_value(override: str) -> dict[str, Any]:
     >>> override_value("+optimizer.lr=1e-3"), override_value("model=gru"), override_value("~name")
     ({'optimizer.lr': 0.001}, {}, {})
     """
+    parsed = _parse_override(override)
+    key = parsed.key_or_group
+    has_value = not parsed.is_delete() and key not in (*registry.groups(), *_NOT_SETTINGS)
+    return {key: parsed.value()} if has_value else {}
+
+
+def _parse_override(override: str) -> Any:
+    """Return Hydra's form of an override in a file.
+
+    Raises:
+        ValueError: it is not an override of Hydra.
+    """
     # Imported here, since most processes that read settings do not need the parser.
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_override(override)
+        return OverridesParser.create().parse_override(override)
     except (HydraException, RecursionError) as error:
         raise ValueError("not an override of Hydra") from error
-    key = parsed.key_or_group
-    has_value = not parsed.is_delete() and key not in (*registry.groups(), *_NOT_SETTINGS)
-    return {key: parsed.value()} if has_value else {}
 
 
 def _sets_search(override: str) -> bool:

@@ -26,7 +26,7 @@ NUM_DIRECTIONS = 4  # random directions of each round, beside those of single we
 
 @dataclass(frozen=True)
 class TunedWeights:
-    """TunedWeights weights.
+    """Weights found by tuning.
 
     Attributes:
         weights: (K,), 0 or more.

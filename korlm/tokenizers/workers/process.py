@@ -169,7 +169,7 @@ class WorkerProcess:
     def _listen(self) -> None:
         """Put the messages of the process into the inbox until it ends.
 
-        ``alive`` is not put there: nobody empties the inbox while the pool has nothing to do.
+        ``alive`` messages are not put there, since the inbox is only read while a map runs.
         """
         assert self.process.stdout is not None
         while True:
