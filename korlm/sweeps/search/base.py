@@ -8,6 +8,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from korlm.sweeps.search.job_loader import JobLoader
+
 
 class KorlmSweeper(Sweeper):
     """Base class of sweepers; ``setup`` stores Hydra's context and settings, and the launcher."""
@@ -20,7 +22,10 @@ class KorlmSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Store Hydra's context and create the launcher."""
-        self.hydra_context, self.config = hydra_context, config
+        self.config = config
+        self.hydra_context = HydraContext(
+            JobLoader(hydra_context.config_loader), hydra_context.callbacks
+        )
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=self.hydra_context, task_function=task_function, config=config
         )
