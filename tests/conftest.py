@@ -22,7 +22,6 @@ import pytest
 import torch
 from command_server import CommandServer
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
-from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 
 from korlm import config
@@ -216,11 +215,6 @@ class Ended:
 
 Command = Callable[..., Ended]
 store_schemas_once = functools.cache(config.store_schemas)
-get_mode = Hydra.get_mode
-
-
-def get_mode_if_given(hydra: Hydra, config_name: str, overrides: list[str]) -> Any:
-    return get_mode(hydra, config_name, overrides) if "hydra.mode" in str(overrides) else None
 
 
 def copy_all_but_schemas(self: CachingConfigRepository, delegate: IConfigRepository) -> None:
@@ -234,13 +228,11 @@ def korlm(
 ) -> Command:
     """Return a function that runs ``korlm("train", "key=value", ...)`` in an empty folder.
 
-    Three slow steps are avoided: schemas are stored once per session, Hydra does not copy all of
-    them for each command, and it composes the settings a second time, to determine ``hydra.mode``,
-    only if it is given.
+    Two slow steps are avoided: schemas are stored once per session, and Hydra does not copy all of
+    them for each command.
     """
     mains = {name: importlib.import_module(f"korlm.{name}").main for name in COMMANDS}
     monkeypatch.setattr(config, "store_schemas", store_schemas_once)
-    monkeypatch.setattr(Hydra, "get_mode", get_mode_if_given)
     monkeypatch.setattr(CachingConfigRepository, "__init__", copy_all_but_schemas)
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level

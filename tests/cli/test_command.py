@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from command_server import CommandServer
 from conftest import LIGHT, Command, TinyCorpus, new_checksums
 from filelock import FileLock
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from korlm.cli.command import _as_typed
 from korlm.utils.errors import ConfigError
@@ -65,6 +67,18 @@ def test_wrong_settings(korlm: Command, tmp_path: Path, override: str) -> None:
         assert word in error
     assert "$" not in error and "Traceback" not in error
     assert not list(tmp_path.rglob("*.*")), "something was left behind"
+
+
+def test_settings_are_composed_once(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed, compose = [], ConfigLoaderImpl.load_configuration
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        composed.append(arguments)
+        return compose(*arguments, **options)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
+    assert korlm("train", "prepared=nowhere").code == 1
+    assert len(composed) == 1
 
 
 def test_hangul_needs_no_quotes(korlm: Command) -> None:
