@@ -225,7 +225,7 @@ def load_resumed(command: TrainSettings, given: Sequence[str]) -> tuple[TrainSet
     stored = settings_of(checkpoint, path)
     settings = settings_from_plain(stored, overrides)
     unfreezing = settings.trainer.gradual_unfreezing
-    if unfreezing != settings_from_plain(stored, []).trainer.gradual_unfreezing:
+    if unfreezing != stored.get("trainer", {}).get("gradual_unfreezing", False):
         raise ConfigError(
             f"trainer.gradual_unfreezing={str(unfreezing).lower()}: a resumed run keeps it, since "
             "the optimizer's state depends on it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +15,7 @@ from korlm import config
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.objective import LANGUAGE_MODELING
-from korlm.config.stored import check_settings, typed_settings
+from korlm.config.stored import check_settings, values_of
 from korlm.utils.errors import ConfigError
 
 
@@ -44,7 +44,9 @@ def _refuse_added_keys(settings: Any, prefix: str = "") -> None:
             _refuse_added_keys(value, f"{prefix}{key}.")
 
 
-def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.TrainSettings:
+def settings_from_plain(
+    plain: dict[str, Any], overrides: Sequence[str] = ()
+) -> config.TrainSettings:
     """Return the settings in a checkpoint, with overrides applied.
 
     Args:
@@ -63,7 +65,7 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
             if schema is not None:
                 tree[group] = OmegaConf.structured(schema)
         tree = OmegaConf.merge(tree, plain)
-        for key, value in typed_settings(overrides).items():
+        for key, value in values_of(overrides).items():
             OmegaConf.update(tree, key, value)
         return typing.cast(config.TrainSettings, to_settings(typing.cast(DictConfig, tree)))
     except OmegaConfBaseException as error:

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +120,6 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
     return settings
 
 
-def typed_settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return key -> value of overrides in Hydra's grammar, each ``key=value``."""
-    if not overrides:
-        return {}
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return {override.key_or_group: override.value() for override in parsed}
-
-
 def check_override(override: str, source: str) -> None:
     """Check an override in a file, such as ``seed=1,2``, before it is passed to Hydra.
 
@@ -185,21 +175,25 @@ def check_override(override: str, source: str) -> None:
             _check_value(key, plain, source, ConfigError, _TYPE_AGAIN)
 
 
-def override_value(override: str) -> dict[str, Any]:
-    """Return the key and the value of an override in a file.
+def values_of(overrides: Iterable[str]) -> dict[str, Any]:
+    """Return key -> value of overrides in Hydra's grammar; numbers have the type of their setting.
 
-    The choice of a group and the deletion of a key have none: the result is empty.
+    Choices of groups and deletions have no value.
 
     Raises:
-        ValueError: it is not an override of Hydra.
+        ValueError: an override does not follow the grammar.
 
-    >>> override_value("+optimizer.lr=1e-3"), override_value("model=gru"), override_value("~name")
-    ({'optimizer.lr': 0.001}, {}, {})
+    >>> values_of(["+optimizer.lr=1", "seed=2", "model=gru", "~name"])
+    {'optimizer.lr': 1.0, 'seed': 2}
     """
-    parsed = _parse_override(override)
-    key = parsed.key_or_group
-    has_value = not parsed.is_delete() and key not in (*registry.groups(), *_NOT_SETTINGS)
-    return {key: parsed.value()} if has_value else {}
+    values: dict[str, Any] = {}
+    for parsed in map(_parse_override, overrides):
+        key = parsed.key_or_group
+        if not parsed.is_delete() and key not in (*registry.groups(), *_NOT_SETTINGS):
+            value = parsed.value()
+            is_float = isinstance(value, int) and key in _float_keys()
+            values[key] = float(value) if is_float else value
+    return values
 
 
 def _parse_override(override: str) -> Any:
@@ -274,6 +268,17 @@ def _known_keys() -> dict[str, frozenset[str]]:
         )
         for prefix, schemas in schemas_by_prefix("train").items()
         if prefix
+    }
+
+
+def _float_keys() -> set[str]:
+    """Return the keys of korlm.train whose values are floats."""
+    return {
+        prefix + field.name
+        for prefix, schemas in schemas_by_prefix("train").items()
+        for schema in schemas
+        for field in dataclasses.fields(schema)
+        if str(field.type).startswith("float")
     }
 
 

@@ -22,7 +22,7 @@ from korlm.config.objective import (
 )
 from korlm.config.paths import run_directory
 from korlm.config.serialization import as_typed, dotted_items
-from korlm.config.stored import override_value, read_json, read_yaml
+from korlm.config.stored import read_json, read_yaml, values_of
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
 from korlm.runs.trained_run import short_names
@@ -181,8 +181,8 @@ def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:
         tree = read_yaml(hydra / "config.yaml")
         settings = flatten(rename_tree(tree)) if isinstance(tree, dict) else {}
         for path in sorted(hydra.glob("resumed_*/overrides.yaml")):
-            for override in read_yaml(path):
-                settings |= flatten(override_value(rename_override(str(override))))
+            overrides = [rename_override(str(override)) for override in read_yaml(path)]
+            settings |= flatten(values_of(overrides))
     except FileNotFoundError:
         problems.append("no .hydra/config.yaml: settings are unknown")
     except (OSError, ValueError, TypeError):

@@ -169,7 +169,7 @@ def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunPa
             "first validation, or an export with model.safetensors"
         )
     try:
-        settings = settings_from_plain(settings_of(checkpoint, path), [])
+        settings = settings_from_plain(settings_of(checkpoint, path))
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     try:

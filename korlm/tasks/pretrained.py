@@ -64,7 +64,7 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
 
     if settings.prepared is not None:  # the settings that its text was prepared with
         manifest = open_prepared(Path(settings.prepared)).manifest
-        settings = settings_from_plain({**plain_settings(settings), **manifest["settings"]}, [])
+        settings = settings_from_plain({**plain_settings(settings), **manifest["settings"]})
     runs = [load_model(Path(folder), build) for folder in settings.init]
     first = runs[0][0]
     for number, (parts, _) in enumerate(runs):

@@ -79,7 +79,7 @@ def test_settings_survive_a_checkpoint(choices: tuple[str, ...]) -> None:
     before = settings("train", *choices, *others)
     assert isinstance(before, config.TrainSettings)
     plain = plain_settings(before)
-    assert settings_from_plain(plain, []) == before
+    assert settings_from_plain(plain) == before
     after = settings_from_plain(plain, ["trainer.epochs=99"])
     assert after.trainer.epochs == 99
     for typed, folder in (('"it\'s"', "it's"), ("@data", "@data"), ("1:30", "1:30"), ("on", "on")):
@@ -91,7 +91,7 @@ def test_checkpoints_without_cluster_settings() -> None:
     assert isinstance(before, config.TrainSettings)
     plain = plain_settings(before)
     del plain["prepare"]
-    assert settings_from_plain(plain, []) == before
+    assert settings_from_plain(plain) == before
     overrides = ["prepare.cluster=local", "prepare.workers=2"]
     assert settings_from_plain(plain, overrides).prepare.workers == 2
 

@@ -114,17 +114,17 @@ PLAIN: dict[str, Any] = {
 
 
 def test_plain_settings_are_taken() -> None:
-    settings = settings_from_plain(PLAIN, [])
+    settings = settings_from_plain(PLAIN)
     assert settings.seed == 3 and settings.batches.mode is Mode.stream
     check_settings(plain_settings(settings), "x")
 
 
 def test_runs_of_older_versions_name_the_cluster_that_prepared() -> None:
     older = {"cluster": "slurm", "workers": 2, "queue": "long", "sbatch": [], "walltime": "1:00"}
-    settings = settings_from_plain({**PLAIN, "prepare": older}, [])
+    settings = settings_from_plain({**PLAIN, "prepare": older})
     assert settings.prepare.workers == 2 and settings.prepare.options is None
     with pytest.raises(ConfigError, match=r"not those of this korlm: prepare\.quue"):
-        settings_from_plain({**PLAIN, "prepare": {"quue": 1}}, [])
+        settings_from_plain({**PLAIN, "prepare": {"quue": 1}})
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_other_settings_are_refused(
     monkeypatch.chdir(tmp_path)
     register_resolvers()
     with pytest.raises(ConfigError) as caught:
-        settings_from_plain({**PLAIN, group: value}, [])
+        settings_from_plain({**PLAIN, group: value})
     one_line(caught.value)
     assert not list(tmp_path.iterdir()), "no resolver of korlm's own has made a folder"
     with pytest.raises(CheckpointError, match=r"^best\.pt: "):

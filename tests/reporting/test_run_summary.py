@@ -68,10 +68,12 @@ def test_overrides_of_resumes_apply_and_interpolations_are_not_resolved(tmp_path
 
 def test_overrides_of_resumes_are_values_not_text(tmp_path: Path) -> None:
     text = "model:\n  name: lstm\noptimizer:\n  lr: 0.001\n  betas:\n  - 0.9\n  - 0.99\nname: a\n"
+    text += "trainer:\n  clip_norm: 1.0\n  epochs: 2\n"
     folder = make_run(tmp_path / "a", settings=text)
     resumed = folder / ".hydra" / "resumed_2026-01-01_00-00-00"
     resumed.mkdir()
     overrides = ["optimizer.lr=1e-3", "optimizer.betas=[0.9,0.99]", "name='a'", "model=lstm"]
+    overrides += ["trainer.clip_norm=1", "trainer.epochs=2"]  # typed like their settings
     (resumed / "overrides.yaml").write_text(json.dumps([*overrides, "~name"]), "utf-8")
     run, same = read_run(folder, "a"), read_run(make_run(tmp_path / "b", settings=text), "b")
     assert run.settings == same.settings and not run.problems

@@ -167,7 +167,7 @@ def test_best_is_self_contained(finished: Finished) -> None:
     """Settings, vocabulary and weights are in the file."""
     path = finished.run.folder / "checkpoints" / "best.pt"
     checkpoint = load_checkpoint(path)
-    settings = settings_from_plain(settings_of(checkpoint, path), [])
+    settings = settings_from_plain(settings_of(checkpoint, path))
     assert settings == finished.run.settings
     vocab = Vocab.restore(**checkpoint["vocab"], config=settings.vocab)
     model = build_model(settings.model, len(vocab))
