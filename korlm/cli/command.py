@@ -295,21 +295,8 @@ def _run(
     """Run a command: parse arguments, compose settings, run jobs, exit."""
     set_up_streams()
     _configure_waiting_threads()
-    show_traceback = os.environ.get(_FULL_ERROR) == "1"
-    try:
-        typed = flags_first(join_literals(sys.argv[1:], literal))
-        registry.import_modules(typed_imports(typed))
-    except ConfigError as error:
-        if show_traceback:
-            raise
-        _stop(str(error), 1)
-    if _answer(name, typed, renamed):
-        return
-    register_config_source(name)
-    runner.register()
-    Plugins.instance().register(ConfDirsOfImports)
-    main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
-    has_started = False
+    has_started, folder = False, None
+    words = typed = sys.argv[1:]
 
     @functools.wraps(task)
     def run_job(tree: DictConfig) -> Any:
@@ -317,14 +304,19 @@ def _run(
         has_started = True
         return task(tree)
 
-    typed = [rename_override(word, name, warn=True) for word in typed]
-    folder, words = None, typed
-    OutputKey.name = _output_key(name, typed)
     try:
+        words = typed = flags_first(join_literals(typed, literal))
+        registry.import_modules(typed_imports(typed))
+        if _answer(name, typed, renamed):
+            return
+        words = typed = [rename_override(word, name, warn=True) for word in typed]
+        OutputKey.name = _output_key(name, typed)
         check_arguments(name, typed)
+        sys.argv[1:] = words = to_hydra_grammar(typed, literal, renamed, path_keys(name))
+        register_config_source(name)
+        runner.register()
+        Plugins.instance().register(ConfDirsOfImports)
         config.store_schemas()
-        words = to_hydra_grammar(typed, literal, renamed, path_keys(name))
-        sys.argv[1:] = words
         with (
             _silence_io_errors(),
             _adapted_hydra(),
@@ -335,6 +327,7 @@ def _run(
                 if is_multirun(words):
                     runner.complete_arguments(name)
                 check_groups(name, sys.argv[1:])
+                main = hydra.main(str(conf_dir()), name, version_base=VERSION_BASE)
                 main(run_job)()
             finally:
                 folder = runner.finish()
@@ -343,7 +336,8 @@ def _run(
         if _was_interrupted(error):
             _stop(_interrupted(runner, folder, words), 130)
         # Before the first job, every exception is an error in the settings.
-        if show_traceback or ((has_started or folder) and not isinstance(error, WRONG_SETTINGS)):
+        is_about_settings = not (has_started or folder) or isinstance(error, WRONG_SETTINGS)
+        if os.environ.get(_FULL_ERROR) == "1" or not is_about_settings:
             raise
         _stop(_as_typed(format_config_error(error, name), words, typed), 1)
     except Refused as refused:
@@ -393,10 +387,7 @@ def _answer(command: str, typed: Sequence[str], renamed: Mapping[str, str]) -> b
     if "--version" in typed:
         print(f"korlm {__version__}")
     elif not {"--help", "-h"}.isdisjoint(typed):
-        try:
-            print(help_text(command, typed, renamed), end="")
-        except ConfigError as error:
-            _stop(str(error), 1)
+        print(help_text(command, typed, renamed), end="")
     else:
         return False
     return True

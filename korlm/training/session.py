@@ -23,6 +23,7 @@ from korlm.evaluation.metrics import table
 from korlm.models.ngram.arpa import read_arpa
 from korlm.models.ngram.model import NgramLM
 from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
 from korlm.runs.checkpoint import Checkpoint, load_checkpoint, resume_command
 from korlm.runs.device import training_device, uses_bf16
@@ -76,14 +77,7 @@ def build_session(
     """
     # With prepared=DIR the corpus of the settings is not the one that was read.
     config = {**plain_settings(settings), **prepared.manifest["settings"]}
-    device = training_device(settings.trainer, group.env)
-    if device.type == "cpu":
-        keep_freed_memory()
-    bf16 = uses_bf16(settings.trainer, device)
-    is_ngram = isinstance(settings.model, NgramConfig)
-    if is_ngram and device.type == "mps":  # MPS has no float64
-        device = torch.device("cpu")
-
+    device, bf16 = _choose_device(settings, group)
     task_class: type[Task[Any]] = registry.builder("task", settings.task.name)
     task = task_class(settings, prepared, folder, device, group)
     model = _build_model(settings, prepared, task, is_new=resumed is None)
@@ -118,33 +112,47 @@ def build_session(
         names = settings.trainer.tracker
         tracker = build_trackers(names, folder, config, first_step, task.charts)
     stop = StopSignal(group)
+    is_ngram = isinstance(settings.model, NgramConfig)
     total_steps = 1 if is_ngram else count_total_steps(settings.trainer, len(task.train_batches))
     shared = vars(SharedParts(model, task, progress, checkpoints, tracker, stop, group))
     validator = Validator(**shared, total_steps=total_steps, callbacks=callbacks)
-    trainer = None
-    if not is_ngram:
-        trainer = Trainer(
-            **shared,
-            optimizer=optimizer,
-            schedule=settings.schedule,
-            config=settings.trainer,
-            device=device,
-            bf16=bf16,
-            validator=validator,
-            state=None if state is None else tuple(part.to(device) for part in state),
-            layer_lr_decay=settings.optimizer.layer_lr_decay,
-            max_tokens=settings.batches.max_tokens,
-        )
+    parts = {**shared, "validator": validator, "device": device, "bf16": bf16}
     return TrainingSession(
-        **shared,
+        **parts,
         settings=settings,
         config=config,
         prepared=prepared,
         folder=folder,
-        device=device,
-        bf16=bf16,
-        validator=validator,
-        trainer=trainer,
+        trainer=None if is_ngram else _build_trainer(settings, parts, optimizer, state),
+    )
+
+
+def _choose_device(settings: TrainSettings, group: ProcessGroup) -> tuple[torch.device, bool]:
+    """Return the device, and whether matrix products run in bf16."""
+    device = training_device(settings.trainer, group.env)
+    if device.type == "cpu":
+        keep_freed_memory()
+    bf16 = uses_bf16(settings.trainer, device)
+    if isinstance(settings.model, NgramConfig) and device.type == "mps":  # MPS has no float64
+        device = torch.device("cpu")
+    return device, bf16
+
+
+def _build_trainer(
+    settings: TrainSettings,
+    parts: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    state: State | None,
+) -> Trainer:
+    """Return the trainer of the session's parts; ``state`` is the recurrent state to start from."""
+    return Trainer(
+        **parts,
+        optimizer=optimizer,
+        schedule=settings.schedule,
+        config=settings.trainer,
+        state=None if state is None else tuple(part.to(parts["device"]) for part in state),
+        layer_lr_decay=settings.optimizer.layer_lr_decay,
+        max_tokens=settings.batches.max_tokens,
     )
 
 
