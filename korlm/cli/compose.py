@@ -40,7 +40,7 @@ from korlm.cli.output_dirs import register_resolvers
 from korlm.config import registry, store_schemas
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import choices, conf_dir, path_keys, rename_override
-from korlm.config.paths import expand_home
+from korlm.config.paths import expand_paths
 from korlm.config.serialization import to_settings
 from korlm.utils.errors import ConfigError, KorlmError
 
@@ -129,7 +129,7 @@ def overrides_of(command: str, settings: Mapping[str, Any]) -> list[str]:
     """
     paths, values = path_keys(command), flatten(settings)
     for name in values.keys() & paths.keys():
-        path = _expanded(values[name], name)
+        path = expand_paths(values[name], name)
         values[name] = [path] if paths[name] and isinstance(path, str) else path
     return [f"{name}={_to_literal(value, name)}" for name, value in values.items()]
 
@@ -167,13 +167,6 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{twice[0]}: given twice, once in a dict or by corpus=FILES")
         flat |= items
     return flat
-
-
-def _expanded(value: Any, key: str) -> Any:
-    """Return a path, or a list of paths, as strings with ``~`` replaced by the home folder."""
-    if isinstance(value, (list, tuple)):
-        return [_expanded(part, key) for part in value]
-    return expand_home(os.fspath(value), key) if isinstance(value, (str, os.PathLike)) else value
 
 
 def _to_literal(value: Any, key: str) -> str:

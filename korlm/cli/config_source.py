@@ -8,7 +8,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from korlm.config.keys import expand_tree, rename_tree
+from korlm.config.keys import path_keys, rename_tree
 
 
 def register_config_source(command: str) -> None:
@@ -24,8 +24,8 @@ def register_config_source(command: str) -> None:
                 prefix = "" if package in ("", "_global_") else package.replace("/", ".") + "."
                 plain = OmegaConf.to_container(result.config)
                 assert isinstance(plain, dict)
-                current = rename_tree(plain, command, prefix, warn=True)
-                current = expand_tree(current, command, prefix)
+                paths = path_keys(command)
+                current = rename_tree(plain, command, prefix, warn=True, paths=paths)
                 if current != plain:
                     result.config = OmegaConf.create(current)
             return result

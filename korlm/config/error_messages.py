@@ -10,7 +10,7 @@ import yaml  # used by OmegaConf
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from korlm.config.keys import all_keys
+from korlm.config.keys import iter_keys
 from korlm.utils.errors import KorlmError, not_a_choice
 
 
@@ -88,9 +88,10 @@ def _omegaconf_message(texts: list[str], outermost: str, command: str) -> str:
         group = wrong.split(".")[0]
         if wrong == file.split("/")[0]:
             return f"{file}.yaml: must begin with the line '# @package _global_' and hold settings"
-        if wrong in all_keys(command):
+        known = sorted({key for key, _ in iter_keys(command)})
+        if wrong in known:
             return f"{wrong}: belongs to another choice of {group} than the selected one{by}"
-        near = difflib.get_close_matches(wrong, all_keys(command), n=3, cutoff=0.6)
+        near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the keys"
         return f"{wrong}: there is no such setting{by}; {hint}"
     # Some messages of OmegaConf contain unfilled placeholders.

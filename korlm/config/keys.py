@@ -7,18 +7,18 @@ runs, sweeps and prepared corpora store.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from korlm import config
 from korlm.config import registry
-from korlm.config.paths import expand_home
-from korlm.config.validation import path_kinds, setting_of
+from korlm.config.paths import expand_paths
+from korlm.config.validation import setting_of
 from korlm.utils import dist_env
 
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
@@ -40,43 +40,33 @@ def choices(group: str) -> list[str]:
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
-def schemas_by_prefix(command: str) -> dict[str, list[Any]]:
-    """Return key prefix (``model.``, ...; "" for no group) -> settings classes of all choices."""
-    schema = registry.schemas("")[command]
-    schemas: dict[str, list[Any]] = {"": [schema]}
-    for field in dataclasses.fields(schema):
-        default = field.default_factory
-        registered = list(registry.schemas(field.name).values())
-        classes = [default] if isinstance(default, type) else registered
-        schemas[f"{field.name}."] = [cls for cls in classes if dataclasses.is_dataclass(cls)]
-    return schemas
+def iter_keys(command: str) -> Iterator[tuple[str, Field[Any]]]:
+    """Yield the settings of a command under any choice of its groups, as key or group.key."""
+    for field in fields(registry.schemas("")[command]):
+        yield field.name, field
+        default: Any = field.default_factory
+        schemas = [default] if is_dataclass(default) else registry.schemas(field.name).values()
+        for schema in schemas:
+            yield from ((f"{field.name}.{inner.name}", inner) for inner in fields(schema))
 
 
-def all_keys(command: str) -> list[str]:
-    """Return all keys of a command under any choice of its groups, as key or group.key."""
-    return sorted(
-        {
-            prefix + field.name
-            for prefix, schemas in schemas_by_prefix(command).items()
-            for schema in schemas
-            for field in dataclasses.fields(schema)
-        }
-    )
+def _iter_all_keys(command: str) -> Iterator[tuple[str, Field[Any]]]:
+    """Yield the settings of a command, and those of searches and launchers."""
+    yield from iter_keys(command)
+    yield from ((f"hydra.sweeper.{field.name}", field) for field in fields(config.SearchConfig))
+    for launcher in config.LAUNCHERS.values():
+        yield from ((f"hydra.launcher.{field.name}", field) for field in fields(launcher))
 
 
 def path_keys(command: str) -> dict[str, bool]:
     """Return key -> True for a list of paths, False for a path; of keys that hold paths."""
-    keys = dict.fromkeys(HYDRA_PATHS, False)
-    for prefix, schemas in (schemas_by_prefix(command) | _HYDRA_SCHEMAS).items():
-        for schema in schemas:
-            keys |= {prefix + key: is_list for key, is_list in path_kinds(schema).items()}
-    return keys
+    return dict.fromkeys(HYDRA_PATHS, False) | {
+        key: field.type not in ("str", "str | None")
+        for key, field in _iter_all_keys(command)
+        if setting_of(field).is_path
+    }
 
 
-_HYDRA_SCHEMAS: dict[str, list[type]] = {
-    "hydra.sweeper.": [config.SearchConfig],
-    "hydra.launcher.": list(config.LAUNCHERS.values()),
-}
 _SEARCH_SPACE = "hydra.sweeper.params"  # its keys are settings of korlm.train
 
 _warned: set[str] = set()
@@ -86,10 +76,8 @@ _warned: set[str] = set()
 def _renamed(command: str) -> dict[str, tuple[str, Mapping[str, str]]]:
     """Return old key -> (new key, old value -> new value); keys include the group."""
     return {
-        prefix + declared.renamed_from: (prefix + field.name, declared.renamed_values)
-        for prefix, schemas in (schemas_by_prefix(command) | _HYDRA_SCHEMAS).items()
-        for schema in schemas
-        for field in dataclasses.fields(schema)
+        key.removesuffix(field.name) + declared.renamed_from: (key, declared.renamed_values)
+        for key, field in _iter_all_keys(command)
         if (declared := setting_of(field)).renamed_from
     }
 
@@ -118,7 +106,11 @@ def rename_override(override: str, command: str = "train", warn: bool = False) -
 
 
 def rename_tree(
-    tree: Mapping[Any, Any], command: str = "train", prefix: str = "", warn: bool = False
+    tree: Mapping[Any, Any],
+    command: str = "train",
+    prefix: str = "",
+    warn: bool = False,
+    paths: Collection[str] = (),
 ) -> dict[Any, Any]:
     """Return a tree of settings (group -> key -> value) with the current names of the settings.
 
@@ -127,6 +119,7 @@ def rename_tree(
         command: the command.
         prefix: what precedes the keys of ``tree``, such as ``model.`` for a file of this group.
         warn: whether to print one line on stderr about each old name.
+        paths: keys of paths in which ``~`` is replaced by the home folder.
     """
     renamed: dict[Any, Any] = {}
     for key, value in tree.items():
@@ -135,34 +128,13 @@ def rename_tree(
             new, values = _renamed(command)[name]
             if warn:
                 _warn(name, new)
-            key = new.removeprefix(prefix)
+            name, key = new, new.removeprefix(prefix)
             value = values.get(str(value).lower(), value)
-        elif isinstance(value, Mapping):
-            inner = "" if name == _SEARCH_SPACE else f"{name}."
-            value = rename_tree(value, command, inner, warn)
-        renamed[key] = value
-    return renamed
-
-
-def expand_tree(tree: Mapping[Any, Any], command: str, prefix: str = "") -> dict[Any, Any]:
-    """Return a tree of settings with ``~`` in all paths replaced by the home folder.
-
-    Args:
-        tree: the settings in a YAML file.
-        command: the command that reads it.
-        prefix: what precedes the keys of ``tree``, such as ``corpus.`` for a file of this group.
-    """
-    paths, expanded = path_keys(command), dict(tree)
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             inner = "" if name == _SEARCH_SPACE else f"{name}."
-            expanded[key] = expand_tree(value, command, inner)
-        elif name in paths and isinstance(value, str):
-            expanded[key] = expand_home(value, name)
-        elif name in paths and isinstance(value, list):
-            expanded[key] = [expand_home(v, name) if isinstance(v, str) else v for v in value]
-    return expanded
+            value = rename_tree(value, command, inner, warn, paths)
+        renamed[key] = expand_paths(value, name) if name in paths else value
+    return renamed
 
 
 def _warn(old: str, new: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from korlm.utils.errors import ConfigError
 
@@ -63,6 +64,13 @@ def expand_home(path: str, key: str) -> str:
             f"of this name write ./{path}"
         )
     return expanded
+
+
+def expand_paths(value: Any, key: str) -> Any:
+    """Return a path, or a list of paths, as ``expand_home`` does; other values unchanged."""
+    if isinstance(value, list | tuple):
+        return [expand_paths(part, key) for part in value]
+    return expand_home(os.fspath(value), key) if isinstance(value, str | os.PathLike) else value
 
 
 def run_directory(path: Path) -> Path:

@@ -21,7 +21,7 @@ import yaml  # used by OmegaConf
 
 from korlm import config
 from korlm.config import registry
-from korlm.config.keys import rename_tree, schemas_by_prefix
+from korlm.config.keys import iter_keys, rename_tree
 from korlm.utils.errors import ConfigError, KorlmError
 
 MAX_BYTES = 256 << 20  # largest JSON or YAML file that is read
@@ -186,13 +186,13 @@ def values_of(overrides: Iterable[str]) -> dict[str, Any]:
     >>> values_of(["+optimizer.lr=1", "seed=2", "model=gru", "~name"])
     {'optimizer.lr': 1.0, 'seed': 2}
     """
+    floats = {key for key, field in iter_keys("train") if str(field.type).startswith("float")}
     values: dict[str, Any] = {}
     for parsed in map(_parse_override, overrides):
         key = parsed.key_or_group
         if not parsed.is_delete() and key not in (*registry.groups(), *_NOT_SETTINGS):
             value = parsed.value()
-            is_float = isinstance(value, int) and key in _float_keys()
-            values[key] = float(value) if is_float else value
+            values[key] = float(value) if isinstance(value, int) and key in floats else value
     return values
 
 
@@ -260,26 +260,13 @@ def _check_value(
             )
 
 
-def _known_keys() -> dict[str, frozenset[str]]:
+def _known_keys() -> dict[str, set[str]]:
     """Return the keys of korlm.train: group -> keys of all choices; key outside groups -> empty."""
-    return {
-        prefix.removesuffix("."): frozenset(
-            field.name for schema in schemas for field in dataclasses.fields(schema)
-        )
-        for prefix, schemas in schemas_by_prefix("train").items()
-        if prefix
-    }
-
-
-def _float_keys() -> set[str]:
-    """Return the keys of korlm.train whose values are floats."""
-    return {
-        prefix + field.name
-        for prefix, schemas in schemas_by_prefix("train").items()
-        for schema in schemas
-        for field in dataclasses.fields(schema)
-        if str(field.type).startswith("float")
-    }
+    known: dict[str, set[str]] = {}
+    for key, _ in iter_keys("train"):
+        group, _, name = key.partition(".")
+        known.setdefault(group, set()).update([name] if name else [])
+    return known
 
 
 def _shown(value: object) -> str:

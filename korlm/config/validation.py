@@ -130,15 +130,6 @@ def setting_of(field: dataclasses.Field[Any]) -> Setting:
     return declared
 
 
-def path_kinds(schema: Any) -> dict[str, bool]:
-    """Return key -> True for a list of paths, False for a path; of keys that hold paths."""
-    return {
-        field.name: field.type not in ("str", "str | None")
-        for field in dataclasses.fields(schema)
-        if setting_of(field).is_path
-    }
-
-
 def _is_a(value: object, name: str) -> bool:
     """Return whether a value is of a type in ``_TYPES``."""
     return isinstance(value, _TYPES[name][0]) and (name == "bool" or not isinstance(value, bool))
