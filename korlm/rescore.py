@@ -104,7 +104,7 @@ def _runs(settings: RescoreSettings) -> list[TrainedRun]:
 def _is_linear(settings: RescoreSettings, runs: list[TrainedRun]) -> bool:
     """Return whether to mix linearly; a single model is a linear mixture of one."""
     from korlm.config import Mixing
-    from korlm.rescoring.lm_scorer import same_vocab
+    from korlm.rescoring.encoded_texts import same_vocab
     from korlm.runs.trained_run import check_same_vocab
 
     if settings.mixing is Mixing.linear:

@@ -41,7 +41,8 @@ from korlm.generation.sampling import Sampling
 from korlm.models.base import LanguageModel
 from korlm.prediction.task_run import TaskRun, load
 from korlm.reporting.tensorboard_events import Curve, read_events
-from korlm.rescoring.lm_scorer import LMScorer, same_vocab
+from korlm.rescoring.encoded_texts import same_vocab
+from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.rescoring.recordings import RecordingNames, rescore_recordings
 from korlm.rescoring.rescore import Rescored, RescoredList, ScoreWeights, rescore

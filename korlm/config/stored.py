@@ -3,8 +3,8 @@
 A run, a sweep, an export or a prepared corpus may come from somebody else. Its files must contain
 plain values under known keys: no interpolation (``${...}`` reads the environment and calls
 functions), no key of Hydra (``_target_`` names a function to call) and no group choice outside
-``conf/``. All code that reads stored settings calls ``check_settings`` or ``check_override``.
-Settings typed on the command line are trusted.
+``conf/``. All code that builds settings or commands from files calls ``check_settings`` or
+``check_override``. Settings typed on the command line are trusted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from korlm.utils.errors import ConfigError, KorlmError
 MAX_BYTES = 256 << 20  # largest JSON or YAML file that is read
 
 MAX_DEPTH = 50  # deepest nesting of a YAML file; those of Hydra have less than ten levels
+
+MAX_VALUES = 100_000  # most values of a range in a stored sweep
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
 
@@ -59,8 +61,8 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: its content is not YAML, too large, nested too deeply, or has aliases, by which
-            a short file can fill the memory; the message is one line.
+        ValueError: its content is not YAML, too large, nested too deeply, or has tags (``!!int``)
+            or aliases, by which a short file can fill the memory; the message is one line.
     """
     _check_size(path)
     text, depth = path.read_text(encoding="utf-8"), 0
@@ -68,6 +70,8 @@ def read_yaml(path: Path) -> Any:
         for event in yaml.parse(text, Loader=_LOADER):
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError("has an alias")
+            if getattr(event, "tag", None) is not None:  # its value may be of another type
+                raise ValueError("has a tag")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
@@ -96,11 +100,15 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
         kind: class of the error to raise.
 
     Raises:
-        KorlmError: an error of the given kind: a key is unknown, or a value is not plain.
+        KorlmError: an error of the given kind: a key is unknown, a group has no keys, or a value
+            is not plain.
     """
     if not isinstance(tree, dict):
         raise kind(f"{source}: its settings are not a mapping of keys to values")
-    settings = rename_tree(tree)
+    try:
+        settings = rename_tree(tree)
+    except RecursionError:
+        raise kind(f"{source}: its settings are nested too deeply") from None
     if isinstance(prepare := settings.get("prepare"), dict):
         settings["prepare"] = {k: v for k, v in prepare.items() if k not in _REMOVED_FROM_PREPARE}
     for group in registry.NAMED:
@@ -108,16 +116,21 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
     known_keys = _known_keys()
     for group, value in settings.items():
         if group not in known_keys:
-            raise kind(f"{source}: its settings are not those of this korlm: {_shown(group)}")
-        if not (known_keys[group] and isinstance(value, dict)):
+            raise kind(f"{source}: {_unknown(group)}")
+        if not known_keys[group]:
             _check_value(group, value, source, kind)
             continue
+        if not isinstance(value, dict):
+            raise kind(f"{source}: {group}={_shown(value)}: must be a mapping of keys to values")
         for key, part in value.items():
             if key not in known_keys[group]:
-                shown = _shown(f"{group}.{key}")
-                raise kind(f"{source}: its settings are not those of this korlm: {shown}")
+                raise kind(f"{source}: {_unknown(f'{group}.{key}')}")
             _check_value(f"{group}.{key}", part, source, kind)
     return settings
+
+
+def _unknown(key: object) -> str:
+    return f"unknown setting {_shown(key)}; written by another version of korlm, or damaged"
 
 
 def check_override(override: str, source: str) -> None:
@@ -128,12 +141,12 @@ def check_override(override: str, source: str) -> None:
         source: the file, for messages.
 
     Raises:
-        ConfigError: the key is unknown, a value is not plain, or the choice of a group is not the
-            name of a file.
+        ConfigError: the key is unknown, a value is not plain, the choice of a group is not the
+            name of a file, or a range has too many values.
     """
     from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, RangeSweep
 
-    if re.fullmatch(r"hydra/sweeper=optuna", override) or _sets_search(override):
+    if override == "hydra/sweeper=optuna" or _sets_search(override):
         return
     try:
         parsed = _parse_override(override)
@@ -155,6 +168,8 @@ def check_override(override: str, source: str) -> None:
             f"{source}: {_shown(override)}: not a setting of korlm.train; a stored sweep may set "
             "nothing else: type the sweep again"
         )
+    if isinstance(value, RangeSweep) and not _is_short(value):
+        raise ConfigError(f"{source}: {_shown(override)}: has more than {MAX_VALUES:,} values")
     if isinstance(value, (RangeSweep, IntervalSweep)) or parsed.is_delete():
         return
     if isinstance(value, Glob) and is_group:  # chooses among the files of the group
@@ -212,6 +227,14 @@ def _parse_override(override: str) -> Any:
         raise ValueError("not an override of Hydra") from error
 
 
+def _is_short(values: Any) -> bool:
+    """Return whether a ``RangeSweep`` has at most ``MAX_VALUES`` values."""
+    try:
+        return bool(abs(values.stop - values.start) <= MAX_VALUES * abs(values.step))
+    except OverflowError:
+        return False
+
+
 def _sets_search(override: str) -> bool:
     """Return True if an override sets a search setting other than ``_target_`` to a plain value."""
     key, _, value = override.partition("=")
@@ -248,6 +271,8 @@ def _check_value(
 ) -> None:
     """Raise an error unless a value is plain or a list of plain values."""
     for part in value if isinstance(value, list) else [value]:
+        if part == "???":  # OmegaConf's mark of a missing value
+            raise kind(f"{source}: {key}=???: a stored setting must have a value" + advice)
         if isinstance(part, str) and "${" in part:
             raise kind(
                 f"{source}: {key}={_shown(part)}: a stored setting must be a plain value, without "

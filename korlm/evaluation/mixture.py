@@ -19,8 +19,9 @@ TOLERANCE = 1e-8  # stop when an iteration gains less than this, in nats per tok
 def mix(nats: Floats, weights: Floats) -> Floats:
     """Return -ln of the mixed probabilities: (K, N), (K,) -> (N,).
 
-    It is infinite where all models assign probability 0.
+    It is infinite where all models of positive weight assign probability 0.
     """
+    nats, weights = nats[weights > 0], weights[weights > 0]
     best = nats.min(0)
     possible = np.isfinite(best)
     mixed: Floats = best.copy()

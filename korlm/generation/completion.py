@@ -20,6 +20,7 @@ from korlm.generation.context import ContextEncoder, EncodedPrompt, banned_token
 from korlm.generation.eojeol_search import EojeolSearch, Lexicon, SearchResult
 from korlm.runs.trained_run import TrainedRun
 from korlm.text.keyboard import keys_of
+from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
@@ -99,10 +100,15 @@ class Completer:
         Args:
             text: any text. After a space at its end a new eojeol starts; an empty text starts a
                 sentence.
-            num_completions: maximum number of completions.
+            num_completions: maximum number of completions, 1 or more.
             max_expansions: nodes that the search expands; more find rarer eojeols and take longer.
+
+        Raises:
+            ConfigError: ``num_completions`` is below 1.
         """
-        # Some eojeols are merged or left out.
+        if num_completions < 1:
+            raise ConfigError(f"num_completions={num_completions}: must be at least 1")
+        # choose merges and drops eojeols, so search for more.
         result = self.search(text, 2 * num_completions, max_expansions)
         total = result.typed_probability
         if total <= 0:
@@ -117,20 +123,21 @@ class Completer:
         context, typed = split_typed(text)
         return self._search_after(context)[1].search(keys_of(typed), num_eojeols, max_expansions)
 
-    def context(self, text: str) -> EncodedPrompt:
-        """Return the encoded text, from the cache if it is the context of the last search."""
+    def encode_context(self, text: str) -> EncodedPrompt:
+        """Encode a text that is all context; cached with its search tree, in place of the last."""
         return self._search_after(text)[0]
 
-    def _search_after(self, text: str) -> tuple[EncodedPrompt, EojeolSearch]:
-        if (
-            self._last is None
-            or self._last[0] != text
-            or self._last[2].num_expanded > MAX_CACHED_NODES
-        ):
-            context = self.encoder.encode(text)
-            search = EojeolSearch(self.encoder.model, self.lexicon, context)
-            self._last = text, context, search
-        return self._last[1:]
+    def _search_after(self, context: str) -> tuple[EncodedPrompt, EojeolSearch]:
+        """Return an encoded context and its search tree, new ones if they are not cached."""
+        if self._last is None or self._last[0] != context:
+            encoded = self.encoder.encode(context)
+        elif self._last[2].num_expanded > MAX_CACHED_NODES:
+            encoded = self._last[1]
+        else:
+            return self._last[1:]
+        search = EojeolSearch(self.encoder.model, self.lexicon, encoded)
+        self._last = context, encoded, search
+        return encoded, search
 
 
 def split_typed(text: str) -> tuple[str, str]:
@@ -139,5 +146,5 @@ def split_typed(text: str) -> tuple[str, str]:
     >>> split_typed("나는 학교"), split_typed("나는 "), split_typed("나는")
     (('나는 ', '학교'), ('나는 ', ''), ('', '나는'))
     """
-    end = len(text) - len(text.split()[-1]) if text and not text[-1].isspace() else len(text)
-    return text[:end], text[end:]
+    typed = "" if not text or text[-1].isspace() else text.rsplit(maxsplit=1)[-1]
+    return text[: len(text) - len(typed)], typed

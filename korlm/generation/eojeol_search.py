@@ -319,7 +319,8 @@ class EojeolSearch:
         Args:
             typed: keys of the eojeol, may be empty.
             num_eojeols: k; the search ends when no node is more probable than the k-th eojeol.
-            max_expansions: maximum number of expanded nodes, those of earlier searches included.
+            max_expansions: maximum number of nodes that this search expands, whether or not an
+                earlier one has computed them.
         """
         eojeols: dict[str, tuple[float, Node]] = {}
         frontier = _Frontier(typed, 0.0 if typed else float(self.root.child_probs.any()))

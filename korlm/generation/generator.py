@@ -208,7 +208,7 @@ class Generator(Completer):
         before, typed = split_typed(prompt)
         if completion is None:
             text = prompt + " " * bool(typed)
-            context = self.context(text)
+            context = self.encode_context(text)
             ids, state = context.ids, context.state
             next_probs = lexicon.allowed_probs(context.log_probs)
             probs = lexicon.first_token_probs(context.last_token, next_probs)
@@ -219,7 +219,7 @@ class Generator(Completer):
             last_id = torch.tensor([completion.ids[-1]], device=state[0].device)
             log_probs, state = self._model.step(last_id, state)
             text, last_token = before, lexicon.tokens[completion.ids[-1]]
-            ids = (*self.context(before).ids, *completion.ids)
+            ids = (*self.encode_context(before).ids, *completion.ids)
             next_probs = lexicon.allowed_probs(log_probs[0])
             probs = lexicon.after_eojeol_probs(last_token, next_probs)
             stream = StreamingDetokenizer(self._detokenizer, last_token, completion.surface)

@@ -17,7 +17,7 @@ from rapidfuzz.distance import Levenshtein
 
 from korlm.config import ErrorRate
 from korlm.evaluation.token_scores import Ints
-from korlm.rescoring.lm_scorer import normalize_spaces
+from korlm.rescoring.encoded_texts import normalize_spaces
 from korlm.rescoring.nbest import NBest
 
 NAMES = {

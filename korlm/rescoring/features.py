@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from korlm.config import LengthUnit, Normalize
 from korlm.evaluation.token_scores import Floats, Ints
-from korlm.rescoring.lm_scorer import TextScores, normalize_spaces
+from korlm.rescoring.encoded_texts import normalize_spaces
+from korlm.rescoring.lm_scorer import TextScores
 from korlm.rescoring.nbest import NBest
 
 

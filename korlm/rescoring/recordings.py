@@ -14,8 +14,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from korlm.rescoring.encoded_texts import EncodedTexts
 from korlm.rescoring.features import Features, best
-from korlm.rescoring.lm_scorer import EncodedTexts, LMScorer
+from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import NBest
 from korlm.rescoring.rescore import RescoredList, ScoreWeights, reorder
 from korlm.utils.errors import NbestError

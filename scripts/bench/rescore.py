@@ -20,8 +20,8 @@ import torch
 from bench_utils import argument_parser, in_turns, time_calls
 
 from korlm.corpus.lines import LineBlock
+from korlm.rescoring.encoded_texts import normalize_spaces
 from korlm.rescoring.formats.reader import open_lists
-from korlm.rescoring.lm_scorer import normalize_spaces
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 from korlm.runs.trained_run import TrainedRun, load_run
 

@@ -46,6 +46,7 @@ def test_accepted_settings_of_a_sweep(override: str) -> None:
         *("+hydra.sweeper.n_trials=3", "hydra.sweeper.n_trials=${oc.env:HOME}", "unheard.of=1"),
         *("name=${oc.env:HOME}", "name='${oc.env:HOME}'", "corpus.files=[a,'${oc.env:HOME}']"),
         *("name=${korlm_run_dir:x,y,null}", "name=choice(a,'${x}')", "model.hidden_dim={a:1}"),
+        *("seed=range(0,1e12)", "seed=range(0,1,1e-9)", "optimizer.lr=range(0,inf)", "seed='???'"),
         *("seed=[[1]]", "--cd=x", "-m", "no override", "", "name=" + 3000 * "["),
     ],
 )
@@ -123,7 +124,7 @@ def test_runs_of_older_versions_name_the_cluster_that_prepared() -> None:
     older = {"cluster": "slurm", "workers": 2, "queue": "long", "sbatch": [], "walltime": "1:00"}
     settings = settings_from_plain({**PLAIN, "prepare": older})
     assert settings.prepare.workers == 2 and settings.prepare.options is None
-    with pytest.raises(ConfigError, match=r"not those of this korlm: prepare\.quue"):
+    with pytest.raises(ConfigError, match=r"unknown setting prepare\.quue; written by another"):
         settings_from_plain({**PLAIN, "prepare": {"quue": 1}})
 
 
@@ -136,6 +137,11 @@ def test_runs_of_older_versions_name_the_cluster_that_prepared() -> None:
         ("model", {"name": "gru", "_target_": "os.system"}),
         ("model", {"name": "gru", "hidden_dim": {"a": 1}}),
         ("model", "${oc.env:HOME}"),
+        ("model", "gru"),
+        ("model", ["gru"]),
+        ("trainer", None),
+        ("seed", "???"),
+        ("model", {"name": "gru", "hidden_dim": "???"}),
         ("corpus", {"name": "a", "files": [["b"]]}),
         ("hydra", {"run": {}}),
         (3, 4),
@@ -154,6 +160,14 @@ def test_other_settings_are_refused(
         check_settings({**PLAIN, group: value}, "best.pt", CheckpointError)
 
 
+def test_settings_that_are_nested_too_deeply() -> None:
+    tree: dict[str, Any] = {}
+    for _ in range(3000):
+        tree = {"model": tree}
+    with pytest.raises(CheckpointError, match=r"^best\.pt: its settings are nested too deeply$"):
+        check_settings(tree, "best.pt", CheckpointError)
+
+
 def test_json_and_yaml_of_any_kind(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for text in ("[1]", '{"a": ', 100_000 * "[", '{"a":' + 100_000 * "[", "", "\udcff"):
@@ -164,7 +178,9 @@ def test_json_and_yaml_of_any_kind(tmp_path: Path) -> None:
     laughs = "a: &a [1]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20)
     )
-    for text in (laughs, 100_000 * "[", "!!python/object/apply:os.system [ls]", "a: [", "\udcff"):
+    tags = ("a: !!bool x", "a: !!timestamp x", "a: !!int ''", "a: !!float ''", "!!set [a]", "! a")
+    code = "!!python/object/apply:os.system [ls]"
+    for text in (laughs, 100_000 * "[", code, *tags, "a: 2024-13-45", "a: [", "\udcff"):
         path.write_text(text, "utf-8", "surrogateescape")
         with pytest.raises(ValueError) as caught:
             read_yaml(path)

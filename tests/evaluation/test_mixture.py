@@ -26,6 +26,11 @@ def test_improbable_tokens_do_not_underflow() -> None:
     np.testing.assert_allclose(mixed, expected)
 
 
+def test_a_weight_of_0_leaves_a_model_out() -> None:
+    nats = np.array([[1.0, 1.0], [np.inf, 2000.0]])
+    assert mix(nats, np.array([0.0, 1.0])).tolist() == [np.inf, 2000.0]
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 def test_the_known_optimum(share: float) -> None:
     """Each model predicts its own tokens: the weights are the shares of tokens."""

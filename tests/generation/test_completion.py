@@ -10,6 +10,7 @@ from toys import syllable_run, toy_run
 
 from korlm.generation.completion import Completer, split_typed
 from korlm.text.keyboard import keys_of
+from korlm.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize("text", ["", "먹 ", "먹 하ㄴ", "ㄷㅗ", "도 먹\n먹", "도\n"])
@@ -54,14 +55,27 @@ def test_a_context_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert encoded == ["먹 ", "먹 도와 "]
 
 
+@pytest.mark.parametrize("num_completions", [0, -1])
+def test_one_completion_is_the_minimum(num_completions: int) -> None:
+    with (
+        Completer(toy_run()) as completer,
+        pytest.raises(ConfigError, match=f"num_completions={num_completions}: must be at least 1"),
+    ):
+        completer.complete("먹 ", num_completions)
+
+
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("korlm.generation.completion.MAX_CACHED_NODES", 10)
     with Completer(toy_run()) as completer:
+        encoded = []
+        encode = completer.encoder.encode
+        monkeypatch.setattr(completer.encoder, "encode", lambda t: encoded.append(t) or encode(t))
         first = completer.complete("먹 ", 3)
         for typed in ("도", "하", "먹", "고"):
             completer.complete("먹 " + typed)
         assert completer.search("먹 ", 3, 5) and completer._last[2].num_expanded <= 10
         assert completer.complete("먹 ", 3).eojeols == first.eojeols
+        assert encoded == ["먹 "]  # only the search tree is dropped
 
 
 def test_a_tree_is_freed_with_its_context() -> None:

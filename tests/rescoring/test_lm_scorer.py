@@ -11,9 +11,13 @@ import torch
 from tiny_runs import korean_lines
 
 import korlm
+from korlm.config import TokenizerConfig, UnicodeForm, VocabConfig
+from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.vocab import Vocab
 from korlm.rescoring import LMScorer
+from korlm.rescoring.encoded_texts import EncodedTexts, same_vocab
 from korlm.runs.trained_run import TrainedRun
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import ConfigError, CorpusError
 
 TEXTS = [*korean_lines(6, 5), "나는 집에 간다.", "봄비가 뷁 온다.", "", "나는  집에 간다. ", "뷁"]
 
@@ -77,6 +81,48 @@ def test_runs_of_different_vocabularies(runs: dict[str, TrainedRun]) -> None:
         assert actual.log_probs[row] == pytest.approx(expected, abs=1e-4)
 
 
+def lowercased(run: TrainedRun) -> TrainedRun:
+    vocab = Vocab.restore(run.vocab.tokens, run.vocab.counts, VocabConfig(lowercase=True))
+    return dataclasses.replace(run, vocab=vocab)
+
+
+def with_settings(run: TrainedRun, **settings: object) -> TrainedRun:
+    return dataclasses.replace(run, settings=dataclasses.replace(run.settings, **settings))
+
+
+def test_runs_that_encode_text_alike(runs: dict[str, TrainedRun]) -> None:
+    run = runs["lstm"]
+    assert same_vocab(run, runs["ngram"])
+    corpus = dataclasses.replace(run.settings.corpus, unicode=UnicodeForm.nfkc)
+    for other in (
+        runs["foreign"],
+        lowercased(run),
+        with_settings(run, corpus=corpus),
+        with_settings(run, tokenizer=TokenizerConfig(name="jamo")),
+    ):
+        assert not same_vocab(run, other)
+        with pytest.raises(ConfigError, match="encode text differently"):
+            LMScorer([run, other], linear=True)
+
+
+def test_each_run_has_its_own_spelling_model(runs: dict[str, TrainedRun]) -> None:
+    """Runs with the same vocabulary file may be trained on different texts."""
+    spelling = CharNgramModel.train(["뷁", "뷁뷁"])
+    chosen = [runs["gru"], dataclasses.replace(runs["ngram"], spelling=spelling)]
+    alone = []
+    for run in chosen:
+        with LMScorer([run]) as scorer:
+            alone.append(scorer.score(TEXTS).log_probs[0])
+    mixed = []
+    for order in ([0, 1], [1, 0]):
+        with LMScorer([chosen[index] for index in order]) as scorer:
+            log_probs = scorer.score(TEXTS).log_probs
+            assert log_probs == pytest.approx(np.stack(alone)[order], abs=1e-4)
+        with LMScorer([chosen[index] for index in order], linear=True) as scorer:
+            mixed.append(scorer.score(TEXTS).log_probs)
+    assert mixed[0] == pytest.approx(mixed[1], abs=1e-9)
+
+
 def test_batch_size_does_not_matter(runs: dict[str, TrainedRun]) -> None:
     texts = korean_lines(700, 9)  # more characters than one batch of the encoder
     with LMScorer([runs["lstm"], runs["foreign"]]) as scorer:
@@ -102,13 +148,62 @@ def test_mixture_weights_are_fitted(runs: dict[str, TrainedRun]) -> None:
     assert fitted >= max(equal, *alone) - 0.01
 
 
+def test_repeated_texts_count_in_the_fit(
+    runs: dict[str, TrainedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, rare = korean_lines(20, 11), "뷁뷁 뷁."
+    fitted = []
+    for batch_size in (1000, 7):
+        monkeypatch.setattr("korlm.rescoring.lm_scorer.FIT_BATCH", batch_size)
+        with LMScorer([runs["gru"], runs["ngram"]], linear=True) as scorer:
+            scorer.fit_mixture_weights([*texts, *[rare] * 200])
+            fitted.append(scorer.mixture_weights)
+            scorer.fit_mixture_weights([*texts, rare])
+            assert abs(scorer.mixture_weights - fitted[-1]).max() > 0.01
+    assert fitted[0] == pytest.approx(fitted[1], abs=2e-4)
+
+
+def impossible(run: TrainedRun) -> TrainedRun:
+    """Return an n-gram run that assigns probability 0 to every token."""
+    broken = dataclasses.replace(run, model=korlm.load(run.folder).model)
+    for order in (1, 2, 3):
+        broken.model.get_buffer(f"log_probs_{order}").fill_(-torch.inf)
+    return broken
+
+
 def test_probability_0_is_an_error(runs: dict[str, TrainedRun]) -> None:
-    broken = dataclasses.replace(runs["ngram"], model=korlm.load(runs["ngram"].folder).model)
-    broken.model.get_buffer("log_probs_1").fill_(-torch.inf)
-    broken.model.get_buffer("log_probs_2").fill_(-torch.inf)
-    broken.model.get_buffer("log_probs_3").fill_(-torch.inf)
+    broken, folder = impossible(runs["ngram"]), runs["ngram"].folder
     with (
         LMScorer([broken]) as scorer,
-        pytest.raises(ConfigError, match="ln p of '나는 간다' is -inf"),
+        pytest.raises(ConfigError, match=f"^run {folder}: ln p of '나는 간다' is -inf"),
     ):
         scorer.score(["나는 간다"])
+    chosen = [runs["gru"], broken]
+    with LMScorer(chosen, linear=True, mixture_weights=[1, 0]) as scorer:
+        scorer.score(["나는 간다"])
+    with (
+        LMScorer(chosen, linear=True, mixture_weights=[0, 1]) as scorer,
+        pytest.raises(ConfigError, match=f"mixture of {runs['gru'].folder}, {folder}: .* positive"),
+    ):
+        scorer.score(["나는 간다"])
+
+
+def test_wrong_arguments(runs: dict[str, TrainedRun]) -> None:
+    chosen = [runs["gru"], runs["ngram"]]
+    with pytest.raises(ConfigError, match="at least one run"):
+        LMScorer([])
+    for weights in ([0.2, 0.3, 0.5], [1, 1], [1.5, -0.5], [np.nan, 1]):
+        with pytest.raises(ConfigError, match=r"mixture_weights=\[.*: must be 2 numbers"):
+            LMScorer(chosen, linear=True, mixture_weights=weights)
+    weights = np.array([0.4, 0.6])
+    with LMScorer(chosen, linear=True, mixture_weights=weights) as scorer:
+        for batches in ([[]], [["나"], []], [[], ["나"]]):
+            with pytest.raises(ConfigError, match="a batch is empty"):
+                list(scorer.score_all(batches))
+        with pytest.raises(CorpusError, match="lone surrogate"):
+            scorer.score(["\ud800"])
+        assert scorer.score("나는").log_probs.shape == (1, 1)
+        encoded = list(scorer.encode([["나", "나"], ["나"]]))
+    joined = EncodedTexts.joined(encoded)
+    assert (joined.texts, joined.indices.tolist()) == (["나", "나"], [0, 0, 1])
+    assert joined.contexts.tolist() == [0, 1]

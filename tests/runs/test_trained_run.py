@@ -62,7 +62,7 @@ def test_a_trained_tokenizer_is_saved_with_the_run(tmp_path: Path) -> None:
         ("model", {"name": "${oc.env:HOME}"}, "must be a plain value"),
         ("trainer", {"device": "${oc.env:HOME}"}, "must be a plain value"),
         ("corpus", {"files": ["${korlm_sweep_dir:made,null}"]}, "must be a plain value"),
-        ("model", {"_target_": "os.abort"}, "not those of this korlm: model._target_"),
+        ("model", {"_target_": "os.abort"}, "unknown setting model._target_"),
     ],
 )
 def test_manipulated_settings(

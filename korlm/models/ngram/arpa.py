@@ -12,12 +12,13 @@ out. The log of probability 0 is -99. ARPA separates tokens by whitespace: white
 is written as its code point, ``\u0020``, and so is the first character of a token that looks like
 <s>, </s> or <UNK>; a backslash is doubled. Files ending in .gz are compressed.
 
-The reader accepts what SRILM and IRSTLM write: text before \data\, a byte-order mark, <UNK>.
+The reader accepts what SRILM and IRSTLM write: text before \data\, a byte-order mark, <UNK>, blanks
+around lines.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import gzip
 import math
 import re
@@ -38,9 +39,11 @@ from korlm.utils.io.atomic_files import atomic_write
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 ZERO = -99.0  # log10 of probability 0
-LINES = 100_000  # lines that are formatted at once
+BLOCK_LINES = 100_000  # lines that are formatted at once
+_USE_ANOTHER = "damaged or not an ARPA file, use another one"
+_BLANKS = " \t\r\n"  # other white space may be part of a token
 _KENLM_BINARY = b"mmap lm http://kheafield.com/code"  # at the beginning of .binary and .klm files
-_SIZE = re.compile(r"ngram +(\d+) *= *(\d+)")
+_SIZE = re.compile(r"ngram[ \t]+(\d{1,9})[ \t]*=[ \t]*(\d{1,18})")
 
 
 def arpa_word(token: str) -> str:
@@ -73,19 +76,22 @@ def write_arpa(
     tokens: Sequence[str],
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a model atomically.
+    """Write a model atomically; equal models give equal files.
 
     Args:
         path: .gz for a compressed file.
-        tables: of all orders.
+        tables: of all orders, without the row of ``NO_KEY``, as ``NgramLM.tables`` returns them.
         tokens: the V tokens, in the order of their ids.
         check: called between blocks of lines; it may raise to stop.
     """
-    opener: Any = functools.partial(gzip.open, compresslevel=6) if path.suffix == ".gz" else open
-    with output_errors(path), atomic_write(path) as temporary, opener(temporary, "wb") as file:
-        for block in _arpa_blocks(tables, _words(tokens)):
-            check()
-            file.write(block)
+    with output_errors(path), atomic_write(path) as temporary, open(temporary, "wb") as plain:
+        compressed: Any = contextlib.nullcontext(plain)
+        if path.suffix == ".gz":  # without the name of the temporary file and the time
+            compressed = gzip.GzipFile("", "wb", 6, plain, mtime=0)
+        with compressed as file:
+            for block in _arpa_blocks(tables, _words(tokens)):
+                check()
+                file.write(block)
 
 
 def _arpa_blocks(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[bytes]:
@@ -106,8 +112,8 @@ def _arpa_blocks(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator
             end = f"\t{_log10(backoffs[EOS_ID])[0]}" if has_backoffs else ""
             yield f"0\t{BEGIN}{end}\n".encode()
             backoffs[EOS_ID] = 0
-        for first in range(0, len(table.keys), LINES):
-            ids = np.arange(first, min(first + LINES, len(table.keys)))
+        for first in range(0, len(table.keys), BLOCK_LINES):
+            ids = np.arange(first, min(first + BLOCK_LINES, len(table.keys)))
             if k == 1:
                 ids = ids[(ids != PAD_ID) & (ids != BOS_ID)]
             ngrams = _ngram_text(tables, k, ids, first_words if k > 1 else last_words, last_words)
@@ -183,12 +189,15 @@ def read_arpa(path: Path, tokens: Sequence[str], order: int) -> list[NgramTable]
 
 
 class _Reader:
-    """Parser of one file; every error names the line."""
+    """Parser of one file; every error names the line.
+
+    Axes: V tokens of the vocabulary, N n-grams of one order k.
+    """
 
     def __init__(self, source: str, file: TextIO, tokens: Sequence[str], order: int) -> None:
         self._source, self._order, self._tokens = source, order, tokens
         self._lines = enumerate(file, start=1)
-        self._number, self._line = 0, ""
+        self._number, self._line = 1, ""
         self._expected = "\\data\\"
         ordinary = range(len(SPECIALS), len(tokens))
         self._ids = {tokens[token_id]: token_id for token_id in ordinary}
@@ -206,7 +215,7 @@ class _Reader:
                 self._fail(f"expected \\{k}-grams:")
             numbers, grams, values = self._section(k, k < len(sizes))
             if len(grams) != size:
-                self._fail(f"{len(grams):,} n-grams of order {k}, but the header says {size}")
+                self._fail(f"{len(grams):,} n-grams of order {k}, but the header says {size:,}")
             tables.append(
                 self._unigrams(grams, values)
                 if k == 1
@@ -216,36 +225,36 @@ class _Reader:
             self._fail("expected \\end\\")
         return tables
 
-    def _fail(self, reason: str, number: int | None = None) -> NoReturn:
-        raise ConfigError(
-            f"{self._source}: line {number or self._number}: {reason}: damaged or "
-            "not an ARPA file, use another one"
-        )
+    def _fail(self, reason: str, number: int | None = None, advice: str = _USE_ANOTHER) -> NoReturn:
+        raise ConfigError(f"{self._source}: line {number or self._number}: {reason}: {advice}")
 
     def _next(self) -> str:
         """Advance to the next non-empty line and return it."""
         for number, line in self._lines:
             self._number = number
-            self._line = line.rstrip("\r\n")
+            self._line = line.strip(_BLANKS)
             if self._line:
                 return self._line
         self._fail(f"the file ends before {self._expected}")
 
     def _header(self) -> list[int]:
         """Return the number of n-grams of each order."""
-        while self._next().strip() != "\\data\\":  # a comment before it
+        while self._next() != "\\data\\":  # a comment before it
             if self._line.split()[:1] in (["iARPA"], ["qARPA"]):
-                self._fail("IRSTLM's own format, convert it with compile-lm --text=yes")
+                advice = "convert it with compile-lm --text=yes"
+                self._fail("IRSTLM's own format", advice=advice)
         self._expected = "\\end\\"
         sizes: list[int] = []
         while match := _SIZE.fullmatch(self._next()):
             if int(match[1]) != len(sizes) + 1:
                 self._fail(f"expected the number of n-grams of order {len(sizes) + 1}")
             sizes.append(int(match[2]))
+        if not sizes:
+            self._fail("expected ngram 1=SIZE")
         if len(sizes) != self._order:
-            raise ConfigError(
-                f"{self._source}: the model has order {len(sizes)}, but model.order={self._order}: "
-                f"set model.order={len(sizes)} or use another file"
+            self._fail(
+                f"the model has order {len(sizes)}, but model.order={self._order}",
+                advice=f"set model.order={len(sizes)} or use another file",
             )
         return sizes
 
@@ -272,23 +281,32 @@ class _Reader:
                 backoff = float(fields[k + 1]) if len(fields) == k + 2 else 0.0
             except ValueError:
                 self._fail("expected numbers before and after the tokens")
-            if not (log_prob <= 1e-6 and math.isfinite(backoff)):
+            if not log_prob <= 1e-6:  # allows for rounding
                 self._fail("the log10 of a probability must be at most 0")
+            if not math.isfinite(backoff):
+                self._fail("the log10 of a backoff weight must be finite")
             numbers.append(self._number)
             rows.append(row)
-            values.append((log_prob, backoff))
+            values.append((min(log_prob, 0.0), backoff))
         grams = np.array(rows, dtype=np.int64).reshape(-1, k)
         return numbers, grams, np.array(values, dtype=np.float64).reshape(-1, 2)
 
     def _fail_vocab(self, reason: str) -> NoReturn:
-        raise ConfigError(
-            f"{self._source}: line {self._number}: {reason}: use a file made with the same "
-            "vocabulary, or set corpus, tokenizer and vocab to those of the file"
+        advice = (
+            "use a file made with the same vocabulary, or set corpus, tokenizer and vocab to those "
+            "of the file"
         )
+        self._fail(reason, advice=advice)
 
     def _unigrams(
         self, grams: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
     ) -> NgramTable:
+        """Return the table of order 1, with a row for each token of the vocabulary.
+
+        Args:
+            grams: ids, (N, 1).
+            values: log10 of probability and backoff weight, (N, 2).
+        """
         token_ids = grams[:, 0]
         if len(np.unique(token_ids)) != len(token_ids):
             self._fail("duplicate token in the unigrams above")
@@ -316,6 +334,14 @@ class _Reader:
         grams: npt.NDArray[np.int64],
         values: npt.NDArray[np.float64],
     ) -> NgramTable:
+        """Return the table of order k, 2 or more.
+
+        Args:
+            shorter: tables of the orders below k.
+            numbers: line number of each n-gram, (N,).
+            grams: ids, (N, k).
+            values: log10 of probability and backoff weight, (N, 2).
+        """
         vocab_size, prefixes = len(self._tokens), grams[:, 0]
         for column, table in enumerate(shorter[1:], start=1):
             keys = prefixes * vocab_size + grams[:, column]

@@ -32,6 +32,9 @@ NO_KEY = np.iinfo(np.int64).max  # a key that no n-gram has
 class NgramTable:
     """N n-grams of order k, sorted by ``keys``.
 
+    A table of order 2 or above may end in a row for unknown n-grams, a sentinel with the key
+    ``NO_KEY``: those of ``estimate`` do, those of ``NgramLM.tables`` do not.
+
     Attributes:
         keys: (N,) id of the first k - 1 tokens * V + last token.
         log_probs: (N,) natural log of p(last token | the tokens before it).
@@ -223,6 +226,7 @@ class _Estimator:
             return lambda block: _kneser_ney(block, discounts)
         if self._config.smoothing is Smoothing.maximum_likelihood:
             return _maximum_likelihood
+        assert self._config.smoothing is Smoothing.add_k
         uniform = self._uniform() if order == 1 else np.full(1, 1 / (self._vocab_size - 2))
         added, num_tokens = self._config.add_k, self._vocab_size - 2
         return lambda block: _add_k(block, uniform, added, num_tokens)

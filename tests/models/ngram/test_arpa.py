@@ -113,6 +113,34 @@ def test_files_of_other_programs(tmp_path: Path, preamble: str) -> None:
         assert actual.log_probs.tolist() == table.log_probs.tolist()
 
 
+def test_blanks_around_lines_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    write_arpa(path, make_model(2).tables(), TOKENS)
+    expected = read_arpa(path, TOKENS, 2)
+    text = path.read_text("utf-8").replace("\n", " \t\r\n ").replace("ngram ", "ngram\t")
+    path.write_text(text, encoding="utf-8", newline="")
+    for actual, table in zip(read_arpa(path, TOKENS, 2), expected, strict=True):
+        assert actual.log_probs.tolist() == table.log_probs.tolist()
+
+
+def test_a_rounded_probability_is_at_most_1(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    write_arpa(path, make_model(1).tables(), TOKENS)
+    lines = path.read_text("utf-8").split("\n")
+    lines[5] = "1e-7\t<unk>"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert read_arpa(path, TOKENS, 1)[0].log_probs.max() == 0
+
+
+def test_equal_models_give_equal_files(tmp_path: Path) -> None:
+    tables = make_model(2).tables()
+    for name in ("first.gz", "second.gz"):
+        write_arpa(tmp_path / name, tables, TOKENS)
+    data = (tmp_path / "first.gz").read_bytes()
+    assert data == (tmp_path / "second.gz").read_bytes()
+    assert data[3:8] == bytes(5)  # no name, no time
+
+
 def test_file_without_sentence_start(tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     write_arpa(path, make_model(1).tables(), TOKENS)
@@ -136,15 +164,19 @@ def put(line: int, text: str) -> Callable[[list[str]], None]:
     ("damage", "message"),
     [
         (put(1, "data"), r"the file ends before \\data\\"),
-        (put(1, "iARPA"), r"line 1: IRSTLM's own format, convert it with compile-lm --text=yes"),
+        (put(1, "iARPA"), "line 1: IRSTLM's own format: convert it with compile-lm --text=yes$"),
         (put(2, "ngram 2=3"), "line 2: expected the number of n-grams of order 1"),
-        (drop(3), "the model has order 1, but model.order=2: set model.order=1"),
-        (put(2, "ngram 1=9"), "10 n-grams of order 1, but the header says 9"),
+        (put(2, "gram 1=10"), "line 2: expected ngram 1=SIZE: damaged"),
+        (put(2, "ngram 1=" + "9" * 5000), "line 2: expected ngram 1=SIZE: damaged"),
+        (drop(3), "line 4: the model has order 1, but model.order=2: set model.order=1"),
+        (put(2, "ngram 1=9999"), "10 n-grams of order 1, but the header says 9,999"),
         (put(5, "\\2-grams:"), r"line 5: expected \\1-grams:"),
         (put(7, "-1"), "line 7: expected a probability and 1 tokens"),
         (put(7, "one\t<unk>\t0"), "line 7: expected numbers"),
         (put(7, "0.5\t<unk>\t0"), "line 7: the log10 of a probability"),
         (put(7, "nan\t<unk>\t0"), "line 7: the log10 of a probability"),
+        (put(7, "-1\t<unk>\tinf"), "line 7: the log10 of a backoff weight must be finite"),
+        (put(7, "-1\t<unk>\tnan"), "line 7: the log10 of a backoff weight must be finite"),
         (put(7, "-1\t집\t0"), "duplicate token"),
         (put(9, "-1\t방\t0"), "line 9: '방' is not in the run's vocabulary"),
         (put(9, "-1\t<pad>\t0"), "line 9: '<pad>' is not in the run's vocabulary"),
@@ -197,7 +229,7 @@ def test_missing_tokens_and_contexts(tmp_path: Path) -> None:
             "damaged or not an ARPA file",
         ),
         ("broken.gz", b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 9, "damaged or not an ARPA file"),
-        ("empty.arpa", b"", "the file ends before"),
+        ("empty.arpa", b"", "line 1: the file ends before"),
         (
             "model.klm",
             b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(99),
