@@ -23,13 +23,14 @@ is accepted. The response to every error is ``{"error": ...}``.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -155,7 +156,7 @@ def _add_predict(
     @app.post("/api/predict")
     async def predict(body: TextRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
-        return await queue.run(request, lambda: engine.predict(body.text))
+        return await queue.run(request.receive, lambda: engine.predict(body.text))
 
 
 def _add_language_model(
@@ -164,12 +165,12 @@ def _add_language_model(
     @app.post("/api/complete")
     async def complete(body: CompleteRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
-        return await queue.run(request, lambda: engine.complete(body.text, body.k))
+        return await queue.run(request.receive, lambda: engine.complete(body.text, body.k))
 
     @app.post("/api/surprisal")
     async def surprisal(body: TextRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
-        return await queue.run(request, lambda: engine.surprisal(body.text))
+        return await queue.run(request.receive, lambda: engine.surprisal(body.text))
 
     @app.post("/api/generate")
     async def generate(body: GenerateRequest) -> StreamingResponse:
@@ -186,34 +187,41 @@ def _add_language_model(
         return StreamingResponse(queue.stream(pieces), media_type="application/x-ndjson")
 
 
+def _response(error: RequestError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the response to a refused request, with further headers."""
+    headers = dict(headers or {})
+    if error.retry_after:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return JSONResponse({"error": error.message}, error.status, headers)
+
+
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     async def request_error(request: Request, error: RequestError) -> Response:
-        return error.response()
+        return _response(error)
 
     @app.exception_handler(KorlmError)
     async def korlm_error(request: Request, error: KorlmError) -> Response:
-        return RequestError(400, str(error)).response()
+        return _response(RequestError(400, str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return RequestError(
-                422, f"body: invalid JSON at character {first['loc'][1]}"
-            ).response()
+            message = f"body: invalid JSON at character {first['loc'][1]}"
+            return _response(RequestError(422, message))
         key = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return RequestError(422, f"{key}: {first['msg']}").response()
+        return _response(RequestError(422, f"{key}: {first['msg']}"))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}"
-        return RequestError(error.status_code, message).response(error.headers)
+        return _response(RequestError(error.status_code, message), error.headers)
 
     @app.exception_handler(Exception)
     async def internal_error(request: Request, error: Exception) -> Response:
         # The traceback follows on stderr. This response does not pass _RequestGuard.
-        return RequestError(500, internal_error_message(error)).response(HEADERS)
+        return _response(RequestError(500, internal_error_message(error)), HEADERS)
 
 
 class _RequestGuard:
@@ -237,7 +245,7 @@ class _RequestGuard:
                 if request.method == "POST":
                     self._check_post(request)
             except RequestError as error:
-                app = error.response()
+                app = _response(error)
         await app(scope, receive, send_with_headers)
 
     def _check_host(self, request: Request) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
-from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from starlette.types import Receive
 
 from korlm.serving.served_model import Json
 from korlm.utils.errors import KorlmError
@@ -23,17 +21,16 @@ T = TypeVar("T")
 
 
 class RequestError(Exception):
-    """An error response: HTTP status, message, and seconds until a retry (0: unspecified)."""
+    """An error response.
+
+    Attributes:
+        status: HTTP status.
+        message: text for the user.
+        retry_after: seconds until a retry; 0: unspecified.
+    """
 
     def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
         self.status, self.message, self.retry_after = status, message, retry_after
-
-    def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        """Return the response, with further headers."""
-        headers = dict(headers or {})
-        if self.retry_after:
-            headers["Retry-After"] = str(math.ceil(self.retry_after))
-        return JSONResponse({"error": self.message}, self.status, headers)
 
 
 class InferenceQueue:
@@ -59,13 +56,13 @@ class InferenceQueue:
         finally:
             self._size -= 1
 
-    async def _acquire(self, request: Request) -> bool:
+    async def _acquire(self, receive: Receive) -> bool:
         """Wait for the model; return False if the client disconnects before."""
         is_acquired = False
         async with anyio.create_task_group() as waiting:
 
             async def cancel_if_disconnected() -> None:
-                while (await request.receive())["type"] != "http.disconnect":
+                while (await receive())["type"] != "http.disconnect":
                     pass
                 waiting.cancel_scope.cancel()
 
@@ -75,13 +72,14 @@ class InferenceQueue:
             waiting.cancel_scope.cancel()
         return is_acquired
 
-    async def run(self, request: Request, function: Callable[[], T]) -> T:
+    async def run(self, receive: Receive, function: Callable[[], T]) -> T:
         """Run a function in a thread, and return its result.
 
-        A client that disconnects (the page does so at the next keystroke) leaves the queue.
+        A client that disconnects (the page does so at the next keystroke) leaves the queue;
+        ``receive`` tells of it.
         """
         with self._place():
-            if not await self._acquire(request):
+            if not await self._acquire(receive):
                 raise RequestError(499, "the client has closed the request")
             try:
                 return await anyio.to_thread.run_sync(function)

@@ -14,6 +14,7 @@ pytest.importorskip("fastapi", reason="serving needs it")
 import anyio
 from local_server import Client, Echo, EchoTask, served
 
+from korlm.serving.app import _response
 from korlm.serving.connections import Connection
 from korlm.serving.inference_queue import InferenceQueue, RequestError
 from korlm.utils.errors import TokenizerError
@@ -274,7 +275,7 @@ def test_host_names_on_any_loopback_address(host: str) -> None:
 
 
 def test_seconds_until_a_retry_are_rounded_up() -> None:
-    response = RequestError(429, "too many requests", 1.4).response()
+    response = _response(RequestError(429, "too many requests", 1.4))
     assert response.headers["retry-after"] == "2"
 
 
