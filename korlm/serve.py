@@ -22,7 +22,7 @@ def main(settings: ServeSettings) -> None:
     """Serve the page and the JSON interface until Ctrl-C."""
     from korlm.prediction.task_run import TaskRun, load
     from korlm.runs.device import inference_device
-    from korlm.serving.app import LOOPBACK, build_app
+    from korlm.serving.app import build_app, is_loopback
     from korlm.serving.connections import build_server
     from korlm.serving.served_model import ServedLanguageModel, ServedTask
 
@@ -40,7 +40,7 @@ def main(settings: ServeSettings) -> None:
         app = build_app(engine, settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         logger.info("http://%s:%d  (Ctrl-C to stop)", host, server_socket.getsockname()[1])
-        if settings.host not in LOOPBACK:
+        if not is_loopback(settings.host):
             logger.warning("host=%s: anyone who can reach this machine can use it", settings.host)
         build_server(app).run(sockets=[server_socket])
 

@@ -6,7 +6,8 @@ cache      carried, mixed with a neural cache
 dynamic    carried, with dynamic evaluation
 <run>      another run alone, in the mode that it was trained in
 mix        the model, in the mode that it was trained in, mixed with the other runs
-all        cache, dynamic evaluation and the other runs mixed with the model
+all        cache, dynamic evaluation and the other runs mixed with the model, if there is a cache or
+           dynamic evaluation; the cache is that of the dynamic pass if there is one
 
 ``tune`` chooses the hyperparameters on one text, ``run_modes`` applies them to another. Modes share
 passes over the text: carried and cache need one, and mixtures need none beyond those of their
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +43,7 @@ from korlm.runs.trained_run import TrainedRun
 
 RESERVED_NAMES = ("model", "carried", "reset", "cache", "dynamic", "mix", "all")
 
-Scores = Mapping[str, TokenScores]  # carried, reset, dynamic and the names of other runs
-Parts = Mapping[str, TokenScores]  # the components of a mixture
+Scores = Mapping[str, TokenScores]  # by name: of passes over a text, or of the parts of a mixture
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class ModeResult:
 
     Attributes:
         nats: (N,), -ln p of each token.
-        seconds: run time, summed over the parts of a mixture.
+        seconds: run time; of a mixture that of all passes that it needs.
         settings: hyperparameters that were tuned.
     """
 
@@ -86,12 +85,14 @@ class ModeResult:
 
 @dataclass(frozen=True)
 class TunedModes:
-    """Hyperparameters of the modes; without any there are only equal mixtures of runs.
+    """Tuned hyperparameters of the modes.
+
+    The default has none: no cache, no dynamic evaluation, equal mixture weights.
 
     Attributes:
-        caches: (size, theta) of the cache for the passes "carried" and "dynamic".
+        caches: (size, flatness) of the cache for the passes "carried" and "dynamic".
         dynamic: None: no dynamic evaluation.
-        learning_rate: learning rate of dynamic evaluation.
+        learning_rate: learning rate of dynamic evaluation; 0 if no rate is better than that.
         decay: decay of dynamic evaluation.
         weights: mixture weights of the modes cache, mix and all.
     """
@@ -138,14 +139,18 @@ def run_modes(
 def score_as_trained(run: TrainedRun, ids: Ids, description: str) -> TokenScores:
     """Score a text in the mode that the run was trained in: carried or reset."""
     if run.start_id == BOS_ID:
-        return score_sentences(run.model, ids, run.start_id)
+        return score_sentences(run.model, ids, run.start_id, description)
     return collect_scores(score_continuous(run.model, ids, run.start_id), len(ids), description)
 
 
 def _tune_dynamic(
     run: TrainedRun, valid: Ids, train: Ids | IdStream, config: DynamicConfig
 ) -> TunedModes:
-    """Try rising learning rates without decay, then rising decays, until one is worse."""
+    """Try rising learning rates without decay, then rising decays with the best rate.
+
+    Each search ends at the first value that does not lower the loss. The first learning rate is 0:
+    a model that no rate improves is not adapted.
+    """
     dynamic = DynamicEvaluation(
         run.model, train, run.start_id, config.segment, config.statistics_tokens
     )
@@ -156,12 +161,12 @@ def _tune_dynamic(
         windows = dynamic.score(ids, learning_rate, decay)
         return float(collect_scores(windows, len(ids), description).nats.mean())
 
-    best, best_rate, best_decay = math.inf, 0.0, 0.0
+    best, best_rate, best_decay = loss_of(0.0, 0.0), 0.0, 0.0
     for learning_rate in config.learning_rates:
         if not (loss := loss_of(learning_rate, 0.0)) < best:  # also stops at NaN
             break
         best, best_rate = loss, learning_rate
-    for decay in config.decays:
+    for decay in config.decays if best_rate else ():
         if not (loss := loss_of(best_rate, decay)) < best:
             break
         best, best_decay = loss, decay
@@ -185,7 +190,7 @@ def _score(
     windows = score_continuous(run.model, ids, run.start_id)
     scores = {
         "carried": collect_scores(windows, len(ids), "carried", new_cache("carried")),
-        "reset": score_sentences(run.model, ids, run.start_id),
+        "reset": score_sentences(run.model, ids, run.start_id, "reset"),
     }
     if tuned.dynamic is not None:
         windows = tuned.dynamic.score(ids, tuned.learning_rate, tuned.decay)
@@ -205,13 +210,13 @@ def _best_cache(scores: TokenScores) -> CacheSetting:
 
 def _mixtures(
     run: TrainedRun, others: Mapping[str, TrainedRun], scores: Scores, tuned: TunedModes
-) -> dict[str, Parts]:
+) -> dict[str, Scores]:
     """Return the parts of each mode that is a mixture."""
     caches = {name: scores[name].cached[setting] for name, setting in tuned.caches.items()}
     own = {"model": scores["reset" if run.start_id == BOS_ID else "carried"]}
     other_scores = {name: scores[name] for name in others}
     adapted = {}
-    mixtures: dict[str, Parts] = {}
+    mixtures: dict[str, Scores] = {}
     if "carried" in caches:
         mixtures["cache"] = {"model": scores["carried"], "cache": caches["carried"]}
         adapted["cache"] = caches.get("dynamic", caches["carried"])
@@ -229,30 +234,35 @@ def _results(
 ) -> dict[str, ModeResult]:
     """Return the result of every mode, mixtures included, in the order of the report."""
     mixtures = _mixtures(run, others, scores, tuned)
-    settings = {"dynamic": {"rate": tuned.learning_rate, "decay": tuned.decay}}
+    dynamic = {"learning_rate": tuned.learning_rate, "decay": tuned.decay}
     results = {}
     for mode in ("carried", "reset", "cache", "dynamic", *others, "mix", "all"):
         if mode in mixtures:
-            results[mode] = _mixed(mode, mixtures[mode], tuned, settings["dynamic"])
+            results[mode] = _mixed(mode, mixtures[mode], scores, tuned, dynamic)
         elif mode in scores:
             part = scores[mode]
-            results[mode] = ModeResult(part.nats, part.seconds, settings.get(mode, {}))
+            settings = dynamic if mode == "dynamic" else {}
+            results[mode] = ModeResult(part.nats, part.seconds, settings)
     return results
 
 
-def _mixed(mode: str, parts: Parts, tuned: TunedModes, dynamic: Mapping[str, float]) -> ModeResult:
+def _mixed(
+    mode: str, parts: Scores, scores: Scores, tuned: TunedModes, dynamic: Mapping[str, float]
+) -> ModeResult:
     """Return the result of a mixture; without tuned weights all parts weigh the same."""
     weights = tuned.weights.get(mode, np.full(len(parts), 1 / len(parts)))
     rounded = (round(float(weight), 4) for weight in weights)
+    seconds = sum(part.seconds for part in parts.values())
     settings: dict[str, Any] = {"weights": dict(zip(parts, rounded, strict=True))}
     if "cache" in parts:
-        cache = tuned.caches["dynamic" if "dynamic" in parts else "carried"]
-        settings["cache_size"], settings["theta"] = cache
+        source = "dynamic" if "dynamic" in parts else "carried"
+        settings["cache_size"], settings["flatness"] = tuned.caches[source]
+        if not any(part is scores[source] for part in parts.values()):
+            seconds += scores[source].seconds  # the pass that the cached hidden states are from
     if "dynamic" in parts:
         settings |= dynamic
-    seconds = sum(part.seconds for part in parts.values())
     return ModeResult(mix(_stacked(parts), weights), seconds, settings)
 
 
-def _stacked(parts: Parts) -> Floats:
+def _stacked(parts: Scores) -> Floats:
     return np.stack([part.nats for part in parts.values()])

@@ -7,8 +7,8 @@ the current hidden state (equation 3, i over the cached positions):
     p_cache(w | h_t) ~ sum_i 1{w_i = w} exp(theta h_t . h_i)
 
 where h_i is the hidden state that predicted w_i. The result is interpolated with the model's own
-distribution (equations 4 and 5). Nothing is trained; theta (flatness), cache size and interpolation
-weight are tuned on validation text.
+distribution (equations 4 and 5). Nothing is trained; the flatness theta, the cache size and the
+interpolation weight are tuned on validation text.
 
 Axes: K cache settings, P cached tokens, T time steps, H hidden units.
 """
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-CacheSetting = tuple[int, float]  # size, theta
+CacheSetting = tuple[int, float]  # size, flatness
 
 
 class NeuralCache:
@@ -28,8 +28,8 @@ class NeuralCache:
 
     Args:
         vocab_size: V; an empty cache assigns 1 / V to every token.
-        settings: (size, theta) pairs that are evaluated at once. Size is the number of cached
-            states; with theta = 0 the cache is a unigram model of the last tokens.
+        settings: (size, flatness) pairs that are evaluated at once. Size is the number of cached
+            states; with flatness 0 the cache is a unigram model of the last tokens.
     """
 
     def __init__(self, vocab_size: int, settings: Sequence[CacheSetting]) -> None:
@@ -59,10 +59,10 @@ class NeuralCache:
         index = torch.arange(len(tokens), device=hidden.device)
         query = index[num_past:, None]
         rows = []
-        for size, theta in self.settings:
+        for size, flatness in self.settings:
             reachable = slice(max(num_past - size, 0), None)
             in_cache = (index[reachable] < query) & (index[reachable] >= query - size)
-            logits = (theta * similarity[:, reachable]).masked_fill_(~in_cache, -torch.inf)
+            logits = (flatness * similarity[:, reachable]).masked_fill_(~in_cache, -torch.inf)
             attention = logits.softmax(1).mul_(is_target[:, reachable])
             rows.append(attention.sum(1, dtype=torch.float64))
         probs = torch.stack(rows)

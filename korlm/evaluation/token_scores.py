@@ -74,7 +74,7 @@ class TokenScores:
         nats: (N,), -ln p of each token.
         seconds: run time.
         cached: cache setting -> scores under that cache alone. All settings are looked up
-            together, and each has an equal share of the run time.
+            together, and each has an equal share of the run time, without that of this pass.
     """
 
     nats: Floats
@@ -192,15 +192,17 @@ def _row_batches(lengths: Ints, batch_tokens: int, max_rows: int | None) -> Iter
         order = order[num_rows:]
 
 
-def score_sentences(model: LanguageModel, ids: Ids, start_id: int) -> TokenScores:
-    """Score every sentence from the initial state."""
+def score_sentences(
+    model: LanguageModel, ids: Ids, start_id: int, description: str = ""
+) -> TokenScores:
+    """Score every sentence from the initial state; see ``score_tokens`` for the arguments."""
     started = time.perf_counter()
     starts, ends = sentence_bounds(ids)
     scores = score_tokens(
         *(model, ids, ends - starts, start_id),
         batch_tokens=MAX_ROWS * WINDOW,
         max_rows=MAX_ROWS,
-        description="reset",
+        description=description,
     )
     return TokenScores(scores.nats, time.perf_counter() - started)
 

@@ -2,6 +2,7 @@
 
     GET  /              the page; its script and style are served here too, nothing is external
     GET  /api/info      description of the run
+    GET  /openapi.json  description of the interface
 
 A language model answers
 
@@ -13,22 +14,20 @@ and a model of another task
 
     POST /api/predict   {"text"} -> a prediction for each line
 
-Pages of other sites cannot use it: requests must name this host (against DNS rebinding), must not
-have the ``Origin`` of another host, and must be ``application/json``, which browsers send to other
-origins only with permission. The response to every error is ``{"error": ...}``.
+Pages of other sites cannot use it: requests must not have the ``Origin`` of another host, and must
+be ``application/json``, which browsers send to other origins only with permission. On a loopback
+address (the default) requests must also name it, against DNS rebinding; on other addresses any name
+is accepted. The response to every error is ``{"error": ...}``.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import ipaddress
+import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-import anyio
-import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -40,19 +39,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from korlm.config import ServeSettings
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
+from korlm.serving.inference_queue import InferenceQueue, RequestError, internal_error_message
 from korlm.serving.rate_limit import RateLimit
 from korlm.serving.served_model import Json, ServedLanguageModel, ServedTask
 from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import KorlmError
 
-logger = logging.getLogger(__name__)
-
 PAGE = Path(__file__).parent / "page"
 FILES = ("page.css", "common.js", "page.js", "task.js")
 LANGUAGE_MODEL_PATHS = ("/api/complete", "/api/surprisal", "/api/generate")
 TASK_PATHS = ("/api/predict",)
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-LOOPBACK_NAMES = (*LOOPBACK[:2], "[::1]")  # the same hosts as in a Host header
 MAX_MORPHS = 60  # of a request that does not give max_morphs
 NUM_SENTENCES = 3  # number of sentences after which a generated text ends
 HEADERS = {
@@ -61,7 +57,18 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-T = TypeVar("T")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address to listen on.
+
+    >>> [is_loopback(host) for host in ("127.0.0.2", "Localhost", "::1", "0.0.0.0", "pc.example")]
+    [True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 class _RequestBody(BaseModel):
@@ -93,78 +100,13 @@ class GenerateRequest(_RequestBody):
     max_morphs: int | None = Field(default=None, ge=1)
 
 
-class _RequestError(Exception):
-    """An error response: HTTP status, message, and seconds until a retry (0: unspecified)."""
-
-    def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
-        self.status, self.message, self.retry_after = status, message, retry_after
-
-    def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        headers = dict(headers or {})
-        if self.retry_after:
-            headers["Retry-After"] = str(max(1, round(self.retry_after)))
-        return JSONResponse({"error": self.message}, self.status, headers)
-
-
-class _InferenceQueue:
-    """Runs one request at a time; at most ``max_size`` may be running or waiting."""
-
-    def __init__(self, max_size: int) -> None:
-        self._max_size, self._size = max_size, 0
-        self._lock = anyio.Lock()
-
-    def check_not_full(self) -> None:
-        """Raise an error with status 503 if no more requests may wait."""
-        if self._size >= self._max_size:
-            raise _RequestError(503, f"server busy: {self._size} requests queued; retry later", 1.0)
-
-    async def __aenter__(self) -> None:
-        self.check_not_full()
-        self._size += 1
-        try:
-            await self._lock.acquire()
-        except BaseException:
-            self._size -= 1
-            raise
-
-    async def __aexit__(self, *error: object) -> None:
-        self._size -= 1
-        self._lock.release()
-
-    async def run(self, request: Request, function: Callable[[], T]) -> T:
-        """Run a function in a thread, and return its result, unless the client has disconnected."""
-        async with self:
-            if await request.is_disconnected():  # the page does this at the next keystroke
-                raise _RequestError(499, "the client has closed the request")
-            return await anyio.to_thread.run_sync(function)
-
-    async def stream(self, pieces: Iterator[str]) -> AsyncIterator[bytes]:
-        """Yield each piece as a line of JSON, until the client disconnects.
-
-        The HTTP status is already sent: an error is the last line. This may also be that the queue
-        has filled up since the request was accepted.
-        """
-        try:
-            async with self:
-                while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
-                    yield _json_line({"text": piece})
-        except _RequestError as error:
-            yield _json_line({"error": error.message})
-        except KorlmError as error:
-            yield _json_line({"error": str(error)})
-
-
-def _json_line(value: Json) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
-
-
 def build_app(engine: ServedLanguageModel | ServedTask, settings: ServeSettings) -> FastAPI:
     """Return the application."""
     # FastAPI's documentation pages would load external scripts.
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
     app.add_middleware(_RequestGuard, settings=settings)
     _add_error_handlers(app)
-    queue = _InferenceQueue(settings.max_queue)
+    queue = InferenceQueue(settings.max_queue)
 
     def page_file(name: str) -> Callable[[], Awaitable[FileResponse]]:
         async def file() -> FileResponse:
@@ -192,9 +134,9 @@ def build_app(engine: ServedLanguageModel | ServedTask, settings: ServeSettings)
 def _check_text(key: str, text: str, settings: ServeSettings) -> None:
     if len(text) > settings.max_chars:
         limit = f"{settings.max_chars:,} (max_chars)"
-        raise _RequestError(413, f"{key}: {len(text):,} characters, at most {limit}")
+        raise RequestError(413, f"{key}: {len(text):,} characters, at most {limit}")
     if has_lone_surrogates(text):
-        raise _RequestError(422, f"{key}: contains a lone surrogate")
+        raise RequestError(422, f"{key}: contains a lone surrogate")
 
 
 def _refuse(app: FastAPI, paths: Sequence[str], reason: str, others: Sequence[str]) -> None:
@@ -202,78 +144,84 @@ def _refuse(app: FastAPI, paths: Sequence[str], reason: str, others: Sequence[st
 
     async def refuse(request: Request) -> Response:
         message = f"POST {request.url.path}: {reason}; use {', '.join(others)}"
-        raise _RequestError(404, message)
+        raise RequestError(404, message)
 
     for path in paths:
         app.post(path, include_in_schema=False)(refuse)
 
 
 def _add_predict(
-    app: FastAPI, engine: ServedTask, queue: _InferenceQueue, settings: ServeSettings
+    app: FastAPI, engine: ServedTask, queue: InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/predict")
     async def predict(body: TextRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
-        return await queue.run(request, lambda: engine.predict(body.text))
+        return await queue.run(request.receive, lambda: engine.predict(body.text))
 
 
 def _add_language_model(
-    app: FastAPI, engine: ServedLanguageModel, queue: _InferenceQueue, settings: ServeSettings
+    app: FastAPI, engine: ServedLanguageModel, queue: InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/complete")
     async def complete(body: CompleteRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
-        return await queue.run(request, lambda: engine.complete(body.text, body.k))
+        return await queue.run(request.receive, lambda: engine.complete(body.text, body.k))
 
     @app.post("/api/surprisal")
     async def surprisal(body: TextRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
-        return await queue.run(request, lambda: engine.surprisal(body.text))
+        return await queue.run(request.receive, lambda: engine.surprisal(body.text))
 
     @app.post("/api/generate")
-    async def generate(request: GenerateRequest) -> StreamingResponse:
-        _check_text("prompt", request.prompt, settings)
-        max_morphs = request.max_morphs or min(MAX_MORPHS, settings.max_morphs)
+    async def generate(body: GenerateRequest) -> StreamingResponse:
+        _check_text("prompt", body.prompt, settings)
+        max_morphs = body.max_morphs or min(MAX_MORPHS, settings.max_morphs)
         if max_morphs > settings.max_morphs:
             message = f"max_morphs: {max_morphs}, at most {settings.max_morphs}"
-            raise _RequestError(413, message)
-        sampling = Sampling(
-            request.temperature, request.top_k, request.top_p, request.repetition_penalty
-        )
+            raise RequestError(413, message)
+        sampling = Sampling(body.temperature, body.top_k, body.top_p, body.repetition_penalty)
         stopping = StoppingCriteria(max_morphs, NUM_SENTENCES)
         queue.check_not_full()  # while the status can still be 503
-        pieces = engine.generate(request.prompt, sampling, stopping, request.seed)
+        # A generator: the model runs in ``queue.stream``.
+        pieces = engine.generate(body.prompt, sampling, stopping, body.seed)
         return StreamingResponse(queue.stream(pieces), media_type="application/x-ndjson")
 
 
+def _response(error: RequestError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the response to a refused request, with further headers."""
+    headers = dict(headers or {})
+    if error.retry_after:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return JSONResponse({"error": error.message}, error.status, headers)
+
+
 def _add_error_handlers(app: FastAPI) -> None:
-    @app.exception_handler(_RequestError)
-    async def request_error(request: Request, error: _RequestError) -> Response:
-        return error.response()
+    @app.exception_handler(RequestError)
+    async def request_error(request: Request, error: RequestError) -> Response:
+        return _response(error)
 
     @app.exception_handler(KorlmError)
     async def korlm_error(request: Request, error: KorlmError) -> Response:
-        return _RequestError(400, str(error)).response()
+        return _response(RequestError(400, str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return _RequestError(
-                422, f"body: invalid JSON at character {first['loc'][1]}"
-            ).response()
+            message = f"body: invalid JSON at character {first['loc'][1]}"
+            return _response(RequestError(422, message))
         key = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return _RequestError(422, f"{key}: {first['msg']}").response()
+        return _response(RequestError(422, f"{key}: {first['msg']}"))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}"
-        return _RequestError(error.status_code, message).response(error.headers)
+        return _response(RequestError(error.status_code, message), error.headers)
 
     @app.exception_handler(Exception)
     async def internal_error(request: Request, error: Exception) -> Response:
-        # The traceback follows on stderr.
-        return _RequestError(500, f"internal error ({type(error).__name__})").response()
+        # The traceback follows on stderr. This response does not pass _RequestGuard.
+        return _response(RequestError(500, internal_error_message(error)), HEADERS)
 
 
 class _RequestGuard:
@@ -296,19 +244,21 @@ class _RequestGuard:
                 self._check_host(request)
                 if request.method == "POST":
                     self._check_post(request)
-            except _RequestError as error:
-                app = error.response()
+            except RequestError as error:
+                app = _response(error)
         await app(scope, receive, send_with_headers)
 
     def _check_host(self, request: Request) -> None:
         """Refuse requests to another host name or from the page of another site."""
         host = request.headers.get("host", "").lower()
         # The names of this host in its network are not known, so all are allowed there.
-        if self._settings.host in LOOPBACK and re.sub(r":\d*$", "", host) not in LOOPBACK_NAMES:
-            raise _RequestError(400, f"host: must be one of {', '.join(LOOPBACK_NAMES)}")
+        if is_loopback(self._settings.host):
+            name = re.sub(r":\d*$", "", host)
+            if not is_loopback(name.removeprefix("[").removesuffix("]")):
+                raise RequestError(400, "host: must be localhost, 127.0.0.1 or [::1]")
         origin = request.headers.get("origin")
         if origin is not None and origin.lower().partition("://")[2] != host:
-            raise _RequestError(403, "origin: requests from other sites are refused")
+            raise RequestError(403, "origin: requests from other sites are refused")
 
     def _check_post(self, request: Request) -> None:
         """Refuse bodies of another type or too large a size, and too frequent requests."""
@@ -318,11 +268,13 @@ class _RequestGuard:
         # A character may be two \\uXXXX; 1024 bytes for other keys.
         max_length = 12 * settings.max_chars + 1024
         if content_type != "application/json":
-            raise _RequestError(415, "content-type: must be application/json")
+            raise RequestError(415, "content-type: must be application/json")
         is_chunked = "transfer-encoding" in request.headers  # then the length is not reliable
-        if is_chunked or not length.isdecimal() or len(length) > 12 or int(length) > max_length:
-            message = f"content-length: must be given and be at most {max_length:,}"
-            raise _RequestError(413, message)
+        if is_chunked or not length.isdecimal():
+            raise RequestError(411, "content-length: must be given; chunked bodies are refused")
+        if len(length) > 12 or int(length) > max_length:
+            limit = f"{max_length:,} bytes (from max_chars)"
+            raise RequestError(413, f"content-length: must be at most {limit}")
         if wait := self._rate_limit.acquire(request.client.host if request.client else ""):
             limit = f"at most {settings.rate:g} requests a second on average"
-            raise _RequestError(429, f"too many requests: {limit}; retry later", wait)
+            raise RequestError(429, f"too many requests: {limit}; retry later", wait)

@@ -105,7 +105,7 @@ class Task(ABC, Generic[ModelT]):
         prepared: the corpus.
         folder: the run directory.
         device: of the model.
-        group: the processes that share the rows of each batch.
+        group: the processes among which the rows of each batch are divided.
         labels: of a trained model; none: those of the training split.
 
     Attributes:

@@ -19,7 +19,7 @@ from korlm.config import BatchesConfig, Precision, ScheduleConfig, TrainerConfig
 from korlm.dataset.batches import Batch
 from korlm.modules.state import State, detach_state
 from korlm.training.optimizers import clip_gradients, learning_rate_factor
-from korlm.training.validation import DIVERGENCE_HINT, SharedParts, Validator
+from korlm.training.validation import CHECKPOINT_HINT, DIVERGENCE_HINT, SharedParts, Validator
 from korlm.utils import threads
 from korlm.utils.errors import TrainingError
 from korlm.utils.progress import ProgressBar
@@ -188,7 +188,8 @@ class Trainer(SharedParts):
                 name = "gradient" if math.isfinite(loss) else "loss"
                 raise TrainingError(
                     f"the {name} is not finite at step {progress.step + offset} (epoch "
-                    f"{progress.epoch + 1}, batch {progress.batch + offset}): {DIVERGENCE_HINT}"
+                    f"{progress.epoch + 1}, batch {progress.batch + offset}): {DIVERGENCE_HINT}; "
+                    + CHECKPOINT_HINT
                 )
         nats = math.fsum(losses)
         progress.epoch_nats += nats

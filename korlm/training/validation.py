@@ -21,9 +21,10 @@ from korlm.utils.progress import ProgressBar
 ValidationCallback = Callable[[int, float, Mapping[str, float]], None]
 
 DIVERGENCE_HINT = (
-    "lower optimizer.lr, trainer.clip_norm or, with optimizer=muon, optimizer.matrix_lr; existing "
-    "checkpoints precede the failure"
+    "lower optimizer.lr (with optimizer=muon also optimizer.matrix_lr), or lower or set "
+    "trainer.clip_norm"
 )
+CHECKPOINT_HINT = "existing checkpoints precede the failure"  # of errors during the training
 
 
 @dataclass
@@ -37,7 +38,7 @@ class SharedParts:
         checkpoints: writes best.pt and last.pt.
         tracker: records scalars, texts and images; of ranks other than 0 nothing.
         stop: records stop signals.
-        group: processes of the run, which share the rows of each batch.
+        group: processes of the run, among which the rows of each batch are divided.
     """
 
     model: Trainable
@@ -81,7 +82,11 @@ class Validator(SharedParts):
             return self.task.evaluate(self.model, split, on_batch)
 
     def validate(self, is_final: bool = False) -> tuple[dict[str, float], bool]:
-        """Return the metrics of the validation split, and True if the model is the best so far.
+        """Return the metrics of the validation split, and True if the model was kept as the best.
+
+        ``Trainer.is_done`` decides on early stopping. A perplexity that is infinite although the
+        loss is finite, as at the start of some trainings, does not end the run, but such a model is
+        never the best (``Task.headline``).
 
         Args:
             is_final: the model is complete, such as an n-gram model: it is the best one whatever
@@ -89,7 +94,8 @@ class Validator(SharedParts):
 
         Raises:
             TrainingInterrupted: a stop signal was received; the validation has no effect.
-            TrainingError: the monitored metric is not finite.
+            TrainingError: the monitored metric is not finite or the loss is NaN, unless
+                ``is_final``.
         """
         progress, task = self.progress, self.task
         metrics = self.evaluate("valid")
@@ -102,13 +108,14 @@ class Validator(SharedParts):
             step,
             {
                 **task.eval_scalars("valid", metrics),
-                **task.best_scalars(min(cost, progress.best_cost)),
+                **task.best_scalars(cost if is_best else progress.best_cost),
             },
         )
         wrong = task.monitor if not math.isfinite(cost) else "loss" if math.isnan(loss) else ""
         if wrong and not is_final:
             raise TrainingError(
-                f"valid {wrong} is {metrics[wrong]} at step {step}: {DIVERGENCE_HINT}"
+                f"valid {wrong} is {metrics[wrong]} at step {step}: {DIVERGENCE_HINT}; "
+                + CHECKPOINT_HINT
             )
         progress.validated_step = step
         if is_best:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,15 @@ from texts import VOCAB_SIZE, UnigramLM, random_ids, toy_run
 
 from korlm.config import CacheConfig, DynamicConfig
 from korlm.dataset.vocab import BOS_ID, EOS_ID
+from korlm.evaluation import modes, token_scores
 from korlm.evaluation.modes import EvaluationModes, ModeResult, TunedModes, run_modes, tune
-from korlm.evaluation.token_scores import collect_scores, score_continuous, score_sentences
+from korlm.evaluation.token_scores import (
+    TokenScores,
+    Window,
+    collect_scores,
+    score_continuous,
+    score_sentences,
+)
 
 CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3])
 DYNAMIC = DynamicConfig(
@@ -87,5 +96,63 @@ def test_a_learning_rate_that_diverges_is_not_chosen(rates: list[float]) -> None
     dynamic = DynamicConfig(segment=5, learning_rates=rates, tune_tokens=30, statistics_tokens=30)
     _, results = tuned("lstm", dynamic=dynamic)
     if len(rates) > 1:
-        assert results["dynamic"].settings["rate"] == 1e-3
+        assert results["dynamic"].settings["learning_rate"] == 1e-3
     assert np.isfinite(results["all"].nats).all()
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("losses", "chosen", "tried"),
+    [
+        ([5.0, 4.0, 3.0, 2.0, 2.5], (1e-2, 0.1), [0.0, 1e-3, 1e-2, 0.1, 0.2]),
+        ([5.0, 4.0, 4.5, 4.0], (1e-3, 0.0), [0.0, 1e-3, 1e-2, 0.1]),
+        ([5.0, 6.0], (0.0, 0.0), [0.0, 1e-3]),  # no rate is better than none
+        ([5.0, NAN], (0.0, 0.0), [0.0, 1e-3]),
+        ([5.0, 5.0], (0.0, 0.0), [0.0, 1e-3]),
+    ],
+)
+def test_the_search_of_learning_rate_and_decay(
+    monkeypatch: pytest.MonkeyPatch,
+    losses: list[float],
+    chosen: tuple[float, float],
+    tried: list[float],
+) -> None:
+    values: list[float] = []
+
+    def score(ids: Any, learning_rate: float, decay: float) -> Iterator[Window]:
+        values.append(decay or learning_rate)
+        nats = torch.full((len(ids),), losses[len(values) - 1])
+        yield Window(torch.zeros(len(ids)), nats, None)
+
+    monkeypatch.setattr(modes, "DynamicEvaluation", lambda *args: SimpleNamespace(score=score))
+    config = DynamicConfig(learning_rates=[1e-3, 1e-2], decays=[0.1, 0.2])
+    found = modes._tune_dynamic(toy_run(model=unigrams()), VALID, TRAIN, config)
+    assert (found.learning_rate, found.decay) == chosen
+    assert values == tried
+
+
+@pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])
+def test_the_seconds_of_a_mixture_are_those_of_its_passes(start_id: int) -> None:
+    """A model of sentences has no part in the carried pass but the hidden states of the cache."""
+    cached = {(20, 0.3): TokenScores(np.ones(3), 1.0)}
+    scores = {"carried": TokenScores(np.ones(3), 10.0, cached), "reset": TokenScores(np.ones(3), 2)}
+    run = toy_run(model=unigrams(), start_id=start_id)
+    results = modes._results(run, {}, scores, TunedModes(caches={"carried": (20, 0.3)}))
+    assert results["cache"].seconds == 11
+    assert results["all"].seconds == (13 if start_id == BOS_ID else 11)
+
+
+def test_progress_bars_have_the_name_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    real = token_scores.ProgressBar
+
+    def record(**options: Any) -> Any:
+        names.append(options["desc"])
+        return real(**options)
+
+    monkeypatch.setattr(token_scores, "ProgressBar", record)
+    for start_id in (EOS_ID, BOS_ID):
+        modes.score_as_trained(toy_run(model=unigrams(), start_id=start_id), VALID, "ngram")
+    assert names == ["ngram", "ngram"]

@@ -14,9 +14,12 @@ pytest.importorskip("fastapi", reason="serving needs it")
 import anyio
 from local_server import Client, Echo, EchoTask, served
 
-from korlm.serving.app import _InferenceQueue
+from korlm.serving.app import _response
 from korlm.serving.connections import Connection
+from korlm.serving.inference_queue import InferenceQueue, RequestError
 from korlm.utils.errors import TokenizerError
+
+BUSY = "server busy: the queue is full (max_queue={}); retry later"
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,7 @@ def test_the_page_has_no_external_resources(client: Client, task: Client, path: 
             "surprisal",
             {"text": "가" * 100_000},
             413,
-            "content-length: must be given and be at most 25,024",
+            "content-length: must be at most 25,024 bytes (from max_chars)",
         ),
     ],
 )
@@ -133,7 +136,7 @@ def test_content_types_and_host_names(client: Client) -> None:
     # DNS rebinding.
     answer = client.get("/api/info", host=f"evil.example:{client.port}")
     assert (answer.status, answer.json["error"].split(":")[0]) == (400, "host")
-    for name in ("localhost", f"localhost:{client.port}", "[::1]:80"):
+    for name in ("localhost", f"localhost:{client.port}", "[::1]:80", "LOCALHOST", "127.0.0.2"):
         assert client.get("/api/info", host=name).status == 200
 
 
@@ -178,6 +181,7 @@ def test_internal_errors() -> None:
         500,
         {"error": "internal error (ZeroDivisionError)"},
     )
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
 
 
 def send_raw(client: Client, sent: bytes) -> bytes:
@@ -263,6 +267,18 @@ def test_any_host_name_if_the_host_is_not_loopback() -> None:
         assert client.get("/api/info", host="pc.example").status == 200
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "LOCALHOST", "::1"])
+def test_host_names_on_any_loopback_address(host: str) -> None:
+    with served(Echo(), host=host) as client:
+        assert client.get("/api/info", host="evil.example").status == 400
+        assert client.get("/api/info", host=f"127.0.0.2:{client.port}").status == 200
+
+
+def test_seconds_until_a_retry_are_rounded_up() -> None:
+    response = _response(RequestError(429, "too many requests", 1.4))
+    assert response.headers["retry-after"] == "2"
+
+
 def test_rate_limit() -> None:
     with served(Echo(), rate=0.01, burst=2) as client:
         # Forwarded headers do not evade the limit.
@@ -311,6 +327,28 @@ def test_a_disconnected_client_leaves_the_queue() -> None:
     assert slow.texts == ["가", "다"]
 
 
+def test_disconnected_clients_do_not_fill_the_queue() -> None:
+    slow = Slow()
+
+    def complete(text: str) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+        body, kind = json.dumps({"text": text}), {"content-type": "application/json"}
+        connection.request("POST", "/api/complete", body, kind)
+        assert client.get("/api/info").status == 200  # the request above has been read
+        return connection
+
+    with served(slow, max_queue=2) as client, contextlib.closing(complete("가")) as running:
+        assert slow.started.acquire(timeout=10)
+        waiting = complete("나")
+        assert client.post("/api/complete", {"text": "다"}).status == 503
+        waiting.close()
+        assert client.get("/api/info").status == 200  # the server has noticed it
+        with contextlib.closing(complete("라")) as last:
+            slow.go.set()
+            assert running.getresponse().status == last.getresponse().status == 200
+    assert slow.texts == ["가", "라"]
+
+
 def test_the_queue_is_bounded() -> None:
     slow = Slow()
     with served(slow, max_queue=1) as client:
@@ -330,17 +368,32 @@ def test_the_queue_is_bounded() -> None:
         first.join(10)
         for answer in refused:
             assert answer.status == 503
-            assert answer.json["error"] == "server busy: 1 requests queued; retry later"
+            assert answer.json["error"] == BUSY.format(1)
         assert statuses == [200]
         assert client.post("/api/complete", {"text": "다"}).status == 200
 
 
 def test_a_queue_that_fills_up_before_a_stream_begins() -> None:
     async def lines() -> list[bytes]:
-        return [line async for line in _InferenceQueue(0).stream(iter(["가"]))]
+        return [line async for line in InferenceQueue(0).stream(iter(["가"]))]
 
     (line,) = anyio.run(lines)
-    assert json.loads(line) == {"error": "server busy: 0 requests queued; retry later"}
+    assert json.loads(line) == {"error": BUSY.format(0)}
+
+
+def test_an_internal_error_during_a_stream_is_its_last_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def pieces() -> Iterator[str]:
+        yield "가"
+        raise ZeroDivisionError
+
+    async def lines() -> list[bytes]:
+        return [line async for line in InferenceQueue(1).stream(pieces())]
+
+    _, last = anyio.run(lines)
+    assert json.loads(last) == {"error": "internal error (ZeroDivisionError)"}
+    assert "ZeroDivisionError" in caplog.text  # with its traceback
 
 
 class Stepwise(Echo):
@@ -400,7 +453,7 @@ def test_chunked_bodies_are_refused(client: Client) -> None:
         connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders()
         answer = connection.getresponse()
-        assert answer.status == 413
+        assert answer.status == 411
 
 
 def test_lone_surrogates(client: Client) -> None:

@@ -405,6 +405,7 @@ def test_a_diverged_run_fails(
     ) as caught:
         run.fit()
     assert len(str(caught.value).splitlines()) == 1 and "lower optimizer.lr" in str(caught.value)
+    assert "checkpoints" not in str(caught.value)  # last.pt has the diverged model
     assert not (tmp_path / "metrics.json").exists()
     assert [path.name for path in run.checkpoints.folder.iterdir()] == ["last.pt"]
 

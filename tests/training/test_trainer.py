@@ -81,6 +81,7 @@ class RecordingLogger(Tracker):
         validations: steps.
         saves: (step, epoch, batch) of last.pt.
         sums: (tokens, nats) of the epoch at each validation.
+        best: the best monitored metric at each validation.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -90,6 +91,7 @@ class RecordingLogger(Tracker):
         self.validations: list[int] = []
         self.saves: list[tuple[int, int, int]] = []
         self.sums: list[tuple[int, float]] = []
+        self.best: list[float] = []
 
     def log_scalars(self, step: int, scalars: Any) -> None:
         names = ("loss/train", "train/lr", "train/grad_norm", "train/tokens_per_second")
@@ -98,6 +100,7 @@ class RecordingLogger(Tracker):
     def log_validation(self, step: int, scalars: Any) -> None:
         self.validations.append(step)
         self.sums.append((self.progress.epoch_tokens, self.progress.epoch_nats))
+        self.best += [value for name, value in scalars.items() if name.startswith("best/")]
 
 
 class RecordingCheckpointWriter(CheckpointWriter):
@@ -294,6 +297,7 @@ def test_an_infinite_perplexity_is_never_the_best(make_trainer: Make) -> None:
     trainer, records = make_trainer(valid_losses=[5000.0, 900.0, 800.0, 3.0, 750.0], epochs=5)
     trainer.run()
     assert records.validations == [4, 8, 12, 16, 20]
+    assert records.best == [math.inf, math.inf, math.inf, 3.0, 3.0]
     assert (trainer.progress.best_cost, trainer.progress.best_step) == (3.0, 16)
     trainer, _ = make_trainer(
         valid_losses=[5000.0, 900.0, 800.0], epochs=20, early_stopping_patience=3

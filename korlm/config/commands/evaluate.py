@@ -27,7 +27,7 @@ class CacheConfig(Group):
     )
     flatness: list[float] = setting(
         lambda: [0.0, 0.2, 0.4, 0.8, 1.6],
-        "Factor of the similarity of hidden states (theta); several values are tuned on valid.",
+        "Factor of the similarity of hidden states; several values are tuned on valid.",
         min=0,
         increasing=True,
         renamed_from="thetas",
@@ -50,14 +50,16 @@ class DynamicConfig(Group):
     )
     learning_rates: list[float] = setting(
         lambda: [1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3],
-        "Learning rates, tried on valid until one is worse; []: no dynamic evaluation.",
+        "Learning rates, tried on valid from 0 on until one does not lower the loss; []: no "
+        "dynamic evaluation.",
         above=0,
         increasing=True,
         renamed_from="rates",
     )
     decays: list[float] = setting(
         lambda: [1e-3, 1e-2],
-        "Decays towards the trained parameters, tried on valid after no decay until one is worse.",
+        "Decays towards the trained parameters, tried on valid from 0 on until one does not lower "
+        "the loss.",
         above=0,
         increasing=True,
     )

@@ -37,7 +37,7 @@ class ServeSettings(InferenceSettings):
     burst: int = setting(60, "Requests that a client may send at once.", min=1)
     max_queue: int = setting(
         16,
-        "Requests that may wait for the model; more are rejected.",
+        "Requests that may be running or waiting; more are rejected.",
         min=1,
         renamed_from="max_waiting",
     )

@@ -104,7 +104,7 @@ def interval_note(row: Metrics) -> str:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    """Format ``{"theta": 0.4, "weights": {"model": 0.7, "cache": 0.3}}`` on one line."""
+    """Format ``{"flatness": 0.4, "weights": {"model": 0.7, "cache": 0.3}}`` on one line."""
     cells = []
     for key, value in settings.items():
         if isinstance(value, Mapping):

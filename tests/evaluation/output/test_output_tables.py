@@ -22,7 +22,7 @@ CONFIG = BootstrapConfig(samples=200)
 def rows(num_docs: int = 25) -> dict[str, Metrics]:
     text = random_text(600, num_docs)
     two = np.full(len(text.ids), np.log(2.0))
-    chosen = {"weights": {"model": 0.75, "cache": 0.25}, "cache_size": 500, "theta": 0.2}
+    chosen = {"weights": {"model": 0.75, "cache": 0.25}, "cache_size": 500, "flatness": 0.2}
     infinite = np.where(np.arange(len(two)) == 0, 9e9, two)
     return compare(
         {
@@ -41,7 +41,7 @@ def test_modes_of_one_run() -> None:
     assert lines[0].endswith("settings chosen on valid")
     assert lines[1].split()[:4] == ["carried", "2.00", "+0.0", "%"]
     assert lines[2].split()[:4] == ["cache", "1.50", "-25.0", "%"]
-    assert lines[2].endswith("0.75 model + 0.25 cache, cache_size=500, theta=0.2")
+    assert lines[2].endswith("0.75 model + 0.25 cache, cache_size=500, flatness=0.2")
     assert lines[3].split()[1] == "inf"
 
 
