@@ -29,6 +29,7 @@ from distributed import (
     as_completed,
 )
 from distributed.scheduler import NoWorkerError
+from distributed.security import Security
 
 from korlm import _version
 from korlm._version import __version__
@@ -344,6 +345,8 @@ class DaskExecutor(Executor):
         return KubeCluster(**options | (self._config.options or {}))
 
     def _connect(self, address: Any) -> Client:
+        if self._address.startswith("tls://"):
+            self._check_certificates()
         try:
             client = Client(address, timeout=REACH_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
@@ -353,6 +356,23 @@ class DaskExecutor(Executor):
             ) from error
         self._stack.callback(client.close)
         return client
+
+    def _check_certificates(self) -> None:
+        """Check that the settings of Dask have certificates for TLS, without which it fails later.
+
+        Raises:
+            ClusterError: they have none, or these cannot be read.
+        """
+        problem = "there are none"
+        try:
+            if Security().get_connection_args("client")["ssl_context"] is not None:
+                return
+        except OSError as error:  # also ssl.SSLError
+            problem = str(error)
+        raise ClusterError(
+            f"prepare.cluster={self._address}: TLS needs certificates, ca-file, client.cert and "
+            f"client.key of distributed.comm.tls in the settings of Dask: {problem}"
+        )
 
     def _check_versions(self) -> None:
         """Check the versions of the workers of an existing cluster.

@@ -410,6 +410,18 @@ def test_an_error_of_other_code_asks_for_the_version(tmp_path: Path) -> None:
         executor._error_of(future)
 
 
+def test_tls_without_certificates(korlm: Command, tmp_path: Path) -> None:
+    arguments = ["prepare", "tokenizer=syllable", "prepare.cluster=tls://127.0.0.1:1"]
+    expected = "prepare.cluster=tls://127.0.0.1:1: TLS needs certificates, ca-file, client.cert and"
+    error = korlm(*arguments).error
+    assert expected in error and error.endswith("settings of Dask: there are none")
+    missing = str(tmp_path / "missing.pem")
+    names = ("ca-file", "client.cert", "client.key")
+    with dask.config.set({f"distributed.comm.tls.{name}": missing for name in names}):
+        error = korlm(*arguments).error
+    assert expected in error and error.endswith("No such file or directory")
+
+
 @pytest.mark.parametrize("cluster", ["slurm", "kubernetes"])
 def test_without_the_package(cluster: str, korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     package = {"slurm": "dask_jobqueue", "kubernetes": "dask_kubernetes"}[cluster]
