@@ -199,8 +199,8 @@ class DaskExecutor(Executor):
         error: BaseException | None = future.exception()  # waits; None if it was cancelled
         if future.cancelled():
             raise ClusterError(
-                f"prepare.cluster={self._address}: lost the connection to the scheduler; finished "
-                "pieces are kept, the same command continues with the others"
+                f"prepare.cluster={self._address}: lost the connection to the scheduler; the "
+                "same command continues: tokenized pieces are kept"
             )
         expected = (KilledWorker, CorpusError, TokenizerError, OSError, MemoryError)
         if error is None or isinstance(error, expected):
@@ -210,7 +210,7 @@ class DaskExecutor(Executor):
         if isinstance(error, NoWorkerError):
             raise ClusterError(
                 f"prepare.cluster={self._address}: all workers ended and could not be started "
-                "again; finished pieces are kept, the same command continues with the others"
+                "again; the same command continues: tokenized pieces are kept"
             ) from error
         message = " ".join(f"{type(error).__name__}: {error}".split())
         if isinstance(error, (ImportError, AttributeError)):
@@ -226,8 +226,8 @@ class DaskExecutor(Executor):
         if num_left:
             return ClusterError(f"the first {len(failed)} pieces failed: {details}")
         return ClusterError(
-            f"the cluster could not process {len(failed)} of the pieces: {details}; all others are "
-            "kept: the same command, also without prepare.cluster, continues with these"
+            f"the cluster could not process {len(failed)} of the pieces: {details}; "
+            "the same command continues, also without prepare.cluster: tokenized pieces are kept"
         )
 
     def tokenize(

@@ -152,6 +152,7 @@ def test_a_piece_that_ends_its_workers_is_named(
     message = str(caught.value)
     assert message.startswith("the cluster could not process 1 of the pieces: ")
     assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died \(.*memory_gb\); ", message)
+    assert message.endswith("also without prepare.cluster: tokenized pieces are kept")
     assert "\n" not in message
     assert make("two") == alone  # without the cluster, that piece alone
 
