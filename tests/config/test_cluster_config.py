@@ -32,6 +32,10 @@ def test_taken(good: dict[str, Any]) -> None:
             "prepare.cluster=node:8786: must be local, slurm, kubernetes or an address",
         ),
         ({"cluster": "tcp://node"}, "such as tcp://HOST:8786"),
+        (
+            {"cluster": "tcp://node:99999"},
+            "such as tcp://HOST:8786, with a port of 1 to 65535",
+        ),
         ({"cluster": "slurm"}, "prepare.workers=None: prepare.cluster=slurm needs"),
         ({"cluster": "local", "workers": 0}, "prepare.workers=0: must be in [1, 4096]"),
         ({"cluster": "local", "memory_gb": 0.5}, "prepare.memory_gb=0.5: must be in [1, 4096]"),

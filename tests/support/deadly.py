@@ -35,3 +35,13 @@ def always(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRe
 def failing(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
     """Raise the error of a full disk."""
     raise OSError(28, "No space left on device")
+
+
+def wait_for_refusal(
+    marker: str, settings: TokenizeSettings, version: str, text: PieceText
+) -> PieceRecord:
+    """Tokenize a piece, and return when the file ``marker`` exists."""
+    record = tokenize_on_worker(settings, version, text)
+    while not Path(marker).exists():
+        time.sleep(0.05)
+    return record

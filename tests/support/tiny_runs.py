@@ -181,7 +181,7 @@ def resume(
     """Return a run that resumes from last.pt, like the command ``resume=folder``."""
     path = folder / "checkpoints" / "last.pt"
     checkpoint = load_checkpoint(path)
-    settings = settings_from_plain(settings_of(checkpoint, path), [])
+    settings = settings_from_plain(settings_of(checkpoint, path))
     settings = dataclasses.replace(settings, **parts)
     return build_session(settings, prepared, folder, checkpoint, group)
 

@@ -10,6 +10,7 @@ from korlm.config.groups.data import CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.config.registry import register
 from korlm.config.validation import MISSING, CommandSettings, Group, setting
 
+MAX_PORT = 65535
 LOCAL, SLURM, KUBERNETES = "local", "slurm", "kubernetes"
 
 
@@ -61,10 +62,14 @@ class ClusterConfig(Group):
         super().__post_init__()
         kind = self.cluster
         names = (None, LOCAL, SLURM, KUBERNETES)
-        if not (kind in names or re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", kind)):
-            self._fail(
-                "cluster", "must be local, slurm, kubernetes or an address such as tcp://HOST:8786"
-            )
+        if kind not in names:
+            address = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", kind)
+            if address is None or not 0 < int(address[2]) <= MAX_PORT:
+                self._fail(
+                    "cluster",
+                    "must be local, slurm, kubernetes or an address such as tcp://HOST:8786, with "
+                    f"a port of 1 to {MAX_PORT}",
+                )
         if kind in (SLURM, KUBERNETES) and self.workers is None:
             self._fail("workers", f"prepare.cluster={kind} needs a number of workers")
         if not isinstance(self.options, dict | None):

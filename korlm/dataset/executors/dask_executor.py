@@ -29,12 +29,13 @@ from distributed import (
     as_completed,
 )
 from distributed.scheduler import NoWorkerError
+from distributed.security import Security
 
 from korlm import _version
 from korlm._version import __version__
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
 from korlm.config.commands.prepare import KUBERNETES, LOCAL, SLURM
-from korlm.dataset.executors import worker
+from korlm.dataset.executors import remote_call, worker
 from korlm.dataset.executors.base import Executor, Item, Result
 from korlm.dataset.executors.worker import MEMORY_BESIDE_HEAP, fit_to_memory
 from korlm.dataset.storage.piece_files import PieceRecord
@@ -112,7 +113,7 @@ class DaskExecutor(Executor):
                 self._stack.callback(_close, cluster)
             self._client = self._connect(cluster or self._address)
             if cluster is None:
-                self._check_korlm()
+                self._check_versions()
                 self._stack.callback(self._release_tokenizers)
             self._wait_for_workers()
             self._stack = self._stack.pop_all()
@@ -127,42 +128,67 @@ class DaskExecutor(Executor):
         """Yield each item with the result of the function, in the order in which they end.
 
         Dask repeats the items of a worker that died. Those whose workers died again and again are
-        retried alone.
+        tried once more when all others are done, one at a time.
 
         Raises:
-            ClusterError: an item failed; raised when all others are done.
-            CorpusError: likewise, if its text is the reason.
+            ClusterError: an item failed; raised when all others are done. Or a worker could run
+                nothing, before any item was done.
+            CorpusError: an item failed, if its text is the reason.
             OSError: likewise, if its files could not be read or written.
         """
-        run = functools.partial(worker.run_checked, worker.versions(), function)
+        task, expected = remote_call.task_function(), remote_call.versions()
         name = getattr(getattr(function, "func", function), "__name__", "piece").strip("_")
         pending: dict[Future, Item] = {}
+        killed: list[tuple[Item, BaseException]] = []
         failed: list[tuple[Item, BaseException]] = []
-        num_done = 0
+        stopped: set[str] = set()
+        num_done, is_retry = 0, False
 
         def submit(item: Item) -> Future:
-            future = self._client.submit(run, item, key=f"{name}-{uuid.uuid4().hex}")
+            call = remote_call.pickle_call(function, item)
+            future = self._client.submit(task, expected, call, key=f"{name}-{uuid.uuid4().hex}")
             pending[future] = item
             return future
 
-        for item in items:
-            submit(item)
-        for future in as_completed(list(pending), loop=self._client.loop):
+        futures = as_completed([submit(item) for item in items], loop=self._client.loop)
+        for future in futures:
             item, error = pending.pop(future), self._error_of(future)
-            if isinstance(error, KilledWorker):  # others may have killed its workers
-                future = submit(item)
-                error = self._error_of(future)  # waits for it
-                del pending[future]
             if error is None:
+                answer = remote_call.Answer(*future.result())
+                if answer.problem:
+                    if answer.worker not in stopped:
+                        self._stop_worker(answer, bool(num_done))
+                    stopped.add(answer.worker)
+                    futures.add(submit(item))
+                    continue
                 num_done += 1
-                yield item, future.result()
-                continue
-            failed.append((item, error))
-            logger.warning("%s: %s", _name(item), _reason(error))
-            if not num_done and len(failed) >= MAX_INITIAL_FAILURES:
+                yield item, answer.result
+            elif isinstance(error, KilledWorker) and not is_retry:
+                killed.append((item, error))  # others may have killed its workers
+            else:
+                failed.append((item, error))
+                logger.warning("%s: %s", _name(item), _reason(error))
+            if not num_done and len(failed) + len(killed) >= MAX_INITIAL_FAILURES:
+                failed += killed
                 break  # the others are cancelled with the connection
+            if killed and not pending:
+                is_retry = True
+                futures.add(submit(killed.pop()[0]))
         if failed:
             raise self._failure(failed, len(pending))
+
+    def _stop_worker(self, answer: remote_call.Answer, others_work: bool) -> None:
+        """Stop a worker that cannot run the calls.
+
+        Raises:
+            ClusterError: it is not known that other workers can, or there are none.
+        """
+        problem = f"the worker {answer.worker} {answer.problem}"
+        others = set(self._client.nthreads()) - {answer.worker}
+        if not (others_work and others):
+            raise ClusterError(f"prepare.cluster={self._address}: {problem}")
+        logger.warning("%s; it is stopped, the others continue", problem)
+        self._client.retire_workers([answer.worker])
 
     def _error_of(self, future: Future) -> BaseException | None:
         """Return why a piece failed, once it is done; None if it did not.
@@ -173,8 +199,8 @@ class DaskExecutor(Executor):
         error: BaseException | None = future.exception()  # waits; None if it was cancelled
         if future.cancelled():
             raise ClusterError(
-                f"prepare.cluster={self._address}: lost the connection to the scheduler; finished "
-                "pieces are kept, the same command continues with the others"
+                f"prepare.cluster={self._address}: lost the connection to the scheduler; the "
+                "same command continues: tokenized pieces are kept"
             )
         expected = (KilledWorker, CorpusError, TokenizerError, OSError, MemoryError)
         if error is None or isinstance(error, expected):
@@ -184,7 +210,7 @@ class DaskExecutor(Executor):
         if isinstance(error, NoWorkerError):
             raise ClusterError(
                 f"prepare.cluster={self._address}: all workers ended and could not be started "
-                "again; finished pieces are kept, the same command continues with the others"
+                "again; the same command continues: tokenized pieces are kept"
             ) from error
         message = " ".join(f"{type(error).__name__}: {error}".split())
         if isinstance(error, (ImportError, AttributeError)):
@@ -200,8 +226,8 @@ class DaskExecutor(Executor):
         if num_left:
             return ClusterError(f"the first {len(failed)} pieces failed: {details}")
         return ClusterError(
-            f"the cluster could not process {len(failed)} of the pieces: {details}; all others are "
-            "kept: the same command, also without prepare.cluster, continues with these"
+            f"the cluster could not process {len(failed)} of the pieces: {details}; "
+            "the same command continues, also without prepare.cluster: tokenized pieces are kept"
         )
 
     def tokenize(
@@ -319,6 +345,8 @@ class DaskExecutor(Executor):
         return KubeCluster(**options | (self._config.options or {}))
 
     def _connect(self, address: Any) -> Client:
+        if self._address.startswith("tls://"):
+            self._check_certificates()
         try:
             client = Client(address, timeout=REACH_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
@@ -329,33 +357,36 @@ class DaskExecutor(Executor):
         self._stack.callback(client.close)
         return client
 
-    def _check_korlm(self) -> None:
-        """Check that an existing scheduler and its workers have the same korlm.
-
-        A Dask worker that cannot unpickle a task dies without an error message, or raises one that
-        says nothing about versions.
+    def _check_certificates(self) -> None:
+        """Check that the settings of Dask have certificates for TLS, without which it fails later.
 
         Raises:
-            ClusterError: korlm is missing somewhere, or of another version.
+            ClusterError: they have none, or these cannot be read.
         """
+        problem = "there are none"
+        try:
+            if Security().get_connection_args("client")["ssl_context"] is not None:
+                return
+        except OSError as error:  # also ssl.SSLError
+            problem = str(error)
+        raise ClusterError(
+            f"prepare.cluster={self._address}: TLS needs certificates, ca-file, client.cert and "
+            f"client.key of distributed.comm.tls in the settings of Dask: {problem}"
+        )
 
-        def version() -> str:  # a nested function is pickled by value
-            try:
-                from korlm._version import __version__ as found
-            except ImportError:
-                return ""
-            return found
+    def _check_versions(self) -> None:
+        """Check the versions of the workers of an existing cluster.
 
-        found = {"scheduler": self._client.run_on_scheduler(version)}
-        found |= self._client.run(version, on_error="ignore")  # ignore those that are gone
-        for process, other in found.items():
-            if other != __version__:
-                problem = (
-                    f"korlm {other}, not {__version__}," if other else "korlm is not installed"
-                )
+        Raises:
+            ClusterError: korlm is missing somewhere, or versions differ.
+        """
+        check, expected = remote_call.check_function(), remote_call.versions()
+        # ignore workers that are gone
+        problems = self._client.run(check, expected, on_error="ignore")
+        for process, problem in problems.items():
+            if problem:
                 raise ClusterError(
-                    f"prepare.cluster={self._address}: {problem} where {process} "
-                    "runs; install the same version there"
+                    f"prepare.cluster={self._address}: the worker {process} {problem}"
                 )
 
     def _release_tokenizers(self) -> None:

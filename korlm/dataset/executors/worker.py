@@ -6,13 +6,9 @@ import dataclasses
 import platform
 import signal
 import threading
-from collections.abc import Callable
-from typing import TypeVar
 
-import pyarrow as pa
-
-from korlm._version import __version__
 from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
+from korlm.dataset.executors.remote_call import UnsuitableWorkerError
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.tokenize import (
     PieceText,
@@ -23,38 +19,10 @@ from korlm.dataset.tokenize import (
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
-from korlm.utils.errors import ClusterError, TokenizerError
+from korlm.utils.errors import MissingPackageError, TokenizerError
 
 MEMORY_BESIDE_HEAP = 1024  # MB of a worker outside the heap of its JVM; Python takes about 200
 MIN_HEAP = 512  # MB
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that must be equal on all machines, which then write the same bytes."""
-    python = ".".join(platform.python_version_tuple()[:2])  # decides the version of Unicode
-    return {"korlm": __version__, "Python": python, "pyarrow": pa.__version__}
-
-
-def run_checked(expected: dict[str, str], function: Callable[[Item], Result], item: Item) -> Result:
-    """Check the versions of this worker, and return the result of a function.
-
-    Raises:
-        ClusterError: the worker has other versions.
-    """
-    _check_versions(expected, versions())
-    return function(item)
-
-
-def _check_versions(expected: dict[str, str], own: dict[str, str]) -> None:
-    other = [f"{name} {own[name]}, not {v}" for name, v in expected.items() if own[name] != v]
-    if other:
-        raise ClusterError(
-            f"the worker on {platform.node()} has {'; '.join(other)}: its tokens or files could "
-            "differ; install the same versions there"
-        )
 
 
 def tokenize_on_worker(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
@@ -67,12 +35,12 @@ def tokenize_on_worker(settings: TokenizeSettings, version: str, text: PieceText
 
     Raises:
         CorpusError: the text has changed since it was scanned.
-        ClusterError: the worker has another version of the tokenizer, or lacks a package.
-        TokenizerError: the tokenizer does not start, or dies repeatedly.
+        UnsuitableWorkerError: the tokenizer does not start here, or has another version.
+        TokenizerError: the tokenizer dies repeatedly.
     """
     with _TOKENIZER.lock:
+        pool = _TOKENIZER.pool(settings, version)
         try:
-            pool = _TOKENIZER.pool(settings, version)
             return tokenize_piece(settings, text, pool.map)
         except TokenizerError as error:
             raise TokenizerError(f"the worker on {platform.node()}: {error}") from error
@@ -136,14 +104,29 @@ class _WorkerTokenizer:
         self._pool: TokenizerPool | None = None
 
     def pool(self, settings: TokenizeSettings, version: str) -> TokenizerPool:
-        """Return the tokenizer of the settings."""
-        model = read_tokenizer_model(settings.folder, settings.tokenizer)
-        key = settings.tokenizer, model
+        """Return the tokenizer of the settings.
+
+        Raises:
+            UnsuitableWorkerError: it does not start here, or has another version.
+        """
+        tokenizer = settings.tokenizer
+        model = read_tokenizer_model(settings.folder, tokenizer)
+        key = tokenizer, model
         if self._pool is None or self._key != key:
             self.stop()
-            name = settings.tokenizer.name
-            _check_versions({name: version}, {name: tokenizer_version(settings.tokenizer, model)})
-            self._pool, self._key = TokenizerPool(_fit_to_worker(settings.tokenizer), model), key
+            try:
+                other = tokenizer_version(tokenizer, model)
+                if other != version:
+                    raise UnsuitableWorkerError(
+                        f"has {tokenizer.name} {other}, not {version}: install the same version "
+                        "there"
+                    )
+                pool = TokenizerPool(_fit_to_worker(tokenizer), model)
+                for _ in pool.map(iter([["가"]])):  # starts its processes
+                    pass
+            except (TokenizerError, MissingPackageError) as error:
+                raise UnsuitableWorkerError(f"cannot start {tokenizer.name}: {error}") from error
+            self._pool, self._key = pool, key
         return self._pool
 
     def stop(self) -> None:

@@ -38,7 +38,7 @@ from korlm.config import (
     UnicodeForm,
     VocabConfig,
 )
-from korlm.dataset.executors import dask_executor, worker
+from korlm.dataset.executors import dask_executor, remote_call, worker
 from korlm.dataset.executors.dask_executor import DaskExecutor
 from korlm.dataset.storage.piece_files import read_record
 from korlm.utils.errors import (
@@ -152,6 +152,7 @@ def test_a_piece_that_ends_its_workers_is_named(
     message = str(caught.value)
     assert message.startswith("the cluster could not process 1 of the pieces: ")
     assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died \(.*memory_gb\); ", message)
+    assert message.endswith("also without prepare.cluster: tokenized pieces are kept")
     assert "\n" not in message
     assert make("two") == alone  # without the cluster, that piece alone
 
@@ -227,9 +228,74 @@ def test_workers_of_other_versions_are_refused(
     make: Make, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = {"korlm": "9", "Python": "3", "pyarrow": "1"}
-    monkeypatch.setattr(worker, "versions", lambda: others)
-    with pytest.raises(ClusterError, match=r"not 9.*could differ; install the same versions"):
+    monkeypatch.setattr(remote_call, "versions", lambda: others)
+    with pytest.raises(ClusterError, match=r"the worker tcp:.* not 9; .*: install the same versio"):
         make("two", address)
+
+
+@pytest.fixture
+def growing(tmp_path: Path) -> Iterator[LocalCluster]:
+    """Yield a cluster of one worker that has its own scheduler."""
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    ) as running:
+        yield running
+
+
+NO_KORLM = "import sys; sys.modules['korlm'] = None"
+NO_TOKENIZER = """
+from korlm.dataset.executors import worker
+from korlm.utils.errors import TokenizerError
+
+def fail(tokenizer):
+    raise TokenizerError("Java is not installed")
+
+worker._fit_to_worker = fail
+"""
+
+
+@pytest.mark.parametrize(
+    ("preload", "problem"),
+    [
+        (NO_KORLM, "has no korlm: install the same versions there"),
+        (NO_TOKENIZER, "cannot start syllable: Java is not installed"),
+    ],
+    ids=["korlm", "tokenizer"],
+)
+def test_a_late_worker_that_is_unsuitable_is_stopped(
+    preload: str,
+    problem: str,
+    make: Make,
+    growing: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    marker = tmp_path / "tokenized"
+    waiting = functools.partial(deadly.wait_for_refusal, str(marker))
+    monkeypatch.setattr(worker, "tokenize_on_worker", waiting)
+    real_stop, real_tokenize = DaskExecutor._stop_worker, DaskExecutor.tokenize
+
+    def stop(executor: DaskExecutor, answer: remote_call.Answer, others_work: bool) -> None:
+        real_stop(executor, answer, True)  # as if a piece were done
+        marker.touch()
+
+    def tokenize(*arguments: Any) -> Any:
+        growing.new_spec["options"]["preload"] = [preload]
+        growing.scale(2)
+        return real_tokenize(*arguments)
+
+    monkeypatch.setattr(DaskExecutor, "_stop_worker", stop)
+    monkeypatch.setattr(DaskExecutor, "tokenize", tokenize)
+    assert make("two", growing.scheduler_address) == make("alone")
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING)
+    assert re.fullmatch(
+        rf"the worker tcp://\S+ {problem}; it is stopped, the others continue", warning
+    )
 
 
 def test_a_worker_without_the_tokenizer_is_named(
@@ -243,10 +309,22 @@ def test_a_worker_without_the_tokenizer_is_named(
         CorpusConfig(name="a", files=["a"]), SYLLABLE, None, tmp_path, {}
     )
     version = worker.tokenizer_version(SYLLABLE)
-    with pytest.raises(TokenizerError, match=r"^the worker on \S+: Java is not installed"):
-        worker.tokenize_on_worker(settings, version, None)  # type: ignore[arg-type]
-    with pytest.raises(ClusterError, match=r"has syllable .*, not 99: its tokens"):
-        worker.tokenize_on_worker(settings, "99", None)  # type: ignore[arg-type]
+
+    def problem_of(version: str) -> str:
+        function = functools.partial(worker.tokenize_on_worker, settings, version)
+        return remote_call.run_call(remote_call.pickle_call(function, None))[0]
+
+    assert problem_of(version) == "cannot start syllable: Java is not installed"
+    assert re.search(r"has syllable .*, not 99: install the same version there", problem_of("99"))
+
+
+def test_an_unsuitable_worker_ends_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    answer = remote_call.Answer("tcp://a:1", "has no korlm", None)
+    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+    for workers, others_work in ((["tcp://a:1", "tcp://b:2"], False), (["tcp://a:1"], True)):
+        executor._client = SimpleNamespace(nthreads=lambda workers=workers: dict.fromkeys(workers))
+        with pytest.raises(ClusterError, match=r"=tcp://a:9: the worker tcp://a:1 has no korlm$"):
+            executor._stop_worker(answer, others_work)
 
 
 def test_a_search_without_results_ends_early(
@@ -310,25 +388,19 @@ def test_no_scheduler(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in error
 
 
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        ("", "korlm is not installed where tcp://b:2 runs; install the same version there"),
-        ("9", "korlm 9, not [0-9.]+, where tcp://b:2 runs; install the same version there"),
-    ],
-)
-def test_workers_of_another_cluster_need_korlm(found: str, expected: str, tmp_path: Path) -> None:
+def test_workers_of_another_cluster_need_korlm(tmp_path: Path) -> None:
     class Client:
-        def run_on_scheduler(self, function: Callable[[], str]) -> str:
-            return function()
+        def run(self, function: Callable[..., str], *arguments: Any, on_error: str) -> Any:
+            with monkeypatch.context() as patch:
+                patch.setitem(sys.modules, "korlm", None)
+                return {"tcp://a:1": "", "tcp://b:2": function(*arguments)}
 
-        def run(self, function: Callable[[], str], on_error: str) -> dict[str, str]:
-            return {"tcp://a:1": function(), "tcp://b:2": found}
-
+    monkeypatch = pytest.MonkeyPatch()
     executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
     executor._client = Client()
+    expected = r"=tcp://a:9: the worker tcp://b:2 has no korlm: install the same versions there"
     with pytest.raises(ClusterError, match=expected):
-        executor._check_korlm()
+        executor._check_versions()
 
 
 def test_an_error_of_other_code_asks_for_the_version(tmp_path: Path) -> None:
@@ -337,6 +409,18 @@ def test_an_error_of_other_code_asks_for_the_version(tmp_path: Path) -> None:
     future: Any = SimpleNamespace(exception=lambda: error, cancelled=lambda: False)
     with pytest.raises(ClusterError, match=r"'encode'; is korlm [0-9.]+ installed where the w"):
         executor._error_of(future)
+
+
+def test_tls_without_certificates(korlm: Command, tmp_path: Path) -> None:
+    arguments = ["prepare", "tokenizer=syllable", "prepare.cluster=tls://127.0.0.1:1"]
+    expected = "prepare.cluster=tls://127.0.0.1:1: TLS needs certificates, ca-file, client.cert and"
+    error = korlm(*arguments).error
+    assert expected in error and error.endswith("settings of Dask: there are none")
+    missing = str(tmp_path / "missing.pem")
+    names = ("ca-file", "client.cert", "client.key")
+    with dask.config.set({f"distributed.comm.tls.{name}": missing for name in names}):
+        error = korlm(*arguments).error
+    assert expected in error and error.endswith("No such file or directory")
 
 
 @pytest.mark.parametrize("cluster", ["slurm", "kubernetes"])
