@@ -18,9 +18,8 @@ from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.metrics import exp
 from korlm.evaluation.token_scores import Ints, score_tokens, segment_sums
 from korlm.exporting import sherpa, verify
-from korlm.exporting.int8 import Int8Graph
 from korlm.exporting.onnx_classifier import build_classifier, onnx_log_probs
-from korlm.exporting.onnx_graph import Graph
+from korlm.exporting.onnx_graph import Graph, Int8Graph
 from korlm.exporting.onnx_step import begin_state, build_step
 from korlm.models.neural import NeuralLM
 from korlm.prediction.task_run import TaskRun

@@ -203,7 +203,7 @@ def test_nan_weights(run: TrainedRun, tmp_path: Path) -> None:
 def test_without_the_packages(
     run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    for name in ("onnx_files", "onnx_graph", "onnx_step", "int8", "sherpa", "verify"):
+    for name in ("onnx_files", "onnx_graph", "onnx_step", "sherpa", "verify"):
         monkeypatch.delitem(sys.modules, f"korlm.exporting.{name}", raising=False)
         monkeypatch.delattr(f"korlm.exporting.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
