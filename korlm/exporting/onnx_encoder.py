@@ -94,9 +94,9 @@ def add_encoder(
 
 def add_valid_mask(graph: Graph, ids: str = IDS, lengths: str = LENGTHS) -> str:
     """Add the mask of the valid tokens of (B, T), bool (B, T)."""
-    size = graph.add("Gather", graph.add("Shape", ids), graph.scalar(1))
-    steps = graph.add("Range", graph.scalar(0), size, graph.scalar(1))
-    return graph.add("Less", steps, graph.add("Unsqueeze", lengths, graph.integers([-1])))
+    size = graph.once("Gather", graph.once("Shape", ids), graph.scalar(1))
+    steps = graph.once("Range", graph.scalar(0), size, graph.scalar(1))
+    return graph.once("Less", steps, graph.once("Unsqueeze", lengths, graph.integers([-1])))
 
 
 def concat(graph: Graph, values: Sequence[str]) -> str:

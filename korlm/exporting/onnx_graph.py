@@ -27,7 +27,9 @@ from korlm._version import __version__
 from korlm.utils.errors import ExportError
 
 OPSET, IR_VERSION = 17, 8
-FLOAT, INT32, INT64 = map(int, (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64))
+FLOAT, INT32, INT64, BOOL = map(
+    int, (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
+)
 MAX_MB = 2_000  # a protocol buffer has at most 2^31 bytes
 
 # int8 has values up to 127, but x86 processors without VNNI add two products of uint8 and int8 in
