@@ -83,7 +83,7 @@ def add_encoder(
     directions, state = [], list[str]()
     for reads_backwards, part in enumerate((encoder.forward_encoder, encoder.backward_encoder)):
         x = _add_inputs(part, graph, inputs, f"{inputs.prefix}embedding{reads_backwards}")
-        for number, layer in enumerate(_layers(part.layers)):
+        for number, layer in enumerate(recurrent_layers(part.layers)):
             name = f"{inputs.prefix}encoder{reads_backwards}.layer{number}"
             encoded = _add_layer(graph, x, inputs.lengths, layer, bool(reads_backwards), name)
             x = encoded.output
@@ -105,7 +105,7 @@ def concat(graph: Graph, values: Sequence[str]) -> str:
 
 
 def _add_inputs(encoder: RecurrentEncoder, graph: Graph, inputs: RowInputs, table: str) -> str:
-    """Add the table of embeddings, subwords included, and the input of the layers, (T, B, E + F)."""
+    """Add the embeddings, subwords included, with the features: (T, B, E + F)."""
     ids = graph.once("Transpose", inputs.ids, perm=[1, 0])
     graph.matrix(table, values_of(encoder.embedding.full_weight()))
     x = graph.look_up(table, ids)
@@ -121,7 +121,7 @@ def _add_layers(
     stacks = [encoder.layers, encoder.backward_layers]
     outputs, state = list[LayerOutputs](), list[str]()
     for number, directions in enumerate(
-        zip(*(_layers(stack) for stack in stacks if len(stack)), strict=True)
+        zip(*(recurrent_layers(stack) for stack in stacks if len(stack)), strict=True)
     ):
         outputs = []
         for is_backward, layer in enumerate(directions):
@@ -132,7 +132,8 @@ def _add_layers(
     return EncoderOutputs(outputs, state)
 
 
-def _layers(modules: torch.nn.ModuleList) -> list[RecurrentLayer]:
+def recurrent_layers(modules: torch.nn.ModuleList) -> list[RecurrentLayer]:
+    """Return modules that are recurrent layers, for type checkers."""
     layers = list(modules)
     assert all(isinstance(layer, RecurrentLayer) for layer in layers)
     return layers  # type: ignore[return-value]

@@ -40,8 +40,9 @@ LARGEST = 63
 
 Array = npt.NDArray[Any]
 LoopBody = onnx.GraphProto
-# name -> (element type of onnx.TensorProto, shape); a string is an axis of any length
-Shapes = Mapping[str, tuple[int, list[str | int]]]
+# Element type of onnx.TensorProto, and shape; a string is an axis of any length.
+Kind = tuple[int, list[str | int]]
+Shapes = Mapping[str, Kind]  # by name
 
 
 class Graph:

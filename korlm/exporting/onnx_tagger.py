@@ -22,7 +22,7 @@ from korlm.exporting.onnx_encoder import (
     add_valid_mask,
     concat,
 )
-from korlm.exporting.onnx_graph import BOOL, FLOAT, INT64, Array, Graph, Shapes
+from korlm.exporting.onnx_graph import BOOL, FLOAT, INT64, Array, Graph, Kind, Shapes
 from korlm.exporting.verify import open_session
 from korlm.modules.encoder import PairedEncoder, RecurrentEncoder
 from korlm.modules.onnx_nodes import IDS, add_linear, values_of
@@ -63,8 +63,7 @@ def build_tagger(model: Tagger, graph: Graph, labels: Sequence[str]) -> bytes:
     """
     with torch.no_grad():
         _add_scores(model, graph)
-        outputs: dict[str, tuple[int, list[str | int]]]
-        outputs = {SCORES: (FLOAT, ["batch", "units", len(labels)])}
+        outputs: dict[str, Kind] = {SCORES: (FLOAT, ["batch", "units", len(labels)])}
         if model.crf is not None:
             for name, part in zip(CRF_PARTS, model.crf.scores(), strict=True):
                 weight = graph.weight(f"crf.{name}", values_of(part))
@@ -181,8 +180,7 @@ def _add_linear_features(linear: LinearFeatures, graph: Graph, last: str, has_ta
             for distance in distances:
                 code = _hash(graph, code, _shifted(graph, values, distance))
             codes.append(code)
-    distances = [-k for k in range(1, MAX_WORD_TOKENS + 1)]
-    before = _add_word_code(graph, ids, kinds, distances, len(codes))
+    before = _add_word_code(graph, ids, kinds, range(-1, -MAX_WORD_TOKENS - 1, -1), len(codes))
     after = _add_word_code(graph, ids, kinds, range(MAX_WORD_TOKENS), len(codes) + 1)
     codes += [before, after, _hash(graph, before, after)]
     if has_tags:
