@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection
 
@@ -90,7 +91,7 @@ TOKENS = '[n for n, token in enumerate(tokens) if token != "▁"]'
 EOJEOLS = '[n for n in range(len(tokens)) if tokens[n] != "▁" == [*tokens, "▁"][n + 1]]'
 KKMA_TAGS = f"""\
 tags = np.zeros_like(row)
-morphemes = []  # insert (tag, begin, end) of each, as korlm.Kkma().tokens(text) returns them
+morphemes = []  # insert (tag, begin, end) of each: t[1:] for t in korlm.Kkma().tokens(text)
 for tag, begin, end in morphemes:
     for n in range(begin, end):
         if not tags[0, n]:
@@ -168,7 +169,7 @@ def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
         parts.append(f"With korlm, in the folder of these files:\n\n```python\n{code}```")
     if modules_and_code := _without_korlm(run, files):
         modules, code = modules_and_code
-        packages = ", ".join(name.partition(".")[0] for name in modules[1])
+        packages = ", ".join(re.split(r"[. ]", name)[0] for name in modules[1])
         lines = ["\n".join(f"import {name}" for name in names) for names in modules if names]
         imports = "\n\n".join(lines)
         between = "" if code.startswith("\n") else "\n"
