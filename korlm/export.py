@@ -12,6 +12,7 @@ from korlm.utils.errors import PreparedError
 
 if TYPE_CHECKING:
     from korlm.dataset.storage.id_stream import Ids
+    from korlm.prediction.task_run import TaskRun
     from korlm.runs.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -23,23 +24,24 @@ def main(settings: ExportSettings) -> None:
     from korlm.exporting.export_run import export_run, export_table, formats_of
     from korlm.prediction.task_run import load
     from korlm.runs.device import inference_device
-    from korlm.runs.trained_run import TrainedRun
 
     run = load(Path(settings.run))
     inference_device(settings)  # sets the number of threads
     folder = Path(settings.output) if settings.output else run.folder / "export"
     formats = settings.formats or formats_of(run)
-    ids = _valid(run, settings) if isinstance(run, TrainedRun) else None
+    ids = _valid(run, settings)
     tokens = Path(settings.recognizer_tokens) if settings.recognizer_tokens else None
     results = export_run(run, folder, formats, ids, settings.threads, tokens, settings.license)
     if any(name.endswith(".onnx") for name in results["models"]):
-        text = f"{results['num_tokens']:,} tokens of valid" if ids is not None else "random tokens"
+        text = "random tokens" if ids is None else "lines of valid"
+        if results["num_tokens"]:
+            text = f"{results['num_tokens']:,} tokens of valid"
         logger.info("on %s, threads: %s", text, settings.threads or "all")
     logger.info("%s", export_table(results))
     logger.info("%s: %s", folder, ", ".join(sorted(path.name for path in folder.iterdir())))
 
 
-def _valid(run: TrainedRun, settings: ExportSettings) -> Ids | None:
+def _valid(run: TrainedRun | TaskRun, settings: ExportSettings) -> Ids | None:
     """Return the first token ids of valid; None if its prepared corpus no longer exists."""
     from korlm.runs.trained_run import open_text
 
@@ -48,7 +50,7 @@ def _valid(run: TrainedRun, settings: ExportSettings) -> Ids | None:
     except PreparedError as error:
         if settings.prepared:
             raise
-        logger.info("perplexity not measured: %s", error)
+        logger.info("no text to verify on (perplexity not measured): %s", error)
         return None
     return prepared.ids("valid")[: settings.tokens]
 

@@ -6,6 +6,8 @@ tokenizer.model tokenizer.json         of a tokenizer that was trained or given
 begin.npz                              the initial state, name -> (1, ...)
 step.onnx step.int8.onnx               one step of the model (``korlm.exporting.onnx_step``)
 classifier.onnx classifier.int8.onnx   of a classifier (``korlm.exporting.onnx_classifier``)
+tagger.onnx tagger.int8.onnx           of a tagger (``korlm.exporting.onnx_tagger``)
+encoder.onnx decoder.onnx *.int8.onnx  of sequence to sequence (``korlm.exporting.onnx_seq2seq``)
 sherpa-offline.onnx sherpa-streaming.onnx  for sherpa-onnx (``korlm.exporting.sherpa``)
 sherpa-*.int8.onnx sherpa-tokens.txt
 recomposition.*                        copied from the run
@@ -32,23 +34,26 @@ from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import MODEL, save_config, save_weights
 from korlm.runs.trained_run import TrainedRun
 from korlm.tasks.classification import Classifier
+from korlm.tasks.seq2seq import Seq2Seq
+from korlm.tasks.tagger import Tagger
 from korlm.utils.errors import ExportError, output_errors, require_extra
 from korlm.utils.io.atomic_files import write_json
 
 Measurements = dict[str, Any]
 
-# Formats of language models and classifiers, without those for a single other program.
+# Formats of neural models, without those for a single other program.
 COMMON = (ExportFormat.safetensors, ExportFormat.onnx, ExportFormat.int8)
+TASK_MODELS = (Classifier, Tagger, Seq2Seq)  # those that ONNX can express
 
 
 def formats_of(run: TrainedRun | TaskRun) -> list[ExportFormat]:
     """Return the formats that a run is exported in by default: all that it has, but sherpa."""
     if isinstance(run.model, NeuralLM):
         return list(COMMON)
-    # ONNX's recurrent operators, which a classifier uses, have no layer normalization.
+    # ONNX's recurrent operators, which encoders use, have no layer normalization.
     model = run.settings.model
     has_norm = isinstance(model, RecurrentConfig) and model.layer_norm
-    has_onnx = isinstance(run.model, Classifier) and not has_norm
+    has_onnx = isinstance(run.model, TASK_MODELS) and not has_norm
     return list(COMMON) if has_onnx else [ExportFormat.safetensors]
 
 
@@ -67,14 +72,15 @@ def export_run(
         run: an open run on the CPU, ``korlm.load(DIR)``.
         folder: must not exist.
         formats: formats to write.
-        ids: (N,), a text to measure perplexity on; None: no perplexity, and ONNX is verified on
-            random ids.
+        ids: (N,), a text to verify ONNX and to measure perplexity on; None: no perplexity, and
+            ONNX is verified on random ids.
         threads: number of threads of onnxruntime; None: its default.
         recognizer_tokens: ``tokens.txt`` of the recognizer, for sherpa; None: ids of the run.
         license_id: license of the model, for the model card.
 
     Returns:
-        The content of export.json: ``num_tokens`` of the text, ``metrics`` of the run by split, and
+        The content of export.json: ``num_tokens`` that perplexity is of, ``metrics`` of the run
+        by split, and
         ``models``, which has for ``PyTorch`` and each ONNX file ``size_mb`` (10^6 bytes) and, of
         those that advance by a token, ``step_ms`` (of a step with one row); for the ONNX files also
         ``max_abs_diff`` (to PyTorch, of log-probabilities, in an offline file of their mean over a
@@ -91,7 +97,8 @@ def export_run(
     if folder.exists():
         raise ExportError(f"{folder} already exists: use another output=FOLDER")
     building = folder.with_name(f".{folder.name}.{os.getpid()}.building")
-    results: Measurements = {"num_tokens": 0 if ids is None else len(ids), "models": {}}
+    num_tokens = len(ids) if ids is not None and isinstance(run, TrainedRun) else 0
+    results: Measurements = {"num_tokens": num_tokens, "models": {}}
     with output_errors(folder, "output=FOLDER"):
         try:
             building.mkdir(parents=True)
@@ -105,8 +112,8 @@ def export_run(
                     from korlm.exporting.onnx_files import OnnxExport
                 has_int8, models = ExportFormat.int8 in formats, results["models"]
                 export = OnnxExport(run, building, has_int8, ids, threads, models)
-                if isinstance(run.model, Classifier):
-                    export.write_classifier()
+                if isinstance(run, TaskRun):
+                    export.write_task()
                 elif ExportFormat.onnx in formats:
                     export.write_steps()
                 if ExportFormat.sherpa in formats:
@@ -133,12 +140,11 @@ def _check_onnx(run: TrainedRun | TaskRun, formats: Sequence[ExportFormat]) -> N
         ExportError: it cannot.
     """
     if isinstance(run, TaskRun):
-        if not isinstance(run.model, Classifier) or ExportFormat.sherpa in formats:
-            instead = "onnx" if isinstance(run.model, Classifier) else "safetensors"
+        has_onnx = isinstance(run.model, TASK_MODELS)
+        if not has_onnx or ExportFormat.sherpa in formats:
             raise ExportError(
-                f"{run.folder}: a run of task={run.settings.task.name} has no such export (onnx: "
-                "language models and classifiers; sherpa: language models): use "
-                f"'formats=[{instead}]'"
+                f"{run.folder}: a run of task={run.settings.task.name} has no such export (sherpa "
+                f"is for language models): use 'formats=[{'onnx' if has_onnx else 'safetensors'}]'"
             )
     elif not isinstance(run.model, NeuralLM):
         raise ExportError(

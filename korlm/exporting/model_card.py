@@ -16,6 +16,7 @@ import yaml
 from korlm._version import __version__
 from korlm.config.objective import LANGUAGE_MODELING
 from korlm.config.stored import read_json
+from korlm.exporting.usage import usage
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import tokenizer_file
 from korlm.runs.trained_run import TrainedRun
@@ -37,63 +38,6 @@ _NOT_QUALITY = (
     *("num_", "temperature"),
     *("seconds", "tokens_per_second", "examples_per_second", "peak_memory_mb"),
 )
-
-# Python expressions for the tokens of one line; of other tokenizers, the user inserts the tokens.
-TOKENS_OF = {
-    "eojeol": ([], "text.split()"),
-    "syllable": ([], '["▁" if c.isspace() else c for c in text]'),
-    "sentencepiece": (
-        ["import sentencepiece"],
-        'sentencepiece.SentencePieceProcessor(model_file="tokenizer.model").encode(text, '
-        "out_type=str)",
-    ),
-    "huggingface": (
-        ["import tokenizers"],
-        'tokenizers.Tokenizer.from_file("tokenizer.json").encode(text, '
-        "add_special_tokens=False).tokens",
-    ),
-    **{
-        name: (["import konlpy.tag"], f"konlpy.tag.{name.capitalize()}().morphs(text)")
-        for name in ("kkma", "okt", "komoran", "hannanum")
-    },
-}
-
-SCORE = """\
-import numpy as np
-import onnxruntime
-{imports}
-with open("vocab.tsv", encoding="utf-8") as file:
-    ids = {{line.split("\\t")[0]: number for number, line in enumerate(file)}}
-session = onnxruntime.InferenceSession("step.onnx")
-token_id = int(session.get_modelmeta().custom_metadata_map["start_id"])
-state, nats = dict(np.load("begin.npz")), 0.0
-text = "나는 학교에 간다."
-tokens = {tokens}
-for token in [*tokens, "<eos>"]:
-    inputs = {{"ids": np.array([token_id], dtype=np.int64), **state}}
-    log_probs, *after = session.run(None, inputs)
-    state, token_id = dict(zip(state, after)), ids.get(token, ids["<unk>"])
-    nats -= log_probs[0, token_id]
-print(f"{{nats:.3f}} nats")
-"""
-
-CLASSIFY = """\
-import json
-
-import numpy as np
-import onnxruntime
-{imports}
-with open("vocab.tsv", encoding="utf-8") as file:
-    ids = {{line.split("\\t")[0]: number for number, line in enumerate(file)}}
-session = onnxruntime.InferenceSession("classifier.onnx")
-labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
-text = "나는 학교에 간다."
-tokens = {tokens}
-row = np.array([[ids.get(token, ids["<unk>"]) for token in [*tokens, "<eos>"]]], dtype=np.int64)
-inputs = {{"ids": row, "lengths": np.array([row.shape[1]], dtype=np.int64)}}
-(log_probs,) = session.run(None, inputs)
-print(dict(zip(labels, np.exp(log_probs[0]).tolist())))
-"""
 
 
 def trained_metrics(folder: Path) -> dict[str, dict[str, Any]]:
@@ -139,7 +83,7 @@ def model_card(
         "## Data\n\n" + _data(run, metrics),
         *(["## Figures\n\n" + _figures(metrics)] if metrics else []),
         "Exported files, as measured by `korlm.export`:\n\n```\n" + table + "\n```",
-        "## Usage\n\n" + _usage(run, files),
+        "## Usage\n\n" + usage(run, files),
     ]
     header = yaml.safe_dump(_header(run, name, license_id, metrics), allow_unicode=True)
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
@@ -230,18 +174,6 @@ def _figures(metrics: Metrics) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _text_changes(run: TrainedRun | TaskRun) -> str:
-    """Return how the run changes text and tokens; empty: only by NFC."""
-    settings, changes = run.settings, []
-    if settings.corpus.unicode.value not in ("nfc", "none"):
-        changes.append(f"normalize the text to {settings.corpus.unicode.value.upper()}")
-    if settings.vocab.lowercase:
-        changes.append("write tokens in lower case")
-    if settings.vocab.normalize_numbers:
-        changes.append("normalize numbers (`vocab.normalize_numbers`)")
-    return ", ".join(changes)
-
-
 def _number(value: float) -> str:
     """Return a number with four digits, or without decimals if it is large.
 
@@ -249,27 +181,3 @@ def _number(value: float) -> str:
     ('0.1235', '1,234,568')
     """
     return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
-
-
-def _usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
-    parts = []
-    if "model.safetensors" in files:
-        method = "score" if isinstance(run, TrainedRun) else "predict"
-        code = f'import korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 간다."]))\n'
-        parts.append(f"With korlm, in the folder of these files:\n\n```python\n{code}```")
-    code_of = {"step.onnx": SCORE, "classifier.onnx": CLASSIFY}
-    if graph := next((name for name in code_of if name in files), None):
-        name = run.settings.tokenizer.name
-        missing = f"[]  # insert the tokens of text, as tokenizer={name} splits it"
-        lines, tokens = TOKENS_OF.get(name, ([], missing))
-        others = "".join(f", {line.split()[1].partition('.')[0]}" for line in lines)
-        imports = "".join(f"{line}\n" for line in lines)
-        code = code_of[graph].format(imports=imports, tokens=tokens)
-        parts.append(
-            f"Without korlm and PyTorch (numpy, onnxruntime{others}):\n\n```python\n{code}```"
-        )
-        if changes := _text_changes(run):
-            parts.append(f"The vocabulary holds changed tokens: before the lookup, {changes}.")
-    if not parts:
-        parts.append("See korlm's documentation of `korlm.export`.")
-    return "\n\n".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from korlm.config import Mode
+from korlm.config import Mode, Seq2SeqConfig
 from korlm.dataset.batches import sentences_of
 from korlm.dataset.example_batches import pad
 from korlm.dataset.storage.id_stream import Ids
-from korlm.dataset.vocab import EOS_ID
+from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.evaluation.metrics import exp
 from korlm.evaluation.token_scores import Ints, score_tokens, segment_sums
 from korlm.exporting import sherpa, verify
-from korlm.exporting.int8 import Int8Graph
 from korlm.exporting.onnx_classifier import build_classifier, onnx_log_probs
-from korlm.exporting.onnx_graph import Graph
+from korlm.exporting.onnx_graph import Graph, Int8Graph
+from korlm.exporting.onnx_seq2seq import build_decoder, build_encoder, onnx_decoder
 from korlm.exporting.onnx_step import begin_state, build_step
+from korlm.exporting.onnx_tagger import build_tagger, onnx_scores
 from korlm.models.neural import NeuralLM
+from korlm.modules.padding import valid_mask
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
 from korlm.tasks.classification import Classifier
+from korlm.tasks.morpheme_tags import NUM_TAGS
+from korlm.tasks.seq2seq import Seq2Seq
+from korlm.tasks.tagger import Tagger
 from korlm.utils.errors import ExportError
 
 MAX_DIFFERENCE = 1e-4  # allowed between log-probabilities of PyTorch and float32 ONNX
 SAMPLE_STEPS, SAMPLE_ROWS = 64, 3  # of the text that the difference is measured on
+SAMPLE_TEXTS = 17  # of a task; random ones are of 1 to 17 tokens
 
 # Perplexity is measured in parallel columns of the text. There are few of them, and long ones,
 # because each starts from the initial state in the middle of the text.
@@ -45,11 +51,11 @@ class OnnxExport:
     """The ONNX files of a run, and their measurements.
 
     Attributes:
-        run: a run of a ``NeuralLM`` or ``Classifier`` on the CPU.
+        run: a run of a ``NeuralLM``, ``Classifier``, ``Tagger`` or ``Seq2Seq`` on the CPU.
         folder: folder of the files.
         has_int8: also write quantized models.
-        ids: (N,), a text to measure perplexity on; None: no perplexity, and models are verified on
-            random ids.
+        ids: (N,), a text to verify models and to measure perplexity on; None: no perplexity, and
+            models are verified on random ids.
         threads: number of threads of onnxruntime; None: its default.
         models: name of a file -> its measurements, which the methods add.
     """
@@ -131,17 +137,22 @@ class OnnxExport:
                 measurements["perplexity"] = exp(float(total) / num_tokens)
 
     @torch.inference_mode()
-    def write_classifier(self) -> None:
-        """Write the models of a run of task=classification, which are verified on random ids.
+    def write_task(self) -> None:
+        """Write the models of a run of a task, and verify them.
 
         Raises:
             ExportError: the exported model predicts differently, or ONNX cannot express it.
         """
-        model = self.run.model
-        assert isinstance(model, Classifier)
-        random = _random_ids(len(self.run.vocab))
-        lengths = np.arange(1, 18)  # 153 of the random ids
-        texts = np.split(random[: lengths.sum()], np.cumsum(lengths)[:-1])
+        model, texts = self.run.model, self._sample_texts()
+        if isinstance(model, Classifier):
+            self._write_classifier(model, texts)
+        elif isinstance(model, Tagger):
+            self._write_tagger(model, texts)
+        else:
+            assert isinstance(model, Seq2Seq)
+            self._write_seq2seq(model, texts)
+
+    def _write_classifier(self, model: Classifier, texts: Sequence[Ids]) -> None:
         logits = model(*pad(texts)) / model.temperature
         expected = logits.log_softmax(-1).numpy()
         for path, graph in self._graphs("classifier"):
@@ -150,6 +161,58 @@ class OnnxExport:
             # A temperature below 1 magnifies the rounding errors of the network's outputs.
             scale = min(1.0, float(model.temperature))
             self._add_measurements(path, scale * float(np.abs(log_probs - expected).max()))
+
+    def _write_tagger(self, model: Tagger, texts: Sequence[Ids]) -> None:
+        """Write the models of a tagger; units are some of the tokens, tags random."""
+        random = np.random.default_rng(0)
+        inputs, lengths = pad(texts)
+        is_unit = torch.from_numpy(random.random(inputs.shape) < 0.7)
+        is_unit &= valid_mask(inputs, lengths - 1)  # <eos> is none
+        is_unit[:, 0] = True
+        units = [np.flatnonzero(row) for row in is_unit.numpy()]
+        if model.tags is not None:
+            tags = random.integers(NUM_TAGS, size=int(lengths.sum()))
+            parts = np.split(tags, np.cumsum(lengths.numpy())[:-1])
+            texts = [np.column_stack(pair) for pair in zip(texts, parts, strict=True)]
+            inputs, lengths = pad(texts)
+        scores, counts = model(inputs, lengths, is_unit)
+        expected, valid = scores.log_softmax(-1), valid_mask(scores, counts)
+        for path, graph in self._graphs("tagger"):
+            path.write_bytes(build_tagger(model, graph, self.run.labels))
+            scores = torch.from_numpy(onnx_scores(path, texts, units, self.threads))
+            differences = (scores.log_softmax(-1) - expected).abs()[valid]
+            self._add_measurements(path, float(differences.max()))
+
+    def _write_seq2seq(self, model: Seq2Seq, texts: Sequence[Ids]) -> None:
+        """Write the encoders and decoders, which are compared over the texts of greedy search."""
+        model, config = model.inference_copy(), self.run.settings.task
+        assert isinstance(config, Seq2SeqConfig)
+        inputs, lengths = pad(texts)
+        graphs = zip(self._graphs("encoder"), self._graphs("decoder"), strict=True)
+        for (encoder_path, encoder_graph), (path, graph) in graphs:
+            encoder_path.write_bytes(build_encoder(model, encoder_graph))
+            path.write_bytes(build_decoder(model, config, graph))
+            step = onnx_decoder(encoder_path, path, inputs.numpy(), lengths.numpy(), self.threads)
+            memory, state = model.encode(inputs, lengths)
+            ids, largest = torch.full((len(texts),), BOS_ID), 0.0
+            for _ in range(SAMPLE_STEPS // 2):
+                log_probs, _, state = model.decoder.step(ids[:, None], memory, state)
+                expected = log_probs[:, 0]
+                differences = np.abs(step(ids.numpy()) - expected.numpy())
+                largest = float(np.maximum(largest, differences.max()))
+                ids = expected.argmax(-1)
+            self.models[encoder_path.name] = {"size_mb": encoder_path.stat().st_size / 1e6}
+            self._add_measurements(path, largest)
+
+    def _sample_texts(self) -> list[Ids]:
+        """Return texts to verify a task on: the first lines of the text, or random ids."""
+        if self.ids is not None:
+            sentences = [line for line in sentences_of(self.ids) if line[-1] == EOS_ID]
+            if sentences:
+                return [line[:SAMPLE_STEPS] for line in sentences[:SAMPLE_TEXTS]]
+        random = _random_ids(len(self.run.vocab))
+        lengths = np.arange(1, SAMPLE_TEXTS + 1)
+        return np.split(random[: lengths.sum()], np.cumsum(lengths)[:-1])
 
     def _graphs(self, stem: str) -> Iterator[tuple[Path, Graph]]:
         """Yield the path of each file, float32 and int8, with an empty graph."""

@@ -19,7 +19,9 @@ from korlm.config import SubwordMode
 from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Shapes
 from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import AdaptiveSoftmaxHead
+from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.onnx_nodes import IDS, NEXT, values_of
+from korlm.modules.softmax import SoftmaxHead
 from korlm.utils.errors import ExportError
 
 LOG_PROBS = "log_probs"
@@ -69,7 +71,7 @@ def add_step(model: NeuralLM, graph: Graph) -> None:
         ExportError: the model has no ``export_step``.
     """
     with torch.no_grad():
-        matrix = _add_embeddings(model, graph)
+        matrix = add_embeddings(model.embedding, model.output, graph)
         try:
             hidden = model.export_step(graph)
         except NotImplementedError as error:
@@ -77,7 +79,7 @@ def add_step(model: NeuralLM, graph: Graph) -> None:
                 f"{type(model).__name__} has no ONNX step (NeuralLM.export_step): give "
                 "'formats=[safetensors]'"
             ) from error
-        _predict(model, graph, hidden, matrix)
+        add_prediction(model.output, graph, hidden, matrix)
 
 
 def state_shapes(model: NeuralLM) -> Shapes:
@@ -88,22 +90,27 @@ def state_shapes(model: NeuralLM) -> Shapes:
     }
 
 
-def _add_embeddings(model: NeuralLM, graph: Graph) -> str:
+def add_embeddings(embedding: TokenEmbedding, output: SoftmaxHead, graph: Graph) -> str:
     """Add the embedding matrix, and the output matrix if it is not tied; return its name."""
-    embedding = model.embedding
     table: Tensor = embedding.weight
     if embedding.subword_mode is not SubwordMode.none:
         table = embedding.composition(table)
     graph.matrix("embedding", values_of(table))
     if embedding.is_tied and embedding.subword_mode is not SubwordMode.input:
         return "embedding"
-    graph.matrix("output", values_of(model.output.weight))
+    graph.matrix("output", values_of(output.weight))
     return "output"
 
 
-def _predict(model: NeuralLM, graph: Graph, hidden: str, matrix: str) -> None:
-    """Add the output layer with log-probabilities (B, V), as ``AdaptiveSoftmaxHead.log_probs``."""
-    output = model.output
+def add_prediction(output: SoftmaxHead, graph: Graph, hidden: str, matrix: str) -> None:
+    """Add the output layer with log-probabilities (B, V), as ``AdaptiveSoftmaxHead.log_probs``.
+
+    Args:
+        output: the head.
+        graph: the graph.
+        hidden: name of its input.
+        matrix: name of its weight, see ``add_embeddings``.
+    """
     logits = graph.linear(hidden, matrix, graph.weight("output.bias", values_of(output.bias)))
     if not isinstance(output, AdaptiveSoftmaxHead):
         graph.add("LogSoftmax", logits, axis=-1, name=LOG_PROBS)

@@ -4,7 +4,7 @@ Axes: B batch, T time, E embedding, D hidden units of the output, V vocabulary. 
 are transposed to (T, B) before the embedding, since recurrent kernels are time-first.
 
 ONNX graphs write ``forward`` a second time (``modules/onnx_nodes.py``,
-``exporting/onnx_classifier.py``); an export compares the two.
+``exporting/onnx_encoder.py``); an export compares the two.
 """
 
 from __future__ import annotations

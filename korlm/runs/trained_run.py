@@ -230,7 +230,7 @@ def training_corpus(run: RunParts) -> Path:
     return run.prepared
 
 
-def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
+def open_text(run: RunParts, folder: Path | None) -> Prepared:
     """Open the prepared corpus of a run.
 
     Args:

@@ -61,6 +61,7 @@ class Trainer(SharedParts):
         self.steps_per_epoch = len(self.task.train_batches)
         self.total_steps = count_total_steps(self.config, self.steps_per_epoch)
         self._buffer = StepBuffer()
+        self._trainable = {p for p in self.model.parameters() if p.requires_grad}
 
     def run(self) -> None:
         """Train until ``is_done``.
@@ -147,7 +148,11 @@ class Trainer(SharedParts):
         lr = self.optimizer.defaults["lr"] * progress.plateau.factor
         lr *= learning_rate_factor(self.schedule, progress.step, self.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * self._layer_factor(group.get("depth", 0))
+            factor = self._layer_factor(group.get("depth", 0))
+            group["lr"] = lr * factor
+            if self.config.gradual_unfreezing:  # no gradients, which would count in the clipping
+                for parameter in self._trainable & {*group["params"]}:
+                    parameter.requires_grad_(factor > 0)
         self.model.train()
         self.task.begin_step(progress.step, self.total_steps)
         self.optimizer.zero_grad(set_to_none=True)

@@ -141,16 +141,18 @@ def test_ngram_model_has_no_onnx(
 @pytest.mark.parametrize("name", TASKS)
 def test_tasks(tiny_task_run: Callable[[str], TaskRun], name: str, tmp_path: Path) -> None:
     run, texts = tiny_task_run(name), TASKS[name].texts
-    refused = ExportFormat.sherpa if name == "classification" else ExportFormat.onnx
     with pytest.raises(ExportError, match=r"a run of task=\w+ has no such export"):
-        export_run(run, tmp_path / "export", [refused])
-    figures = export_run(run, tmp_path / "export", formats_of(run))
+        export_run(run, tmp_path / "export", [ExportFormat.sherpa])
+    ids = open_prepared(run.prepared).ids("valid")
+    figures = export_run(run, tmp_path / "export", formats_of(run), ids)
     names = {path.name for path in (tmp_path / "export").iterdir()}
-    expected = FILES - {"begin.npz", "step.onnx", "step.int8.onnx"}
-    if name == "classification":
-        expected |= {"classifier.onnx", "classifier.int8.onnx"}
-        assert figures["models"]["classifier.onnx"]["max_abs_diff"] < 1e-5
-    assert names == expected
+    graphs = {"classification": ["classifier"], "seq2seq": ["encoder", "decoder"]}
+    stems = graphs.get(run.settings.task.name, ["tagger"])
+    files = {f"{stem}{ending}" for stem in stems for ending in (".onnx", ".int8.onnx")}
+    assert names == FILES - {"begin.npz", "step.onnx", "step.int8.onnx"} | files
+    assert {*figures["models"]} == {"PyTorch", *files} and figures["num_tokens"] == 0
+    exact, small = (figures["models"][f"{stems[-1]}{end}"] for end in (".onnx", ".int8.onnx"))
+    assert exact["max_abs_diff"] < 1e-5 < small["max_abs_diff"]
     assert export_table(figures).split()[0] == "size_mb"
     config = json.loads((tmp_path / "export" / "config.json").read_text("utf-8"))
     assert config["task"] == run.settings.task.name and config["labels"] == list(run.labels)
@@ -158,6 +160,12 @@ def test_tasks(tiny_task_run: Callable[[str], TaskRun], name: str, tmp_path: Pat
     exported = korlm.load(tmp_path / "export")
     assert exported.labels == run.labels
     assert exported.predict(texts) == run.predict(texts)
+
+
+def test_a_task_without_a_text(tiny_task_run: Callable[[str], TaskRun], tmp_path: Path) -> None:
+    for name in ("spans", "seq2seq"):
+        figures = export_run(tiny_task_run(name), tmp_path / name, [ExportFormat.onnx])
+        assert list(figures["models"].values())[-1]["max_abs_diff"] < 1e-5
 
 
 def test_a_trained_tokenizer_is_kept(tmp_path: Path) -> None:
@@ -203,7 +211,7 @@ def test_nan_weights(run: TrainedRun, tmp_path: Path) -> None:
 def test_without_the_packages(
     run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    for name in ("onnx_files", "onnx_graph", "onnx_step", "int8", "sherpa", "verify"):
+    for name in ("onnx_files", "onnx_graph", "onnx_step", "sherpa", "verify"):
         monkeypatch.delitem(sys.modules, f"korlm.exporting.{name}", raising=False)
         monkeypatch.delattr(f"korlm.exporting.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)

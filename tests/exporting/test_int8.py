@@ -7,8 +7,7 @@ import numpy.typing as npt
 import onnxruntime
 from model_cases import make_config, scatter
 
-from korlm.exporting.int8 import LARGEST, Int8Graph, quantize_rows
-from korlm.exporting.onnx_graph import FLOAT, INT64, Graph
+from korlm.exporting.onnx_graph import FLOAT, INT64, LARGEST, Graph, Int8Graph, quantize_rows
 from korlm.exporting.onnx_step import build_step
 from korlm.models.neural import NeuralLM
 from korlm.models.registry import build_model

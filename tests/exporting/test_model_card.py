@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import copy
+import dataclasses
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +19,12 @@ import yaml
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
-from korlm.config import ExportFormat, SentencePieceConfig, TokenizerConfig
+from korlm.config import ExportFormat, SentencePieceConfig, TagUnits, TokenizerConfig
 from korlm.exporting.export_run import export_run, formats_of
 from korlm.exporting.model_card import trained_metrics
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
+from korlm.tasks.tagger import Tagger
 
 WITHOUT = "import sys\nsys.modules['torch'] = sys.modules['korlm'] = None\n"
 
@@ -31,10 +35,15 @@ def parts_of(folder: Path) -> tuple[dict[str, Any], str]:
     return yaml.safe_load(header), text
 
 
-def run_without_korlm(folder: Path, text: str) -> str:
-    """Return what the second Python block of a card prints, run where korlm is not installed."""
+def run_without_korlm(folder: Path, text: str, example: str = "") -> str:
+    """Return what the second Python block of a card prints, run where korlm is not installed.
+
+    If an example is given, it replaces that of the card.
+    """
     with_korlm, without = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert "korlm.load" in with_korlm
+    if example:
+        without = re.sub(r'^text = ".*"$', f'text = "{example}"', without, flags=re.M)
     command = [sys.executable, "-c", WITHOUT + without]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=True).stdout
 
@@ -96,3 +105,68 @@ def test_the_card_of_a_task(tiny_task_run: Callable[[str], TaskRun], tmp_path: P
     assert printed == pytest.approx(
         {label: expected[f"p_{label}"] for label in run.labels}, abs=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["tags", "eojeols", "spans", "spans_by_features", "spaces"])
+def test_the_card_of_a_tagger(
+    tiny_task_run: Callable[[str], TaskRun], name: str, tmp_path: Path
+) -> None:
+    run = tiny_task_run("tags" if name == "eojeols" else name)
+    if name == "eojeols":
+        run = with_task(run, units=TagUnits.eojeol)
+    export_run(run, tmp_path / "export", formats_of(run))
+    header, text = parts_of(tmp_path / "export")
+    assert header["pipeline_tag"] == "token-classification"
+    for example in ("홍길동이 서울로 간다", "누가 비가온다", "1 a"):
+        printed = run_without_korlm(tmp_path / "export", text, example)
+        (expected,) = run.predict([example])
+        if name == "spaces":
+            assert printed == expected["spaced"] + "\n"
+        else:
+            parts = [f"{part['text']}\t{part['label']}\n" for part in expected["labels"]]
+            assert printed == "".join(parts)
+
+
+@pytest.mark.parametrize("name", ["seq2seq", "seq2seq_sampled"])
+def test_the_card_of_sequence_to_sequence(
+    tiny_task_run: Callable[[str], TaskRun], name: str, tmp_path: Path
+) -> None:
+    run = tiny_task_run(name)
+    export_run(run, tmp_path / "export", formats_of(run))
+    header, text = parts_of(tmp_path / "export")
+    assert header["pipeline_tag"] == "text2text-generation"
+    greedy = with_task(run, num_beams=1)
+    for example in ("oslo", "la paz"):
+        (expected,) = greedy.predict([example])
+        printed = run_without_korlm(tmp_path / "export", text, example)
+        assert printed == expected["prediction"] + "\n"
+
+
+def test_the_card_of_a_tagger_with_tags_of_kkma(
+    tiny_task_run: Callable[[str], TaskRun], tmp_path: Path
+) -> None:
+    run = with_task(tiny_task_run("tags"), kkma_dim=2)
+    torch.manual_seed(0)
+    model = Tagger(run.settings, run.vocab, run.labels).eval()
+    for weights in model.parameters():  # the tags decide
+        torch.nn.init.normal_(weights)
+    run = dataclasses.replace(run, model=model)
+    export_run(run, tmp_path / "export", formats_of(run))
+    _, text = parts_of(tmp_path / "export")
+    morphemes = [("NNG", 0, 3), ("JKS", 2, 4), ("VV", 5, 6)]
+    kkma = SimpleNamespace(tokens=lambda texts: [[("", *part) for part in morphemes]] * len(texts))
+    predictor: Any = run.predictor
+    predictor._tagger._kkma = kkma
+    (expected,) = run.predict(["홍길동이 온다"])
+    assert "morphemes = []" in text
+    example = text.replace("morphemes = []", f"morphemes = {morphemes}")
+    printed = run_without_korlm(tmp_path / "export", example, "홍길동이 온다")
+    assert printed == "".join(f"{part['text']}\t{part['label']}\n" for part in expected["labels"])
+    assert printed != run_without_korlm(tmp_path / "export", text, "홍길동이 온다")
+
+
+def with_task(run: TaskRun, **changes: Any) -> TaskRun:
+    """Return a run with other settings of its task."""
+    settings = copy.deepcopy(run.settings)
+    settings.task = dataclasses.replace(settings.task, **changes)  # type: ignore[type-var]
+    return dataclasses.replace(run, settings=settings)

@@ -26,9 +26,8 @@ from korlm.config import (
 from korlm.dataset.example_batches import pad
 from korlm.dataset.vocab import Vocab
 from korlm.exporting.export_run import formats_of
-from korlm.exporting.int8 import Int8Graph
 from korlm.exporting.onnx_classifier import build_classifier, onnx_log_probs
-from korlm.exporting.onnx_graph import Graph
+from korlm.exporting.onnx_graph import Graph, Int8Graph
 from korlm.tasks.classification import Classifier
 from korlm.utils.errors import ExportError
 

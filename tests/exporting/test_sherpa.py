@@ -20,9 +20,8 @@ from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.evaluation.token_scores import score_sentences, segment_sums
 from korlm.exporting.export_run import export_run
-from korlm.exporting.int8 import Int8Graph
 from korlm.exporting.onnx_files import _hypotheses
-from korlm.exporting.onnx_graph import Graph
+from korlm.exporting.onnx_graph import Graph, Int8Graph
 from korlm.exporting.sherpa import build_offline, build_streaming, read_tokens, tokens_of_run
 from korlm.exporting.verify import hypothesis_nats
 from korlm.models.neural import NeuralLM

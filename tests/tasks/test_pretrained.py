@@ -286,6 +286,26 @@ def test_lower_layers_wait_and_learn_slowly(models: tuple[str, str], tmp_path: P
     }
 
 
+def test_frozen_layers_have_no_gradients(models: tuple[str, str], tmp_path: Path) -> None:
+    """They would count in the norm that gradients are clipped to."""
+    settings, prepared = classifier(tmp_path / "data", list(models))
+    trainer = dataclasses.replace(settings.trainer, gradual_unfreezing=True)
+    settings = dataclasses.replace(settings, trainer=trainer)
+    task = TaggingConfig(name="tagging", labels=TagLabels.spaces, encoder_dim=4)
+    tagging = dataclasses.replace(settings, task=task, objective="valid.f1")
+    for name, of_run in (("classifier", settings), ("tagger", tagging)):
+        session = start_run(of_run, prepared, tmp_path / name)
+        assert session.trainer is not None
+        depths = layer_depths(session.model)
+        batch = next(iter(session.task.train_batches.epoch(0)))
+        for epoch in (0, 1, 4):
+            session.progress.epoch = epoch
+            session.trainer.train_step(batch)
+            for key, parameter in session.model.named_parameters():
+                is_trained = depths[id(parameter)] <= epoch and "language_models" not in key
+                assert (parameter.grad is not None) == is_trained, (epoch, key)
+
+
 def test_other_features_start_from_random_weights(models: tuple[str, str], tmp_path: Path) -> None:
     settings, prepared = classifier(tmp_path, list(models))
     task = TaggingConfig(name="tagging", labels=TagLabels.spaces, ngram_dim=4, ngram_orders=[2])

@@ -32,24 +32,26 @@ class ExportSettings(InferenceSettings):
     Writes RUN/export: config.json and vocab.tsv; model.safetensors and spelling.safetensors, which
     korlm's commands accept as run=RUN/export; step.onnx, one step (ids, state -> log-probabilities,
     state), verified against PyTorch, with the initial state in begin.npz; step.int8.onnx, the same
-    with quantized weights; of task=classification classifier.onnx and classifier.int8.onnx (ids,
-    lengths -> log-probabilities of classes); export.json, the size, speed and perplexity of each;
-    and README.md, a model card in the format of Hugging Face. The .onnx files need the packages
-    onnx and onnxruntime. On request, sherpa-offline.onnx and sherpa-streaming.onnx are written for
-    speech recognizers of sherpa-onnx.
+    with quantized weights; of task=classification classifier.onnx (ids, lengths ->
+    log-probabilities of classes), of task=tagging tagger.onnx (ids, lengths, units -> scores of
+    labels), of task=seq2seq encoder.onnx and decoder.onnx (one step), each also as .int8.onnx;
+    export.json, the size, speed and perplexity of each; and README.md, a model card in the format
+    of Hugging Face with code that needs no korlm. The .onnx files need the packages onnx and
+    onnxruntime. On request, sherpa-offline.onnx and sherpa-streaming.onnx are written for speech
+    recognizers of sherpa-onnx.
 
       python -m korlm.export run=outputs/runs/DIR                          all but sherpa
       python -m korlm.export run=outputs/runs/DIR output=my_model          another folder
       python -m korlm.export run=outputs/runs/DIR 'formats=[safetensors]'  without ONNX
 
-    n-gram models and models of task=tagging and task=seq2seq have no ONNX and are written as
+    n-gram models, and tasks with model.layer_norm=true, have no ONNX and are written as
     safetensors.
     """
 
     formats: list[ExportFormat] | None = setting(
         None,
         "safetensors: all weights; onnx: a graph in fp32; int8: the ONNX files with quantized "
-        "weights as well (of a classifier those of embedding and output layer); sherpa: language "
+        "weights as well (of an encoder those of embeddings and output layer); sherpa: language "
         "models for sherpa-onnx; null: all that the model has, without sherpa.",
     )
     output: str | None = setting(None, "New folder; null: RUN/export.", is_path=True)

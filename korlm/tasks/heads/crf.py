@@ -54,7 +54,7 @@ class LinearChainCRF(nn.Module):
             penalty = torch.where(mask.bool(), 0.0, _FORBIDDEN)
             self.register_buffer(f"{name}_penalty", penalty, persistent=False)
 
-    def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
+    def scores(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return start (L,), transitions (L, L) and end (L,) with the penalties."""
         names = ("start", "transitions", "end")
         start, transitions, end = (
@@ -72,7 +72,7 @@ class LinearChainCRF(nn.Module):
         Returns:
             fp32 (B,).
         """
-        start, transitions, end = self._scores()
+        start, transitions, end = self.scores()
         steps = emissions.float().unbind(1)
         alpha = start + steps[0]
         alphas = [alpha]
@@ -93,7 +93,7 @@ class LinearChainCRF(nn.Module):
         Returns:
             fp32 (B,).
         """
-        start, transitions, end = self._scores()
+        start, transitions, end = self.scores()
         valid = valid_mask(emissions, lengths)
         steps = emissions.float().gather(2, labels[..., None])[..., 0]
         moves = transitions[labels[:, :-1], labels[:, 1:]]
@@ -141,7 +141,7 @@ class LinearChainCRF(nn.Module):
         Returns:
             int64 (B, T); 0 at padding.
         """
-        start, transitions, end = self._scores()
+        start, transitions, end = self.scores()
         steps = emissions.float().unbind(1)
         score = start + steps[0]
         scores, origins = [score], []

@@ -85,7 +85,7 @@ class AttentionDecoder(nn.Module):
             RecurrentLayer(cell_of(config), size, hidden, config) for size in inputs
         )
         self.bridge = nn.ModuleList(
-            nn.Linear(sum(dims), hidden) for dims in self._bridge_inputs(encoder_state_dims)
+            nn.Linear(sum(dims), hidden) for dims in self.bridge_inputs(encoder_state_dims)
         )
         self.attention = Attention(score, hidden, memory_dim)
         self.combine = nn.Linear(memory_dim + hidden, self.output_dim, bias=False)
@@ -96,7 +96,7 @@ class AttentionDecoder(nn.Module):
     def _layers(self) -> list[RecurrentLayer]:
         return cast(list[RecurrentLayer], list(self.layers))
 
-    def _bridge_inputs(self, encoder_state: Sequence[Part]) -> list[Sequence[Part]]:
+    def bridge_inputs(self, encoder_state: Sequence[Part]) -> list[Sequence[Part]]:
         """Return the parts of the encoder's state that each part of the initial state depends on.
 
         These are the parts of the same layer and kind (h or c) of both directions.
@@ -120,7 +120,7 @@ class AttentionDecoder(nn.Module):
         The state has the parts of each layer, (B, H), and with input feeding a last one (B, A).
         """
         state: State = ()
-        for linear, parts in zip(self.bridge, self._bridge_inputs(encoded.state), strict=True):
+        for linear, parts in zip(self.bridge, self.bridge_inputs(encoded.state), strict=True):
             x = linear(torch.cat(list(parts), -1))
             is_cell = len(state) % self._layers()[0].num_states == 1
             state += (x if is_cell else torch.tanh(x),)

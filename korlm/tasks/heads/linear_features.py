@@ -19,7 +19,7 @@ from korlm.text.hangul import is_syllable
 from korlm.tokenizers.base import SPACE_SYMBOL
 
 # Odd multiplier and prime below 2^31: a product of two residues fits into int64.
-_MULTIPLIER, _PRIME = 1_000_003, (1 << 31) - 1
+MULTIPLIER, PRIME = 1_000_003, (1 << 31) - 1
 
 # Positions of the tokens of each feature, relative to the token.
 TOKENS = (
@@ -39,7 +39,7 @@ def hash_ids(code: Tensor, ids: Tensor) -> Tensor:
         code: hashes of the sequences.
         ids: the ids to append.
     """
-    return (code * _MULTIPLIER + ids) % _PRIME
+    return (code * MULTIPLIER + ids) % PRIME
 
 
 class LinearFeatures(nn.Module):
