@@ -277,3 +277,16 @@ def test_a_column_to_keep_that_is_missing(tmp_path: Path, name: str, text: str, 
     settings = config(tmp_path, keep_columns=["id"])
     with pytest.raises(CorpusError, match=error):
         list(read_corpus(settings, find_sources(settings)))
+
+
+@pytest.mark.parametrize("name", ["a_txt", "a_jsonl"])
+def test_blank_lines_and_records_are_no_documents(tmp_path: Path, name: str) -> None:
+    texts = ["", "나는 간다", "", "\u200b", "집에 온다", ""]
+    lines = texts if name == "a_txt" else [json.dumps({"text": text}) for text in texts]
+    write(tmp_path, **{name: "".join(f"{line}\n" for line in lines)})
+    settings = config(tmp_path, document_unit=DocumentUnit.line)
+    (piece,) = plan_pieces(settings, find_sources(settings), 1000)
+    scan = scan_piece(settings, piece)
+    assert (scan.num_documents, scan.undivided_lines, scan.num_lines) == (2, 2, 6)
+    with pytest.raises(CorpusError, match="2 documents with 2 lines of text cannot fill"):
+        validate_corpus(settings, [piece], [scan])
