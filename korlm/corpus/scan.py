@@ -136,8 +136,9 @@ class _Scanner:
         scan, piece = self._scan, self._piece
         if piece.begin:
             self._documents.discard(piece.sources[0].name)  # it began in an earlier piece
-        check_unchanged(piece)
+        check_unchanged(piece)  # before and after it is hashed
         scan.digest, scan.num_newlines = digest_of(self._config, piece)
+        check_unchanged(piece)
         scan.num_documents = len(self._documents)
         scan.splits = sorted(self._splits | self._hashed)
         scan.notes, scan.invisible = self.notes.counts, dict(self._invisible)

@@ -119,7 +119,8 @@ class _Table:
         if group == 0:
             return 0
         metadata = self._reader.metadata
-        return sum(metadata.row_group(number).num_rows for number in range(group))
+        num_groups = min(group, metadata.num_row_groups)  # fewer if the file has changed
+        return sum(metadata.row_group(number).num_rows for number in range(num_groups))
 
     def batches(self, columns: list[str], part: FileRange) -> Iterator[pa.RecordBatch]:
         """Yield batches of rows of a part; they have the given columns, and maybe others."""
