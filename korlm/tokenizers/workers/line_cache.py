@@ -185,7 +185,7 @@ class LineCache:
         self._open()
 
     def _is_first_damage(self, error: sqlite3.Error | OSError) -> bool:
-        """Return True, and log it, if the error is that of a damaged file and the first such one."""
+        """Return True, and log it, if the error is the first one of a damaged file."""
         # SQLite raises subclasses of DatabaseError, except for damaged files and other formats.
         if type(error) is not sqlite3.DatabaseError or self._recreated:
             return False
