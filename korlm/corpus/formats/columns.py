@@ -49,6 +49,11 @@ def read_columns(
                     f"{path}: has no column {name!r}, only {', '.join(table.names)}; give "
                     f"corpus.{key}=NAME"
                 )
+            if table.names.count(name) > 1:
+                raise CorpusError(
+                    f"{path}: has several columns {name!r}; rename all but the one to read, "
+                    f"or give corpus.{key}=NAME"
+                )
         rows = _rows(table.batches(list(dict.fromkeys(columns)), part), columns)
         for number, row in enumerate(rows, table.rows_before(part.begin) + 1):
             if isinstance(row[0], str):
