@@ -11,6 +11,7 @@ import gzip
 import io
 import itertools
 import lzma
+import re
 import sys
 import zipfile
 import zlib
@@ -31,13 +32,16 @@ STDIN = Path("<stdin>")  # standard input as a file of a corpus
 PACKED = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
 SIGNATURE_BYTES = 512  # length of the beginning of a file that has every signature
 _COMPRESSIONS = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\xfd7zXZ\0": "xz",
-    b"BZh": "bzip2",
+    # The second of zstd is that of a skippable frame, which may come first.
+    "gzip": re.compile(rb"\x1f\x8b"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+    "xz": re.compile(rb"\xfd7zXZ\0"),
+    # The letters, and the beginning of the first block or of the end: a text may begin with BZh9.
+    "bzip2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
 }
 _ARCHIVE = "an archive ({}); unpack it and name the folder"
 
+# Each has a byte that no text has there, except those of %PDF-, HWP and RTF.
 _SIGNATURES = {
     b"PK\x03\x04": "a zip archive or an office document; name the archive FILE.zip, or save the "
     "document as text",
@@ -45,16 +49,16 @@ _SIGNATURES = {
     b"7z\xbc\xaf\x27\x1c": _ARCHIVE.format("7z"),
     b"Rar!\x1a\x07": _ARCHIVE.format("RAR"),
     b"ALZ\x01": _ARCHIVE.format("ALZip"),
-    b"EGGA": _ARCHIVE.format("ALZip EGG"),
+    b"EGGA\0": _ARCHIVE.format("ALZip EGG"),
     b"\x1f\x9d": "compressed by compress; use gzip instead",
     b"\x04\x22\x4d\x18": "compressed by lz4; use gzip or zstd instead",
-    b"%PDF": "a PDF; save it as text first",
+    b"%PDF-": "a PDF; save it as text first",
     b"\xd0\xcf\x11\xe0": "an office or HWP document; save it as text first",
-    b"HWP Document File": "an HWP document; save it as text first",
+    b"HWP Document File V": "an HWP document; save it as text first",
     b"{\\rtf": "an RTF document; save it as text first",
-    b"PAR1": "a Parquet file; give corpus.format=parquet",
-    b"ARROW1": "an Arrow file; give corpus.format=arrow",
-    b"SQLite format 3": "a SQLite database; save it as .jsonl or .tsv first",
+    b"PAR1\x15": "a Parquet file; give corpus.format=parquet",
+    b"ARROW1\0": "an Arrow file; give corpus.format=arrow",
+    b"SQLite format 3\0": "a SQLite database; save it as .jsonl or .tsv first",
 }
 
 _TAR = (257, b"ustar")  # position and signature
@@ -123,11 +127,7 @@ def file_errors(path: Path) -> Iterator[None]:
 
 def _compression_of(head: bytes) -> str:
     """Return the name of the compression of a file, empty for a plain file."""
-    for signature, compression in _COMPRESSIONS.items():
-        # A text may begin with the letters BZh.
-        if head.startswith(signature) and (compression != "bzip2" or head[3:4].isdigit()):
-            return compression
-    return ""
+    return next((name for name, magic in _COMPRESSIONS.items() if magic.match(head)), "")
 
 
 def _decompressed(path: Path, raw: Any) -> tuple[str, Any]:

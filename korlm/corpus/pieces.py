@@ -187,7 +187,7 @@ def digest_of(config: TextConfig, piece: Piece) -> tuple[str, int]:
         piece: the piece.
 
     Raises:
-        CorpusError: a file cannot be read.
+        CorpusError: a file cannot be read, or a Parquet file has fewer row groups than it had.
     """
     digests = []
     num_newlines = 0
@@ -211,6 +211,8 @@ def _bytes_of(config: TextConfig, piece: Piece) -> FileRange:
     if not piece.is_range or format_of(path, config.format) is not CorpusFormat.parquet:
         return FileRange(piece.begin, piece.end)
     groups = row_groups(path)
+    if max(piece.begin, piece.end or 0) >= len(groups):
+        raise changed_file(path)
     begin = groups[piece.begin][0] if piece.begin else 0
     return FileRange(begin, None if piece.end is None else groups[piece.end][0])
 

@@ -35,8 +35,8 @@ class PieceScan:
         num_lines: number of lines that ``read_piece`` yields, blank ones included.
         num_newlines: number of LF in the bytes of the piece.
         num_records: number of records of the last file; of a .txt file, of documents.
-        num_documents: number of documents that begin in sources without a split, at most
-            ``MAX_DOCUMENTS``.
+        num_documents: number of documents with text that begin in sources without a split, at
+            most ``MAX_DOCUMENTS``; for messages.
         splits: splits that have text.
         undivided_chars: number of characters of non-blank lines of sources without a split,
             counting one for each line end.
@@ -127,7 +127,7 @@ class _Scanner:
         self._scan.undivided_lines += len(filled)
         if block.are_documents and len(self._hashed) < self._num_hashed:
             self._hashed.update(splits_of_lines(self._config, filled))
-        num_new = len(block.texts) if block.are_documents else 1
+        num_new = len(filled) if block.are_documents else bool(filled)
         num_new = min(num_new, MAX_DOCUMENTS - len(self._documents))
         self._documents.update(map(block.doc_id, range(num_new)))
 
@@ -136,8 +136,9 @@ class _Scanner:
         scan, piece = self._scan, self._piece
         if piece.begin:
             self._documents.discard(piece.sources[0].name)  # it began in an earlier piece
-        check_unchanged(piece)
+        check_unchanged(piece)  # before and after it is hashed
         scan.digest, scan.num_newlines = digest_of(self._config, piece)
+        check_unchanged(piece)
         scan.num_documents = len(self._documents)
         scan.splits = sorted(self._splits | self._hashed)
         scan.notes, scan.invisible = self.notes.counts, dict(self._invisible)

@@ -121,7 +121,7 @@ def assemble(
         if is_remote:
             remove_tree(encoded_folder)
         shutil.rmtree(building, ignore_errors=True)
-        _load_encoder.cache_clear()  # of this process, which may train next
+        release_encoder()  # of this process, which may train next
 
 
 def _copy(names: Iterable[str], source: Path, target: Path) -> None:
@@ -326,3 +326,8 @@ def _load_encoder(
         vocab = Vocab.load(path, config)
     with local_copy(spelling_file) as path:
         return vocab, CharNgramModel.from_arrays(read_arrays(path))
+
+
+def release_encoder() -> None:
+    """Free the vocabulary and the spelling model that ``encode_piece`` keeps in this process."""
+    _load_encoder.cache_clear()

@@ -95,3 +95,13 @@ def test_by_format(tmp_path: Path) -> None:
     write_file(TABLE, path)
     config = CorpusConfig(name="c", train=[str(path)], format=CorpusFormat.arrow)
     assert [record.text for record in read_records(path, config)] == TABLE["text"].to_pylist()
+
+
+@pytest.mark.parametrize(("name", "key"), [("text", "text_column"), ("id", "label_column")])
+def test_columns_of_the_same_name(tmp_path: Path, name: str, key: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table([TABLE["text"], TABLE["id"], TABLE[name]], ["text", "id", name]), path)
+    config = CorpusConfig(name="a", files=[str(path)], text_column="text", label_column="id")
+    expected = rf"a.parquet: has several columns '{name}'; rename .*, or give corpus.{key}=NAME"
+    with pytest.raises(CorpusError, match=expected):
+        list(read_records(path, config))

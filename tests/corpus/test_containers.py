@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from korlm.corpus.containers import STDIN, opened
@@ -62,6 +63,13 @@ def test_compressed_text_is_detected_by_content(
 def test_parts_that_follow_each_other(tmp_path: Path, packer: str) -> None:
     path = tmp_path / f"log.txt{ENDINGS[packer]}"
     path.write_bytes(PACKERS[packer](TEXT) + PACKERS[packer](TEXT))
+    assert list(read_lines(path)) == ["가 나", "다"] * 2
+
+
+def test_zstd_with_skippable_frames(tmp_path: Path) -> None:
+    skippable = b"\x5f\x2a\x4d\x18\x04\0\0\0abcd"
+    path = tmp_path / "text.txt.zst"
+    path.write_bytes((skippable + zstd(TEXT)) * 2)
     assert list(read_lines(path)) == ["가 나", "다"] * 2
 
 
@@ -128,10 +136,37 @@ def test_packed_twice(tmp_path: Path) -> None:
     assert "compressed twice, by gzip and xz" in error_of(path)
 
 
-def test_text_that_begins_as_bzip2_does(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("BZh는 압축의 표지다\n", encoding="utf-8")
-    assert list(read_lines(path)) == ["BZh는 압축의 표지다"]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BZh는 압축의 표지다",
+        "BZh9 3",
+        "PAR1 골프",
+        "ARROW1",
+        "EGGA 2",
+        "%PDF를 본다",
+        "SQLite format 3",
+    ],
+)
+def test_text_that_begins_like_a_binary_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(f"{text}\n", encoding="utf-8")
+    assert list(read_lines(path)) == [text]
+
+
+@pytest.mark.parametrize("size", [12, None])
+def test_a_renamed_binary_file(tmp_path: Path, size: int | None) -> None:
+    table = pa.table({"text": ["가"]})
+    path = tmp_path / "text.txt"
+    pq.write_table(table, path)
+    path.write_bytes(path.read_bytes()[:size])
+    assert error_of(path).endswith("this is a Parquet file; give corpus.format=parquet")
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    path.write_bytes(path.read_bytes()[:size])
+    assert error_of(path).endswith("this is an Arrow file; give corpus.format=arrow")
+    path.write_bytes(bz2.compress(b""))
+    assert list(read_lines(path)) == []
 
 
 class Pipe(io.BytesIO):

@@ -208,3 +208,9 @@ def test_a_given_separator(tmp_path: Path) -> None:
     as_csv = {"format": CorpusFormat.csv}
     assert read(path, "1", separator=Separator.semicolon, **as_csv) == ["가"]
     assert read(path, "1", separator=Separator.pipe, **as_csv) == ["가;나"]
+
+
+def test_blanks_around_the_name_of_a_column_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(" text ,label\n가,1\n", encoding="utf-8")
+    assert "has no column 'text', only ' text ', label; " in error_of(path)

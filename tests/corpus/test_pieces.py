@@ -13,7 +13,8 @@ import pytest
 from fakes import one_by_one
 
 from korlm.config import CorpusConfig, DocumentUnit, Quoting, Separator
-from korlm.corpus.pieces import PieceStart, plan_pieces
+from korlm.corpus import scan
+from korlm.corpus.pieces import PieceStart, digest_of, plan_pieces
 from korlm.corpus.reader import read_corpus, read_piece
 from korlm.corpus.scan import scan_piece, starts_of
 from korlm.corpus.sources import find_sources
@@ -69,6 +70,35 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     write(tmp_path, a_txt="나\n")
     with pytest.raises(CorpusError, match=r"a\.txt: has changed while it was read"):
         list(read_piece(settings, piece, PieceStart(), digest=digest))
+
+
+def test_a_file_that_changes_while_it_is_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, a_txt="가\n나\n")
+    settings = config(tmp_path)
+    (piece,) = plan_pieces(settings, find_sources(settings), 60)
+
+    def change(*arguments: Any) -> tuple[str, int]:
+        write(tmp_path, a_txt="가\n나\n다\n")
+        return digest_of(*arguments)
+
+    monkeypatch.setattr(scan, "digest_of", change)
+    assert "a.txt: has changed while it was read" in scan_piece(settings, piece).error
+
+
+def test_a_parquet_file_that_loses_row_groups(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"글 {number}" for number in range(1000)]})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, row_group_size=100)
+    settings = config(tmp_path)
+    pieces = plan_pieces(settings, find_sources(settings), 1500)
+    scans = [scan_piece(settings, piece) for piece in pieces]
+    starts = starts_of(settings, pieces, scans)
+    pq.write_table(table[:150], path, row_group_size=100)
+    for piece, start, found in zip(pieces, starts, scans, strict=True):
+        with pytest.raises(CorpusError, match=r"a\.parquet: has changed while it was read"):
+            list(read_piece(settings, piece, start, None, found.digest))
 
 
 def test_an_error_in_the_text_is_part_of_the_scan(tmp_path: Path) -> None:
@@ -277,3 +307,16 @@ def test_a_column_to_keep_that_is_missing(tmp_path: Path, name: str, text: str, 
     settings = config(tmp_path, keep_columns=["id"])
     with pytest.raises(CorpusError, match=error):
         list(read_corpus(settings, find_sources(settings)))
+
+
+@pytest.mark.parametrize("name", ["a_txt", "a_jsonl"])
+def test_blank_lines_and_records_are_no_documents(tmp_path: Path, name: str) -> None:
+    texts = ["", "나는 간다", "", "\u200b", "집에 온다", ""]
+    lines = texts if name == "a_txt" else [json.dumps({"text": text}) for text in texts]
+    write(tmp_path, **{name: "".join(f"{line}\n" for line in lines)})
+    settings = config(tmp_path, document_unit=DocumentUnit.line)
+    (piece,) = plan_pieces(settings, find_sources(settings), 1000)
+    found = scan_piece(settings, piece)
+    assert (found.num_documents, found.undivided_lines, found.num_lines) == (2, 2, 6)
+    with pytest.raises(CorpusError, match="2 documents with 2 lines of text cannot fill"):
+        validate_corpus(settings, [piece], [found])

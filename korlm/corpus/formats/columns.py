@@ -49,6 +49,11 @@ def read_columns(
                     f"{path}: has no column {name!r}, only {', '.join(table.names)}; give "
                     f"corpus.{key}=NAME"
                 )
+            if table.names.count(name) > 1:
+                raise CorpusError(
+                    f"{path}: has several columns {name!r}; rename all but the one to read, "
+                    f"or give corpus.{key}=NAME"
+                )
         rows = _rows(table.batches(list(dict.fromkeys(columns)), part), columns)
         for number, row in enumerate(rows, table.rows_before(part.begin) + 1):
             if isinstance(row[0], str):
@@ -119,7 +124,8 @@ class _Table:
         if group == 0:
             return 0
         metadata = self._reader.metadata
-        return sum(metadata.row_group(number).num_rows for number in range(group))
+        num_groups = min(group, metadata.num_row_groups)  # fewer if the file has changed
+        return sum(metadata.row_group(number).num_rows for number in range(num_groups))
 
     def batches(self, columns: list[str], part: FileRange) -> Iterator[pa.RecordBatch]:
         """Yield batches of rows of a part; they have the given columns, and maybe others."""

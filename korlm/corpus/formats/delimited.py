@@ -307,5 +307,6 @@ def _find_column(path: Path, row: list[str], config: TextConfig, key: str, name:
 
 
 def _short(cell: str) -> str:
-    cell = " ".join(cell.split())
+    # Quotes show blanks around a name.
+    cell = " ".join(cell.split()) if cell == cell.strip() else repr(cell)
     return cell if len(cell) <= _SHOWN_CHARS else f"{cell[:_SHOWN_CHARS]}..."

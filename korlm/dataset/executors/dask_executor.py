@@ -114,7 +114,7 @@ class DaskExecutor(Executor):
             self._client = self._connect(cluster or self._address)
             if cluster is None:
                 self._check_versions()
-                self._stack.callback(self._release_tokenizers)
+                self._stack.callback(self._release_workers)
             self._wait_for_workers()
             self._stack = self._stack.pop_all()
         return self
@@ -389,8 +389,8 @@ class DaskExecutor(Executor):
                     f"prepare.cluster={self._address}: the worker {process} {problem}"
                 )
 
-    def _release_tokenizers(self) -> None:
-        """Stop the tokenizers of workers that korlm did not start."""
+    def _release_workers(self) -> None:
+        """Stop the tokenizers of workers that korlm did not start, and free their memory."""
         with contextlib.suppress(Exception):  # a worker may be gone
             self._client.run(worker.release, on_error="ignore")
 

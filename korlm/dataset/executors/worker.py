@@ -8,6 +8,7 @@ import signal
 import threading
 
 from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
+from korlm.dataset.assemble import release_encoder
 from korlm.dataset.executors.remote_call import UnsuitableWorkerError
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.tokenize import (
@@ -55,7 +56,8 @@ def dask_setup(worker: object) -> None:
 
 
 def release() -> None:
-    """Stop the tokenizer of this worker, if it is idle; the worker keeps running."""
+    """Stop the tokenizer of this worker, if it is idle, and free its memory; it keeps running."""
+    release_encoder()
     if _TOKENIZER.lock.acquire(blocking=False):
         try:
             _TOKENIZER.stop()

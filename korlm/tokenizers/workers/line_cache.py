@@ -142,17 +142,23 @@ class LineCache:
         return hashlib.blake2b(data, digest_size=16, key=self._version).digest()
 
     def _open(self) -> None:
-        """Connect to the file, or disable the cache."""
+        """Connect to the file, recreate it if it is damaged, or disable the cache."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock():
                 for old in self._path.parent.glob("lines-*.sqlite*"):  # files of other formats
                     if not old.name.startswith(FILE):
                         old.unlink()
-                self._connection = _connect(self._path)
+                try:
+                    self._connection = _connect(self._path)
+                except sqlite3.DatabaseError as error:
+                    if not self._is_first_damage(error):
+                        raise
+                    self._delete()
+                    self._connection = _connect(self._path)
                 self._file_id = _file_id(self._path)
         except (sqlite3.Error, OSError) as error:
-            self._recover(error)
+            self._disable(error)
 
     def _try(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
         """Return the result of ``work``; None after an error or without a connection."""
@@ -166,28 +172,51 @@ class LineCache:
 
     def _recover(self, error: sqlite3.Error | OSError) -> None:
         """Recreate a damaged file once; disable the cache after any other error."""
+        if not self._is_first_damage(error):
+            self._disable(error)
+            return
+        with contextlib.suppress(OSError), self._lock():
+            # Compared while the file is open: its inode number cannot be that of a new file.
+            is_same = self._file_id == _file_id(self._path)
+            self.close()
+            if is_same:  # no other process has recreated it
+                self._delete()
         self.close()
+        self._open()
+
+    def _is_first_damage(self, error: sqlite3.Error | OSError) -> bool:
+        """Return True, and log it, if the error is the first one of a damaged file."""
         # SQLite raises subclasses of DatabaseError, except for damaged files and other formats.
         if type(error) is not sqlite3.DatabaseError or self._recreated:
-            logger.warning("line cache %s disabled: %s", self._path, error)
-            return
+            return False
         self._recreated = True
         logger.warning("line cache %s is damaged (%s): recreating it", self._path, error)
-        with contextlib.suppress(OSError), self._lock():
-            # Unless another process has recreated it. The database itself is deleted last, so that
-            # no process can find the log of a deleted database beside a new one.
-            if self._file_id in ((0, 0), _file_id(self._path)):
-                for ending in ("-wal", "-shm", ""):
-                    self._path.with_name(FILE + ending).unlink(missing_ok=True)
-        self._open()
+        return True
+
+    def _disable(self, error: sqlite3.Error | OSError) -> None:
+        self.close()
+        logger.warning("line cache %s disabled: %s", self._path, error)
+
+    def _delete(self) -> None:
+        """Delete the file; the lock is held.
+
+        The database itself is deleted last, so that no process can find the log of a deleted
+        database beside a new one.
+        """
+        for ending in ("-wal", "-shm", ""):
+            self._path.with_name(FILE + ending).unlink(missing_ok=True)
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return file_lock(self._path.with_name("lines.lock"), timeout=BUSY_SECONDS)
 
     def _insert(self, connection: sqlite3.Connection, rows: list[tuple[bytes, bytes]]) -> None:
+        # At most half of a page is left empty, where a value does not fit in any more.
+        num_bytes = sum(200 + 2 * len(value) for _, value in rows)
         with _transaction(connection):
-            if self._is_full(connection, sum(100 + len(value) for _, value in rows)):
+            if self._is_full(connection, num_bytes):
                 connection.execute("DELETE FROM lines")  # the file keeps its pages for new lines
+                if self._is_full(connection, num_bytes):
+                    return  # they alone are too large
             connection.executemany("INSERT OR REPLACE INTO lines VALUES (?, ?)", rows)
 
     def _shrink(self, connection: sqlite3.Connection) -> None:

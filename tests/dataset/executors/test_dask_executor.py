@@ -18,15 +18,15 @@ import deadly
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
 
+from korlm.dataset import assemble, tokenize
 from korlm.dataset import prepare as preparation
-from korlm.dataset import tokenize
 
 pytest.importorskip("distributed", reason="needs korlm[cluster]")
 if importlib.util.find_spec("dask_jobqueue") is None:
     pytest.skip("needs korlm[cluster]", allow_module_level=True)
 
 import dask
-from distributed import LocalCluster, Nanny
+from distributed import Client, LocalCluster, Nanny
 
 from korlm.config import (
     ClusterConfig,
@@ -108,6 +108,8 @@ def test_equal_bytes(make: Make, address: str) -> None:
     alone = make("alone")
     assert sum(name.startswith("tokens/train") for name in alone) > 4
     assert make("two", address) == alone
+    with Client(address, set_as_default=False) as client:  # a vocabulary takes memory
+        assert set(client.run(lambda: assemble._load_encoder.cache_info().currsize).values()) == {0}
 
 
 def test_a_trained_tokenizer_is_sent_to_workers(make: Make, address: str) -> None:

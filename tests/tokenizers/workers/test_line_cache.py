@@ -460,6 +460,34 @@ def test_a_file_damaged_while_open(
     assert len(warnings(caplog)) == 2
 
 
+def test_a_file_recreated_at_the_last_moment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new file may get the inode number of a deleted one that no process has open."""
+    with LineCache(tmp_path, "1", ANY) as cache:
+        fill(cache, LINES)
+    cache = LineCache(tmp_path, "1", ANY)
+    overwrite_pages(database(tmp_path))
+    new = tmp_path / "new"
+    with LineCache(new, "1", ANY) as other:
+        fill(other, LINES)
+
+    def lock() -> contextlib.AbstractContextManager[None]:
+        """Let another process recreate the file before this one gets the lock."""
+        monkeypatch.undo()
+        if cache._connection is None:  # else its number is in use
+            monkeypatch.setattr(cache_module, "_file_id", lambda path: cache._file_id)
+        for ending in ("-wal", "-shm", ""):
+            database(tmp_path).with_name(cache_module.FILE + ending).unlink(missing_ok=True)
+        shutil.copy(database(new), database(tmp_path))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(cache, "_lock", lock)
+    cache.get(LINES)
+    assert all(known(cache, LINES))
+    cache.close()
+
+
 def test_damage_again_and_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
         for _ in range(4):
@@ -506,6 +534,17 @@ def test_the_file_keeps_to_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert 0 < kept < 1000
     assert all(there[-kept:])
     assert not warnings(caplog)
+
+
+def test_a_batch_does_not_exceed_the_limit(tmp_path: Path) -> None:
+    two = ["".join(long_lines(number, number + 4)) for number in (0, 4)]
+    with LineCache(tmp_path, "1", 1) as cache:
+        fill(cache, two[:1])
+        for count in (300, 3000):  # about one page each: larger than the limit
+            fill(cache, [f"{number}{two[0]}" for number in range(count)])
+            assert size(tmp_path) <= 1 << 20
+        fill(cache, two)
+        assert all(known(cache, two))
 
 
 def test_a_smaller_limit_empties_the_file(tmp_path: Path) -> None:
