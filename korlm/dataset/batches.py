@@ -71,12 +71,13 @@ class Batch:
     def parts(self, max_tokens: int) -> Iterator[Batch]:
         """Yield consecutive rows, at most ``max_tokens`` tokens at a time, padding included.
 
-        num_tokens does not change. A batch without ``rows`` has one part, because its rows may have
-        a state.
+        That is the number of inputs, or of targets if a row has more of them. num_tokens does not
+        change. A batch without ``rows`` has one part, because its rows may have a state.
         """
         size = max(1, len(self.inputs))
         if self.rows is not None:
-            size = rows_within(max_tokens, self.inputs.shape[1])
+            length = max([self.inputs.shape[1], *self.targets.shape[1:2]])
+            size = rows_within(max_tokens, length)
         for begin in range(0, len(self.inputs), size):
             yield self._select(slice(begin, begin + size))
 

@@ -187,7 +187,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     """Trains an encoder and a decoder on pairs of texts; see ``Task`` for the arguments.
 
     The metrics of written texts are those of all pairs of valid and test, and of as many of train
-    as valid has.
+    as valid has, evenly spaced.
 
     Raises:
         PreparedError: the corpus has no target texts.
@@ -299,12 +299,11 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     def batch_counts(self, model: Seq2Seq, split: str, batch: Batch) -> FloatCounts:
         """See ``ExampleTask.batch_counts``.
 
-        Of train, as many pairs are decoded as valid has; the counts of the others are 0.
+        The counts of decoded texts are 0 for the pairs of train that are not decoded.
         """
         pairs = self._pairs[split]
-        num_decoded = len(self._pairs["valid"]) if split == "train" else len(pairs)
         assert batch.rows is not None
-        (decoded,) = np.nonzero(batch.rows.numpy() < num_decoded)
+        (decoded,) = np.nonzero(np.isin(batch.rows.numpy(), self._decoded_rows(split)))
         decoded_pairs = [pairs[row] for row in batch.rows[decoded].tolist()]
         memory, state = model.encode(batch.inputs, batch.lengths)
         out = model.decode(memory, state, batch.targets)
@@ -321,6 +320,13 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         texts = [self._text_of(hypotheses) for hypotheses in results]
         counts[decoded, 2:] = count_pairs(texts, [pair.text for pair in decoded_pairs])
         return counts
+
+    def _decoded_rows(self, split: str) -> Int64:
+        """Return the pairs of a split that are decoded."""
+        size = count = len(self._pairs[split])
+        if split == "train":
+            count = min(size, len(self._pairs["valid"]))
+        return np.linspace(0, size - 1, count).astype(np.int64)
 
     def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
         """See ``ExampleTask.metrics_of``."""

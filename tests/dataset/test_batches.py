@@ -411,6 +411,12 @@ def test_parts_of_a_batch(max_tokens: int, sizes: list[int]) -> None:
     assert {part.num_tokens for part in parts} == {5}
 
 
+def test_parts_of_a_batch_with_long_targets() -> None:
+    sequences, targets = [np.arange(4, 6)] * 4, torch.ones(4, 10, dtype=torch.int64)
+    (batch,) = ExampleBatches(sequences, lambda rows: (targets[rows], 40), batch_size=4).epoch(0)
+    assert [len(part.inputs) for part in batch.parts(20)] == [2, 2]
+
+
 def test_a_batch_with_a_state_has_one_part() -> None:
     (batch,) = StreamBatches(stream_of(6), 2, 3).epoch(0)
     (part,) = batch.parts(1)

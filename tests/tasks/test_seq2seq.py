@@ -75,6 +75,16 @@ def test_a_missing_column(tmp_path: Path) -> None:
         prepare_table(tmp_path, PAIRS, target_column="hangul")
 
 
+def test_decoded_pairs_of_train_are_spread_over_the_corpus(tmp_path: Path) -> None:
+    prepared = prepare_table(tmp_path, PAIRS, copies=3, target_column="annotation")
+    task = make_task(prepared, tmp_path / "run")
+    model = task.build_model(task.settings, prepared.vocab, ()).eval()
+    with torch.inference_mode():
+        batches = list(task.example_counts(model, "train"))
+    decoded = [np.array(rows)[counts[:, 2:].any(1)] for rows, counts in batches]
+    assert sorted(np.concatenate(decoded).tolist()) == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
+
+
 def test_long_pairs_are_left_out_of_training(prepared: Prepared, tmp_path: Path) -> None:
     task = make_task(prepared, tmp_path, max_length=6)
     inputs = [row for batch in task.train_batches.epoch(0) for row in batch.inputs]

@@ -492,8 +492,9 @@ class BatchesConfig(Group):
     )
     max_tokens: int = setting(
         16_384,
-        "Tokens with padding that are computed at a time, which bounds memory; the gradients of "
-        "the parts of a larger batch are summed. Not for task=language_modeling, see bptt_length.",
+        "Tokens with padding that are computed at a time, of sources and of targets each, which "
+        "bounds memory; the gradients of the parts of a larger batch are summed. Not for "
+        "task=language_modeling, see bptt_length.",
         unit="tokens",
         min=1,
         max=1_000_000_000,

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from korlm.config import AttentionScore, RecurrentConfig
+from korlm.config import AttentionScore, InitialState, RecurrentConfig
 from korlm.modules.adaptive_softmax import build_output
 from korlm.modules.dropout import dropout_mask
 from korlm.modules.embedding import TokenEmbedding
@@ -72,8 +73,13 @@ class AttentionDecoder(nn.Module):
         vocab_size: int,
     ) -> None:
         super().__init__()
-        # In a loop over single steps these two would draw a new mask in each step.
-        config = dataclasses.replace(config, weight_dropout=0.0, recurrent_dropout=0.0)
+        config = dataclasses.replace(
+            config,
+            # In a loop over single steps these two would draw a new mask in each step.
+            weight_dropout=0.0,
+            recurrent_dropout=0.0,
+            initial_state=InitialState.zero,  # the encoder gives it; no parameters
+        )
         self.embedding = embedding
         self.config = config
         self.feeds_input = input_feeding
@@ -140,7 +146,13 @@ class AttentionDecoder(nn.Module):
             forcing_ratio: probability of using the given token as input; otherwise it is the most
                 probable token of the step before (scheduled sampling, Bengio et al. 2015).
         """
-        x, output_weight = self.embedding.embed(inputs.t())  # (T, B, E)
+        table: Tensor | None = None
+        if forcing_ratio < 1:  # steps look tokens up with the same embedding dropout
+            every_id = torch.arange(self.embedding.num_embeddings, device=inputs.device)
+            table, output_weight = self.embedding.embed(every_id)  # (V, E)
+            x = F.embedding(inputs.t(), table)  # (T, B, E)
+        else:
+            x, output_weight = self.embedding.embed(inputs.t())  # (T, B, E)
         masks = self._dropout_masks(x)
         if forcing_ratio == 1 and not self.feeds_input:
             vectors, weights, _ = self._run(x, state, memory, masks)
@@ -150,11 +162,11 @@ class AttentionDecoder(nn.Module):
         step_weights: list[Tensor] = []
         for t in range(len(x)):
             step_x = x[t : t + 1]
-            if t and forcing_ratio < 1:
+            if t and table is not None:
                 with torch.no_grad():
                     predicted = self.output.log_probs(steps[-1][:, 0], output_weight).argmax(-1)
                 ids = torch.where(is_forced[:, t], inputs[:, t], predicted)
-                step_x = self.embedding.embed(ids[None])[0]
+                step_x = F.embedding(ids[None], table)
             step_masks = [mask if mask is None else mask[t : t + 1] for mask in masks]
             vectors, weights, state = self._run(step_x, state, memory, step_masks)
             steps.append(vectors)

@@ -10,7 +10,7 @@ from decoders import LENGTHS, SOURCES, make_decoder, start
 from model_cases import CELLS, VOCAB_SIZE
 from torch import Tensor
 
-from korlm.config import AttentionScore
+from korlm.config import AttentionScore, InitialState
 from korlm.dataset.vocab import BOS_ID
 from korlm.modules.encoder import EncoderOutput
 from korlm.modules.state import State
@@ -100,6 +100,34 @@ def test_without_forcing_the_decoder_reads_its_own_tokens() -> None:
     own = decoder.output.log_probs(out.vectors).argmax(-1)
     inputs = torch.cat([TARGETS[:, :1], own[:, :-1]], 1)
     torch.testing.assert_close(decoder(inputs, memory, state).vectors, out.vectors)
+
+
+def test_scheduled_sampling_drops_the_same_tokens_in_all_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder, decoder = make_decoder(embedding_dropout=0.5)
+    memory, state = start(encoder, decoder)
+    decoder.train()
+    with torch.no_grad():
+        decoder.output.bias[4] = 1e4  # all predictions are 4
+        decoder.embedding.weight.fill_(1.0)
+    steps: list[Tensor] = []
+    run = decoder._run
+
+    def record(x: Tensor, *args: Any) -> Any:
+        steps.append(x)
+        return run(x, *args)
+
+    monkeypatch.setattr(decoder, "_run", record)
+    decoder(torch.full((B, 30), 4), memory, state, forcing_ratio=0.5)
+    embedded = torch.cat(steps)  # (T, B, E)
+    assert len(steps) == 30 and embedded.unique().tolist() in ([0.0], [2.0])
+
+
+def test_initial_states_of_the_encoder_are_no_parameters() -> None:
+    for name in ("learned", "noise"):
+        _, decoder = make_decoder(initial_state=InitialState(name))
+        assert not [name for name, _ in decoder.named_parameters() if "initial" in name]
 
 
 def test_the_initial_state_uses_both_directions_of_each_layer() -> None:
