@@ -47,10 +47,11 @@ class Batch:
     Attributes:
         inputs: int64 (B, T), <pad> after the end of a row; (B, T, F) if a task has further ids of
             each token.
-        targets: int64 (B, T), the token that follows each input, <pad> after the end of a row.
+        targets: int64 (B, T), the token that follows each input, <pad> after the end of a row; of a
+            task those of its ``TargetsOf``, (B, ...).
         lengths: int64 (B,) on the CPU, tokens in each row; None if all rows are full, or if the
             state at the end of a row is not needed.
-        num_tokens: targets that are not <pad>, including the rows of other processes.
+        num_targets: number of targets, padding excluded, including the rows of other processes.
         rows: int64 (B,) on the CPU, the index of each row's example in its split; None if rows are
             not examples.
     """
@@ -58,11 +59,11 @@ class Batch:
     inputs: Tensor
     targets: Tensor
     lengths: Tensor | None
-    num_tokens: int
+    num_targets: int
     rows: Tensor | None = None
 
     def for_rank(self, rank: int, world_size: int) -> Batch:
-        """Return the rows of one process, which may be none; num_tokens does not change.
+        """Return the rows of one process, which may be none; num_targets does not change.
 
         Rows are interleaved, so that each process gets long and short ones.
         """
@@ -71,7 +72,7 @@ class Batch:
     def parts(self, max_tokens: int) -> Iterator[Batch]:
         """Yield consecutive rows, at most ``max_tokens`` tokens at a time, padding included.
 
-        That is the number of inputs, or of targets if a row has more of them. num_tokens does not
+        That is the number of inputs, or of targets if a row has more of them. num_targets does not
         change. A batch without ``rows`` has one part, because its rows may have a state.
         """
         size = max(1, len(self.inputs))
@@ -84,7 +85,7 @@ class Batch:
     def _select(self, part: slice) -> Batch:
         lengths = None if self.lengths is None else self.lengths[part]
         rows = None if self.rows is None else self.rows[part]
-        return Batch(self.inputs[part], self.targets[part], lengths, self.num_tokens, rows)
+        return Batch(self.inputs[part], self.targets[part], lengths, self.num_targets, rows)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; lengths stay on the CPU, where packing needs them."""
@@ -95,7 +96,7 @@ class Batch:
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         inputs = inputs.to(device, non_blocking=True)
         targets = targets.to(device, non_blocking=True)
-        return Batch(inputs, targets, self.lengths, self.num_tokens, self.rows)
+        return Batch(inputs, targets, self.lengths, self.num_targets, self.rows)
 
 
 class Batches(Protocol):
@@ -104,12 +105,12 @@ class Batches(Protocol):
     Attributes:
         carries_state: True if each batch continues the rows of the one before.
         batch_size: largest number of rows of a batch, over all processes.
-        num_tokens: targets of one epoch, over all processes.
+        num_targets: number of targets of one epoch, over all processes.
     """
 
     carries_state: bool
     batch_size: int
-    num_tokens: int
+    num_targets: int
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -214,7 +215,7 @@ class StreamBatches:
         shuffle_seed: int | None = None,
     ) -> None:
         self._ids = _ids_on(device, ids)
-        self.num_tokens = len(ids)
+        self.num_targets = len(ids)
         self.batch_size = min(batch_size, len(ids))
         self._bptt_length = bptt_length
         self._seed = shuffle_seed
@@ -243,8 +244,8 @@ class StreamBatches:
                 has_ended = _to_device(np.array(window) >= ends[:, None], inputs.device)
                 inputs = torch.where(has_ended, other_inputs, inputs)
                 targets = torch.where(has_ended, other_targets, targets)
-            num_tokens = int(np.clip(self._lengths - begin, 0, len(window)).sum())
-            yield Batch(inputs, targets, None, num_tokens)
+            num_targets = int(np.clip(self._lengths - begin, 0, len(window)).sum())
+            yield Batch(inputs, targets, None, num_targets)
 
     def _shifts(self, epoch: int) -> Int64:
         """Return the index of the first target of each row in the row, (B,)."""
@@ -261,7 +262,7 @@ def rows_within(max_tokens: int, length: int) -> int:
 
 
 def bucket_by_length(
-    lengths: Int64, size: int, seed: int | None, epoch: int, ties: Int64 | None = None
+    lengths: Int64, size: int, seed: int | None, epoch: int, second_lengths: Int64 | None = None
 ) -> list[Int64]:
     """Return the indices of the sequences of each batch, in decreasing length within a batch.
 
@@ -272,9 +273,11 @@ def bucket_by_length(
             sequences, sorts them by length within buckets of ``BUCKET_BATCHES`` batches, and
             shuffles the batches.
         epoch: number of the epoch.
-        ties: (N,), second sort key of sequences of the same length, also decreasing; None: none.
+        second_lengths: (N,), such as target lengths: sorts sequences of the same length, also
+            decreasing; None: no second key.
     """
-    keys = (-lengths,) if ties is None else (-ties, -lengths)  # lexsort's primary key is the last
+    # lexsort's primary key is the last one.
+    keys = (-lengths,) if second_lengths is None else (-second_lengths, -lengths)
     if seed is None:
         order = np.lexsort(keys)
         return [order[i : i + size] for i in range(0, len(order), size)]
@@ -311,7 +314,7 @@ class BucketedSentenceBatches:
         device: torch.device | None = None,
     ) -> None:
         self._ids = _ids_on(device, ids)
-        self.num_tokens = len(ids)
+        self.num_targets = len(ids)
         self.batch_size = batch_size
         self._seed = shuffle_seed
         starts, ends = sentence_bounds(ids)
@@ -350,7 +353,7 @@ class RankBatches:
 
     >>> ids = np.arange(4, 11, dtype=np.uint16)
     >>> for batch in RankBatches(StreamBatches(ids, batch_size=2, bptt_length=2), 1, 2).epoch(0):
-    ...     print(batch.targets.tolist(), batch.num_tokens)
+    ...     print(batch.targets.tolist(), batch.num_targets)
     [[8, 9]] 4
     [[10, 0]] 3
     """
@@ -359,7 +362,7 @@ class RankBatches:
         self._batches, self._rank, self._world_size = batches, rank, world_size
         self.carries_state = batches.carries_state
         self.batch_size = batches.batch_size
-        self.num_tokens = batches.num_tokens
+        self.num_targets = batches.num_targets
 
     def __len__(self) -> int:
         return len(self._batches)

@@ -34,11 +34,13 @@ class ExampleBatches:
         sequences: the N examples, each an array of token ids.
         targets: see ``TargetsOf``.
         batch_size: number of examples of a batch.
-        shuffle_seed: see ``bucket_by_length``.
-        ties: see ``bucket_by_length``.
+        shuffle_seed: None: sorted by length, the same in each epoch. Otherwise see
+            ``bucket_by_length``.
+        second_lengths: (N,), such as target lengths: sorts sequences of the same length; None: no
+            second key.
 
     Attributes:
-        num_tokens: number of targets of all examples, as in ``Batch``.
+        num_targets: number of targets of all examples, as in ``Batch``.
 
     >>> sequences = [np.array([4, 5]), np.array([6, 7, 8])]
     >>> labels = torch.tensor([0, 1])
@@ -56,22 +58,24 @@ class ExampleBatches:
         targets: TargetsOf,
         batch_size: int,
         shuffle_seed: int | None = None,
-        ties: Int64 | None = None,
+        second_lengths: Int64 | None = None,
     ) -> None:
         self._sequences, self._targets = sequences, targets
         self._lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-        self._seed, self._ties = shuffle_seed, ties
+        self._seed, self._second_lengths = shuffle_seed, second_lengths
         self.batch_size = batch_size
         # In parts, because the targets of all examples at once would be mostly padding.
         parts = torch.split(torch.arange(len(sequences)), batch_size)
-        self.num_tokens = sum(targets(indices)[1] for indices in parts)
+        self.num_targets = sum(targets(indices)[1] for indices in parts)
 
     def __len__(self) -> int:
         return -(-len(self._sequences) // self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from the ``first`` on; rows are in decreasing length."""
-        order = bucket_by_length(self._lengths, self.batch_size, self._seed, epoch, self._ties)
+        order = bucket_by_length(
+            self._lengths, self.batch_size, self._seed, epoch, self._second_lengths
+        )
         for indices in order[first:]:
             inputs, lengths = pad([self._sequences[i] for i in indices])
             rows = torch.from_numpy(np.asarray(indices))
@@ -87,9 +91,11 @@ def padded_batches(sequences: Sequence[Ids]) -> Iterator[tuple[Int64, Tensor, Te
     """
     lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     for batch in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
-        while len(batch):  # the longest sequence comes first
-            size = rows_within(PREDICTION_TOKENS, int(lengths[batch[0]]))
-            indices, batch = batch[:size], batch[size:]
+        remaining = batch
+        while len(remaining):
+            longest = int(lengths[remaining[0]])
+            size = rows_within(PREDICTION_TOKENS, longest)
+            indices, remaining = remaining[:size], remaining[size:]
             yield indices, *pad([sequences[i] for i in indices])
 
 

@@ -299,8 +299,8 @@ class ExampleTask(Task[ModelT]):
     def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
         """Return this process's rows of the batches of a split, shuffled if there is a seed."""
         sequences, targets = self.examples(split)
-        ties = self.target_lengths(split)
-        return self.rows_of_process(ExampleBatches(sequences, targets, batch_size, seed, ties))
+        batches = ExampleBatches(sequences, targets, batch_size, seed, self.target_lengths(split))
+        return self.rows_of_process(batches)
 
     @abstractmethod
     def read_examples(self) -> None:

@@ -170,7 +170,7 @@ def sum_losses(
     with tf32(False):
         for batch in batches.epoch(0):
             on_batch()
-            num_tokens += batch.num_tokens  # of all processes
+            num_tokens += batch.num_targets  # of all processes
             if not len(batch.inputs):  # fewer rows than processes
                 continue
             batch = batch.to(device)

@@ -327,7 +327,7 @@ class TrainingSession(SharedParts):
     def _training_metrics(self) -> dict[str, float]:
         """Return the contents of training.json; seconds are those of all sessions."""
         progress, unit = self.progress, self.task.count_unit
-        count = progress.epoch * self.task.train_batches.num_tokens + progress.epoch_tokens
+        count = progress.epoch * self.task.train_batches.num_targets + progress.epoch_tokens
         return {
             "num_parameters": self.num_parameters,
             "steps": progress.step,

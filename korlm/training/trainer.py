@@ -163,8 +163,8 @@ class Trainer(SharedParts):
                 loss = self.task.training_loss(self.model, part, self.state)
             carries_state = self.task.train_batches.carries_state
             self.state = detach_state(loss.state) if carries_state else None
-            # num_tokens counts the rows of all parts and processes: gradients are summed.
-            (loss.total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
+            # num_targets counts the rows of all parts and processes: gradients are summed.
+            (loss.total / batch.num_targets).backward()  # type: ignore[no-untyped-call]
             nll = nll + loss.nll.detach()
         self.group.sum_gradients(self.model.parameters())
         norm = clip_gradients(self.model.parameters(), self.config.clip_norm)
@@ -172,7 +172,7 @@ class Trainer(SharedParts):
             self.optimizer.step()
         progress.step += 1
         progress.batch += 1
-        self._buffer.add(nll, norm, batch.num_tokens, lr)
+        self._buffer.add(nll, norm, batch.num_targets, lr)
         return nll
 
     def _layer_factor(self, depth: int) -> float:
@@ -198,9 +198,9 @@ class Trainer(SharedParts):
                 )
         nats = math.fsum(losses)
         progress.epoch_nats += nats
-        progress.epoch_tokens += buffer.num_tokens
+        progress.epoch_tokens += buffer.num_targets
         progress.seconds += seconds
-        loss, speed = nats / buffer.num_tokens, buffer.num_tokens / seconds
+        loss, speed = nats / buffer.num_targets, buffer.num_targets / seconds
         self.tracker.log_scalars(
             progress.step,
             {
@@ -272,20 +272,20 @@ class StepBuffer:
     Attributes:
         losses: summed loss of each batch, in nats; of the rows of this process.
         norms: gradient norm of each step, before clipping.
-        num_tokens: number of targets of the batches, over all processes.
+        num_targets: number of targets of the batches, over all processes.
         lr: learning rate of the last step.
         started: time before the first step.
     """
 
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
-    num_tokens: int = 0
+    num_targets: int = 0
     lr: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
-    def add(self, loss: Tensor, norm: Tensor, num_tokens: int, lr: float) -> None:
+    def add(self, loss: Tensor, norm: Tensor, num_targets: int, lr: float) -> None:
         """Add a step."""
         self.losses.append(loss)
         self.norms.append(norm)
-        self.num_tokens += num_tokens
+        self.num_targets += num_targets
         self.lr = lr

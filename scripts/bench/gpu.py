@@ -424,7 +424,7 @@ def train_losses(config: ModelConfig, sizes: Sizes, device: torch.device) -> lis
     trainer = build_trainer(config, sizes, device)
     with tf32(False):
         batches = itertools.islice(endless(stream(sizes, device)), CHECKED_STEPS)
-        return [float(trainer.train_step(batch)) / batch.num_tokens for batch in batches]
+        return [float(trainer.train_step(batch)) / batch.num_targets for batch in batches]
 
 
 def check_losses(sizes: Sizes, device: torch.device) -> dict[str, bool]:

@@ -130,7 +130,7 @@ def korlm_step(
 
     def step() -> float:
         batch = next(stream)
-        return float(trainer.train_step(batch)) / batch.num_tokens
+        return float(trainer.train_step(batch)) / batch.num_targets
 
     return step
 

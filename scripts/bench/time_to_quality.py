@@ -78,7 +78,7 @@ def peer_epoch(model: Any, batches: Batches, epoch: int, lr: float | None) -> fl
             output, hidden = model(inputs, tuple(part.detach() for part in hidden))
             # Row 0 is <pad>, which ends the shorter columns of the last batch.
             loss = torch.nn.functional.nll_loss(output, targets, ignore_index=0)
-            total += float(loss.detach()) * batch.num_tokens
+            total += float(loss.detach()) * batch.num_targets
             if lr is not None:
                 model.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -86,7 +86,7 @@ def peer_epoch(model: Any, batches: Batches, epoch: int, lr: float | None) -> fl
                 with torch.no_grad():
                     for parameter in model.parameters():
                         parameter.sub_(parameter.grad, alpha=lr)
-    return total / batches.num_tokens
+    return total / batches.num_targets
 
 
 def train_korlm(overrides: list[str], target: float) -> list[list[float]]:

@@ -62,7 +62,7 @@ def check_batch(batch: Batch) -> None:
     assert batch.inputs.shape == batch.targets.shape
     assert batch.inputs.dtype == batch.targets.dtype == torch.int64
     real = batch.targets != PAD_ID
-    assert batch.num_tokens == int(real.sum())
+    assert batch.num_targets == int(real.sum())
     assert torch.equal(batch.inputs == PAD_ID, ~real)
     if batch.lengths is not None:
         assert batch.lengths.dtype == torch.int64
@@ -85,7 +85,7 @@ def test_stream_by_hand() -> None:
     assert first.inputs.tolist() == [[EOS_ID, 10, 11], [13, 14, 15], [17, 18, 19]]
     assert second.targets.tolist() == [[13], [17], [PAD_ID]]
     assert second.inputs.tolist() == [[12], [16], [PAD_ID]]
-    assert (first.num_tokens, second.num_tokens) == (9, 2)
+    assert (first.num_targets, second.num_targets) == (9, 2)
     assert first.lengths is second.lengths is None
 
 
@@ -100,7 +100,7 @@ def test_each_token_of_a_stream_is_a_target_once(
     batches = StreamBatches(ids, batch_size, bptt_length)
     windows = list(batches.epoch(0))
     assert len(windows) == len(batches)
-    assert batches.num_tokens == size == sum(window.num_tokens for window in windows)
+    assert batches.num_targets == size == sum(window.num_targets for window in windows)
     for window in windows:
         check_batch(window)
         assert window.targets.shape[1] <= bptt_length
@@ -153,7 +153,7 @@ def test_random_starts_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.inputs.tolist() == [[EOS_ID, 10, 11], [16, 13, 14], [18, 19, 17]]
     assert second.targets.tolist() == [[13], [16], [PAD_ID]]
     assert second.inputs.tolist() == [[12], [15], [PAD_ID]]
-    assert (first.num_tokens, second.num_tokens) == (9, 2)
+    assert (first.num_targets, second.num_targets) == (9, 2)
 
 
 @pytest.mark.parametrize("parts", [1, 4], ids=["array", "files"])
@@ -207,7 +207,7 @@ def test_sentences_by_hand() -> None:
     assert second.inputs.tolist() == [[15, 16], [BOS_ID, 17]]
     assert second.lengths is None  # all rows are full
     assert third.targets.tolist() == [[EOS_ID]] and third.inputs.tolist() == [[BOS_ID]]
-    assert [batch.num_tokens for batch in (first, second, third)] == [7, 4, 1]
+    assert [batch.num_targets for batch in (first, second, third)] == [7, 4, 1]
 
 
 @pytest.mark.parametrize("seed", [None, 1])
@@ -235,7 +235,7 @@ def test_each_token_of_a_sentence_is_a_target_once(
         assert len(lengths) <= batch_size
     assert sorted(rows_of(result)) == sorted(pieces)
     total = sum(map(len, sentences))
-    assert batches.num_tokens == total == sum(batch.num_tokens for batch in result)
+    assert batches.num_targets == total == sum(batch.num_targets for batch in result)
 
 
 def test_a_last_sentence_without_its_end() -> None:
@@ -268,7 +268,7 @@ def test_sentences_against_torchtext(batch_size: int) -> None:
     result = list(batches.epoch(0))
     assert len(result) == len(oracle)
     assert Counter(tuple(targets) for _, targets in rows_of(result)) == theirs
-    padding = sum(batch.targets.numel() - batch.num_tokens for batch in result)
+    padding = sum(batch.targets.numel() - batch.num_targets for batch in result)
     assert 0 < padding < 1.2 * their_padding
     unsorted = sum(
         max(map(len, group)) * len(group) - sum(map(len, group))
@@ -325,7 +325,7 @@ def test_ids_may_be_mapped_from_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "ids.npy", joined(sentences_of(20, longest=5)))
     ids = np.load(tmp_path / "ids.npy", mmap_mode="r")
     for batches in (StreamBatches(ids, 2, 4), BucketedSentenceBatches(ids, 2, 4, 1)):
-        assert sum(batch.num_tokens for batch in batches.epoch(0)) == len(ids)
+        assert sum(batch.num_targets for batch in batches.epoch(0)) == len(ids)
 
 
 # From settings
@@ -352,7 +352,7 @@ def test_settings_of_a_stream() -> None:
     assert epochs["valid"][0] == epochs["valid"][1] == columns(list(valid.epoch(0)))[1].tolist()
     # Even the shortest text can be evaluated.
     tiny = build_batches(ids[:1], settings, train=False, seed=1, split="test")
-    assert [batch.num_tokens for batch in tiny.epoch(0)] == [1]
+    assert [batch.num_targets for batch in tiny.epoch(0)] == [1]
 
 
 def test_settings_of_sentences() -> None:
@@ -408,7 +408,7 @@ def test_parts_of_a_batch(max_tokens: int, sizes: list[int]) -> None:
     assert [len(part.inputs) for part in parts] == sizes
     for name in ("inputs", "targets", "lengths", "rows"):
         assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(batch, name))
-    assert {part.num_tokens for part in parts} == {5}
+    assert {part.num_targets for part in parts} == {5}
 
 
 def test_parts_of_a_batch_with_long_targets() -> None:
@@ -454,12 +454,12 @@ def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
     whole = build_batches(stream, config, True, 1, "train")
     shares = [RankBatches(whole, rank, size) for rank in range(size)]
     for share in shares:
-        assert (len(share), share.num_tokens) == (len(whole), whole.num_tokens)
+        assert (len(share), share.num_targets) == (len(whole), whole.num_targets)
         assert (share.carries_state, share.batch_size) == (whole.carries_state, whole.batch_size)
     parts = zip(*(share.epoch(1, 2) for share in shares), strict=True)
     for batch, mine in zip(whole.epoch(1, 2), parts, strict=True):
         for rank, part in enumerate(mine):
-            assert part.num_tokens == batch.num_tokens
+            assert part.num_targets == batch.num_targets
             assert torch.equal(part.inputs, batch.inputs[rank::size])
             assert torch.equal(part.targets, batch.targets[rank::size])
             assert (part.lengths is None) == (batch.lengths is None)
@@ -520,7 +520,7 @@ def check_same(batches: list[Batch], others: list[Batch]) -> None:
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.targets, other.targets)
         assert one.inputs.dtype == other.inputs.dtype == other.targets.dtype == torch.int64
-        assert one.num_tokens == other.num_tokens
+        assert one.num_targets == other.num_targets
         assert (one.lengths is None) == (other.lengths is None)
         if one.lengths is not None and other.lengths is not None:
             assert torch.equal(one.lengths, other.lengths)

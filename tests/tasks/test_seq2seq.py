@@ -89,7 +89,7 @@ def test_long_pairs_are_left_out_of_training(prepared: Prepared, tmp_path: Path)
     task = make_task(prepared, tmp_path, max_length=6)
     inputs = [row for batch in task.train_batches.epoch(0) for row in batch.inputs]
     assert len(inputs) == 9  # "la paz" and <eos> are 7 tokens; no target is as long
-    assert task.eval_batches["valid"].num_tokens > task.train_batches.num_tokens
+    assert task.eval_batches["valid"].num_targets > task.train_batches.num_targets
     assert task.warnings(100) == [
         "1 pairs of train are longer than task.max_length=6 tokens and left out"
     ]
@@ -102,7 +102,7 @@ def test_batches_hold_sources_and_targets(prepared: Prepared, tmp_path: Path) ->
     tokens = prepared.vocab.tokens
     seen = {}
     for batch in task.train_batches.epoch(0):
-        assert batch.num_tokens == int((batch.targets != 0).sum())
+        assert batch.num_targets == int((batch.targets != 0).sum())
         for source, target in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True):
             texts = (
                 "".join(tokens[i] for i in ids if i).split("<eos>") for ids in (source, target)

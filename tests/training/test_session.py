@@ -389,7 +389,7 @@ def diverged(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
     """Make every evaluation return this loss."""
 
     def fixed_loss(model: object, batches: Batches, *others: object) -> LossSums:
-        return LossSums(loss * batches.num_tokens, 0.0, batches.num_tokens, 0, 1.0)
+        return LossSums(loss * batches.num_targets, 0.0, batches.num_targets, 0, 1.0)
 
     monkeypatch.setattr("korlm.tasks.language_modeling.sum_losses", fixed_loss)
 
