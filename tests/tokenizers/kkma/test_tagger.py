@@ -8,13 +8,14 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import pytest
 from conftest import ROOT
 
 import korlm
+from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.kkma.tagger import BATCH_LINES, Kkma, Token
 from korlm.utils.errors import ConfigError, KorlmError, TokenizerError
 
@@ -52,12 +53,28 @@ def test_words_over_the_budget_are_cut_with_a_warning(
     for message in caplog.messages:
         assert message.startswith("Kkma: the text '나는 ㄷㄷㄷ") and len(message) < 100
         assert message.endswith("ㄷ 간다' was analyzed in parts (cut: over budget)")
-    caplog.clear()
-    with caplog.at_level(logging.WARNING), Kkma(threads=1, limit_work=False) as whole:
-        texts = ["나는"] * BATCH_LINES + ["너는", "ㄷ" * 60]
-        assert list(whole.pos(texts))[-1] == [("ㄷ" * 60, "UN")]
-    (message,) = caplog.messages
-    assert message.startswith("Kkma: the text 'ㄷㄷ") and "tag UN (fallback: over" in message
+
+
+def test_warnings_name_the_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = {"나": "cut: over budget", "너": "fallback: Java died", "\0": "lost: 1 characters"}
+
+    class Pool:
+        def map_lists(self, batches: Iterable[list[str]], output: str) -> Iterator[list[Analysis]]:
+            for batch in list(batches):  # several batches in advance, as the real one
+                yield [Analysis([text], ["UN"], [0], losses.get(text, "ok")) for text in batch]
+
+    monkeypatch.setattr("korlm.tokenizers.kkma.tagger._State.pool", lambda *_: Pool())
+    texts = ["가"] * BATCH_LINES + ["나", "가", *["가"] * BATCH_LINES, "너", "\0"]
+    with caplog.at_level(logging.WARNING):
+        assert [morph for (morph,) in Kkma().morphs(texts)] == texts
+    assert caplog.messages == [
+        "Kkma: the text '나' was analyzed in parts (cut: over budget)",
+        "Kkma: the text '너' has parts that could not be analyzed; they are single tokens with "
+        "the tag UN (fallback: Java died)",
+        r"Kkma: the text '\x00' has characters that are in no token (lost: 1 characters)",
+    ]
 
 
 @pytest.mark.jvm
