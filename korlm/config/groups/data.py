@@ -362,8 +362,8 @@ class KkmaConfig(JavaConfig):
     )
     limit_work: bool = setting(
         True,
-        "Cut words with too many analyses (such as 40 times ㄷ) into pieces; false: keep them "
-        "whole. Work per word is bounded in both cases.",
+        "Cut words with too many analyses (such as 40 times ㄷ) into pieces; false: such a word is "
+        "one token with the tag UN. Work per word is bounded in both cases.",
         renamed_from="guard",
     )
     user_dictionary: str | None = setting(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import logging
 import os
+import reprlib
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -18,12 +20,19 @@ from korlm.tokenizers.analysis import NORMAL_STATUSES, Analysis
 from korlm.tokenizers.kkma.process import SPANS
 from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
 from korlm.tokenizers.workers.pool import TokenizerPool
-from korlm.utils.errors import TokenizerError
+from korlm.utils.errors import ConfigError, TokenizerError
 from korlm.utils.packages import konlpy_folder
 
 logger = logging.getLogger(__name__)
 
 BATCH_LINES, BATCH_CHARS = 256, 16_384  # a batch ends when it has either number
+
+# Kind of a status -> what a warning says about the text.
+_LOSSES = {
+    "cut": "was analyzed in parts",
+    "fallback": "has parts that could not be analyzed; they are single tokens with the tag UN",
+    "lost": "has characters that are in no token",
+}
 
 Result = TypeVar("Result")
 
@@ -34,7 +43,8 @@ class Token(NamedTuple):
     Attributes:
         morph: the morpheme.
         tag: part-of-speech tag.
-        begin: offset of the first character.
+        begin: offset of the first character. A pair of surrogates in the text counts as the one
+            character that it stands for.
         end: offset after the last character. In a contraction, morphemes share characters.
     """
 
@@ -50,7 +60,8 @@ class Kkma:
     Each method takes one text and returns what KoNLPy's method returns, or takes an iterable of
     texts and returns an iterator over the results in order. Iterables are processed on all cores,
     and read at most a few batches ahead. Texts that KoNLPy cannot process have results, too: white
-    space has no tokens, and words with too many analyses are cut into pieces, with a warning.
+    space has no tokens, and words with too many analyses are cut into pieces, with a warning. The
+    arguments of KoNLPy's class are accepted by name.
 
     Java runs in a child process, which starts with the first text and ends with ``close``, with the
     ``with`` block or with the object. Neither JAVA_HOME nor options of Java are needed, and KoNLPy
@@ -65,10 +76,12 @@ class Kkma:
     Args:
         user_dictionary: file of words to add (``user_dictionary.py`` describes the format). It is
             read only once, by this constructor.
-        threads: number of analyzers of each child process; None: one per available core.
+        threads: number of analyzers of each child process; None: one per available core, divided
+            among the processes.
         workers: number of child processes.
         heap_mb: maximum heap of Java in MB; None: 768 + 128 per thread.
-        limit_work: whether to cut words with too many analyses; False: keep them whole.
+        limit_work: whether to cut words with too many analyses; False: such a word is one token
+            with the tag UN. The work per word is bounded in both cases.
         jvmpath: argument of KoNLPy's class without effect.
         max_heap_size: argument of KoNLPy's class without effect.
 
@@ -100,7 +113,10 @@ class Kkma:
         self._begin(words)
 
     def _begin(self, words: bytes) -> None:
-        self._config = KkmaConfig(name="kkma", **self._settings)
+        try:
+            self._config = KkmaConfig(name="kkma", **self._settings)
+        except ConfigError as error:  # names the settings of commands
+            raise ConfigError(str(error).removeprefix("tokenizer.")) from None
         self._words = words
         self._state = _State()
         weakref.finalize(self, _State.close, self._state)
@@ -196,11 +212,19 @@ class Kkma:
         convert: Callable[[Analysis], Result],
     ) -> Iterator[Result]:
         pool = self._state.pool(self._config, self._words)
-        for analyses in pool.map_lists(_batches(texts), output):
-            for analysis in analyses:
+        in_flight: collections.deque[list[str]] = collections.deque()
+
+        def batches() -> Iterator[list[str]]:
+            for batch in _batches(texts):
+                in_flight.append(batch)
+                yield batch
+
+        for analyses in pool.map_lists(batches(), output):
+            for text, analysis in zip(in_flight.popleft(), analyses, strict=True):
                 if analysis.status not in NORMAL_STATUSES:
-                    why = analysis.status
-                    logger.warning("Kkma: a text could not be analyzed as a whole (%s)", why)
+                    loss = _LOSSES[analysis.status.partition(":")[0]]
+                    shown, why = reprlib.repr(text), analysis.status
+                    logger.warning("Kkma: the text %s %s (%s)", shown, loss, why)
             yield from map(convert, analyses)
 
     def close(self) -> None:
@@ -232,18 +256,17 @@ class _State:
 
     def __init__(self) -> None:
         self._inherited: list[Any] = []  # pools of the parent process, never closed by this one
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._pool: TokenizerPool | None = None
+        _states.add(self)
+
+    def after_fork(self) -> None:
+        """Leave the pool to the parent process; the lock may be held by one of its threads."""
+        self._inherited.append((self._lock, self._pool))
+        self._lock, self._pool = threading.Lock(), None
 
     def pool(self, config: KkmaConfig, words: bytes) -> TokenizerPool:
         """Return the pool, which starts Java with its first text."""
-        if self._pid != os.getpid():
-            self._inherited.append((self._lock, self._pool))
-            self._begin()
         with self._lock:
             if self._pool is None:
                 self._pool = TokenizerPool(config, words or None)
@@ -251,12 +274,22 @@ class _State:
 
     def close(self) -> None:
         """End the pool's processes if this process has started them."""
-        if self._pid != os.getpid() or self._pool is None:
-            return
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.__exit__()
+
+
+_states: weakref.WeakSet[_State] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for state in list(_states):
+        state.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _batches(texts: Iterable[Any]) -> Iterator[list[str]]:

@@ -3,17 +3,19 @@
 import gc
 import logging
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import pytest
 from conftest import ROOT
 
 import korlm
+from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.kkma.tagger import BATCH_LINES, Kkma, Token
 from korlm.utils.errors import ConfigError, KorlmError, TokenizerError
 
@@ -47,7 +49,32 @@ def test_words_over_the_budget_are_cut_with_a_warning(
     with caplog.at_level(logging.WARNING):
         assert kkma.morphs(text)[-2:] == ["갈", "ㄴ다"]
         assert kkma.tokens(text)[-1] == Token("ㄴ다", "EFN", 64, 66)
-    assert caplog.text.count("over budget") == 2
+    assert len(caplog.messages) == 2
+    for message in caplog.messages:
+        assert message.startswith("Kkma: the text '나는 ㄷㄷㄷ") and len(message) < 100
+        assert message.endswith("ㄷ 간다' was analyzed in parts (cut: over budget)")
+
+
+def test_warnings_name_the_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = {"나": "cut: over budget", "너": "fallback: Java died", "\0": "lost: 1 characters"}
+
+    class Pool:
+        def map_lists(self, batches: Iterable[list[str]], output: str) -> Iterator[list[Analysis]]:
+            for batch in list(batches):  # several batches in advance, as the real one
+                yield [Analysis([text], ["UN"], [0], losses.get(text, "ok")) for text in batch]
+
+    monkeypatch.setattr("korlm.tokenizers.kkma.tagger._State.pool", lambda *_: Pool())
+    texts = ["가"] * BATCH_LINES + ["나", "가", *["가"] * BATCH_LINES, "너", "\0"]
+    with caplog.at_level(logging.WARNING):
+        assert [morph for (morph,) in Kkma().morphs(texts)] == texts
+    assert caplog.messages == [
+        "Kkma: the text '나' was analyzed in parts (cut: over budget)",
+        "Kkma: the text '너' has parts that could not be analyzed; they are single tokens with "
+        "the tag UN (fallback: Java died)",
+        r"Kkma: the text '\x00' has characters that are in no token (lost: 1 characters)",
+    ]
 
 
 @pytest.mark.jvm
@@ -106,6 +133,59 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_threads_of_a_forked_process_do_not_use_the_pool_of_its_parent() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
+FORKED = """
+import os
+import threading
+from korlm.tokenizers.kkma import tagger
+
+class Pool:
+    def __init__(self, *arguments):
+        self.pid = os.getpid()
+
+tagger.TokenizerPool = Pool
+state = tagger._State()
+state.pool(None, b"")
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+    os._exit(0)
+second_is_done, first_makes_a_lock = threading.Event(), threading.Event()
+
+class SlowThreading:
+    @staticmethod
+    def Lock():
+        first_makes_a_lock.set()
+        second_is_done.wait()
+        return threading.Lock()
+
+tagger.threading = SlowThreading
+is_own = {}
+
+def first():
+    is_own[1] = state.pool(None, b"").pid == os.getpid()
+    first_makes_a_lock.set()
+
+def second():
+    first_makes_a_lock.wait()
+    is_own[2] = state.pool(None, b"").pid == os.getpid()
+    second_is_done.set()
+
+threads = [threading.Thread(target=first), threading.Thread(target=second)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(is_own[1], is_own[2], flush=True)
+os._exit(0)
+"""
+
+
 def test_wrong_arguments() -> None:
     kkma = Kkma()
     for wrong in (None, 3, b"text", {"a": "b"}):
@@ -113,9 +193,9 @@ def test_wrong_arguments() -> None:
             kkma.morphs(cast(Any, wrong))
     with pytest.raises(KorlmError, match=r"text 0 \(from 0\) must be a str, not float"):
         list(kkma.nouns(cast(Any, [float("nan")])))
-    with pytest.raises(ConfigError, match=r"tokenizer.threads=0: must be in \[1, 256\]"):
+    with pytest.raises(ConfigError, match=r"^threads=0: must be in \[1, 256\]"):
         Kkma(threads=0)
-    with pytest.raises(ConfigError, match=r"tokenizer\.threads=x: must be an integer or null"):
+    with pytest.raises(ConfigError, match=r"^threads=x: must be an integer or null"):
         Kkma(threads=cast(Any, "x"))
     with pytest.raises(ConfigError, match=r"^user_dictionary=3: "):
         Kkma(user_dictionary=cast(Any, 3))
