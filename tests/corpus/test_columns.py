@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -104,4 +105,15 @@ def test_columns_of_the_same_name(tmp_path: Path, name: str, key: str) -> None:
     config = CorpusConfig(name="a", files=[str(path)], text_column="text", label_column="id")
     expected = rf"a.parquet: has several columns '{name}'; rename .*, or give corpus.{key}=NAME"
     with pytest.raises(CorpusError, match=expected):
+        list(read_records(path, config))
+
+
+def test_strings_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    data = "가".encode("cp949")
+    offsets = np.array([0, len(data)], np.int32)
+    text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    pq.write_table(pa.table({"text": text}), path)
+    config = CorpusConfig(name="a", files=[str(path)], text_column="text")
+    with pytest.raises(CorpusError, match=r"a.parquet: the column 'text' has strings that are not"):
         list(read_records(path, config))

@@ -98,9 +98,14 @@ ONLY_IN = {
     "onnxruntime": {"korlm.exporting.verify"},
     "fastapi": {"korlm.serving.app"},
     "uvicorn": {"korlm.serving.connections"},
-    "distributed": {"korlm.dataset.executors.dask_executor", "korlm.dataset.executors.worker"},
-    "dask_jobqueue": {"korlm.dataset.executors.dask_executor"},
-    "dask_kubernetes": {"korlm.dataset.executors.dask_executor"},
+    "distributed": {
+        "korlm.dataset.executors.clusters",
+        "korlm.dataset.executors.dask_executor",
+        "korlm.dataset.executors.remote_call",
+        "korlm.dataset.executors.worker",
+    },
+    "dask_jobqueue": {"korlm.dataset.executors.clusters"},
+    "dask_kubernetes": {"korlm.dataset.executors.clusters"},
 }
 
 

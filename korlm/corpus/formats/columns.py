@@ -54,7 +54,7 @@ def read_columns(
                     f"{path}: has several columns {name!r}; rename all but the one to read, "
                     f"or give corpus.{key}=NAME"
                 )
-        rows = _rows(table.batches(list(dict.fromkeys(columns)), part), columns)
+        rows = _rows(path, table.batches(list(dict.fromkeys(columns)), part), columns)
         for number, row in enumerate(rows, table.rows_before(part.begin) + 1):
             if isinstance(row[0], str):
                 yield to_record(config, [*map(_cell, row)])
@@ -68,9 +68,21 @@ def read_columns(
                 )
 
 
-def _rows(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    path: Path, batches: Iterable[pa.RecordBatch], columns: list[str]
+) -> Iterator[tuple[Any, ...]]:
     for batch in batches:
-        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+        yield from zip(*(_values(path, batch, name) for name in columns), strict=True)
+
+
+def _values(path: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
+    try:
+        values: list[Any] = batch.column(name).to_pylist()
+        return values
+    except UnicodeDecodeError:  # Arrow does not check strings when it reads them
+        raise CorpusError(
+            f"{path}: the column {name!r} has strings that are not UTF-8; write the file again"
+        ) from None
 
 
 def read_names(path: Path, config: TextConfig, file_format: CorpusFormat) -> list[str]:

@@ -10,55 +10,39 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import shlex
-import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dask.config
-from distributed import (
-    Client,
-    Future,
-    KilledWorker,
-    LocalCluster,
-    Status,
-    TimeoutError,
-    as_completed,
-)
+from distributed import Client, Future, KilledWorker, TimeoutError, as_completed
 from distributed.scheduler import NoWorkerError
 from distributed.security import Security
 
-from korlm import _version
 from korlm._version import __version__
-from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
+from korlm.config import ClusterConfig, TokenizerConfig, WorkerConfig
 from korlm.config.commands.prepare import KUBERNETES, LOCAL, SLURM
 from korlm.dataset.executors import remote_call, worker
 from korlm.dataset.executors.base import Executor, Item, Result
-from korlm.dataset.executors.worker import MEMORY_BESIDE_HEAP, fit_to_memory
+from korlm.dataset.executors.clusters import ClusterStarter, close_cluster
+from korlm.dataset.executors.worker import fit_to_memory
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.tokenize import PieceText, TokenizeSettings, read_tokenizer_model
 from korlm.tokenizers.registry import tokenizer_version
-from korlm.utils.cpu import available_cores
 from korlm.utils.errors import (
     ClusterError,
     ConfigError,
     CorpusError,
     KorlmError,
     TokenizerError,
-    require_extra,
 )
 from korlm.utils.progress import ProgressBar
-from korlm.utils.signals import preserve_sigint_handler
 
 logger = logging.getLogger(__name__)
 
-THREADS = 4  # of a JVM; they share its dictionary
 REACH_SECONDS = 15  # until the scheduler of an address must answer
 IDLE_SECONDS = 15  # without any worker, before a warning
-LOST_SECONDS = 300  # without any worker of this machine, before the command gives up
 MAX_INITIAL_FAILURES = 4  # failed pieces before the first success
 
 # Dask's processes check clocks and memory many times per second, which costs several percent of a
@@ -90,7 +74,8 @@ class DaskExecutor(Executor):
     def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
         assert config.cluster is not None
         self._address = config.cluster
-        self._config, self._tokenizer, self._logs = config, tokenizer, logs
+        self._starts_workers = "://" not in config.cluster
+        self._starter = ClusterStarter(config, tokenizer, logs)
         self._stack = contextlib.ExitStack()
         self._client: Any = None
         if isinstance(tokenizer, WorkerConfig) and tokenizer.workers != 1:
@@ -107,10 +92,10 @@ class DaskExecutor(Executor):
                 dask_logger = logging.getLogger(name)
                 self._stack.callback(dask_logger.setLevel, dask_logger.level)
                 dask_logger.setLevel(logging.CRITICAL)
-            start = {LOCAL: self._local, SLURM: self._slurm, KUBERNETES: self._kubernetes}
-            cluster = self._start(start[self._address]) if self._address in start else None
-            if cluster is not None:
-                self._stack.callback(_close, cluster)
+            cluster = None
+            if self._starts_workers:
+                cluster = self._starter.start()
+                self._stack.callback(close_cluster, cluster)
             self._client = self._connect(cluster or self._address)
             if cluster is None:
                 self._check_versions()
@@ -237,112 +222,13 @@ class DaskExecutor(Executor):
         version = tokenizer_version(
             settings.tokenizer, read_tokenizer_model(settings.folder, settings.tokenizer)
         )
-        if "://" not in self._address:
-            tokenizer = fit_to_memory(settings.tokenizer, self._threads(), None)
+        if self._starts_workers:
+            tokenizer = fit_to_memory(settings.tokenizer, self._starter.threads(), None)
             settings = dataclasses.replace(settings, tokenizer=tokenizer)
         function = functools.partial(worker.tokenize_on_worker, settings, version)
         for text, record in self.run_all(function, texts):
             bar.update(text.num_chars)
             yield text, record
-
-    def _threads(self) -> int:
-        """Return the number of threads of a JVM."""
-        if not isinstance(self._tokenizer, WorkerConfig):
-            return 1
-        threads = self._tokenizer.threads or THREADS
-        return min(threads, available_cores()) if self._address == LOCAL else threads
-
-    def _memory(self) -> int:
-        """Return the memory of a worker in MB."""
-        if self._config.memory_gb is not None:
-            memory = int(self._config.memory_gb * 1024)
-            fit_to_memory(self._tokenizer, self._threads(), memory)  # raises if it is not enough
-            return memory
-        alone = fit_to_memory(self._tokenizer, self._threads(), None)
-        heap = alone.heap_mb if isinstance(alone, JavaConfig) else None
-        return MEMORY_BESIDE_HEAP + (heap or 0)
-
-    def _start(self, cluster: Callable[[], Any]) -> Any:
-        """Start a cluster.
-
-        Raises:
-            ClusterError: Dask refuses its arguments.
-        """
-        try:
-            return cluster()
-        except KorlmError:
-            raise
-        except (TypeError, ValueError, RuntimeError) as error:
-            reason: BaseException = error
-            while (cause := reason.__cause__ or reason.__context__) is not None:
-                reason = cause
-            raise ClusterError(
-                f"prepare.cluster={self._address}: did not start with prepare.options="
-                f"{self._config.options or {}}: {reason}"
-            ) from error
-
-    def _local(self) -> Any:
-        options = {
-            "n_workers": self._config.workers or max(1, available_cores() // self._threads()),
-            "threads_per_worker": 1,
-            "memory_limit": self._memory() << 20,
-            "host": "127.0.0.1",
-            "dashboard_address": "127.0.0.1:0",
-            "silence_logs": logging.CRITICAL,
-            "preload": [worker.__name__],
-        }
-        # Dask gives up a worker that does not start again, for example for lack of memory.
-        timeout = {"distributed.scheduler.no-workers-timeout": LOST_SECONDS}
-        with dask.config.set(timeout):
-            return LocalCluster(**options | (self._config.options or {}))
-
-    def _slurm(self) -> Any:
-        with require_extra("distributed", "dask-jobqueue"), preserve_sigint_handler():
-            from dask_jobqueue import SLURMCluster
-        if shutil.which("sbatch") is None:
-            raise ClusterError(
-                "prepare.cluster=slurm: there is no sbatch on this machine; run the command on one "
-                "from which SLURM jobs are submitted"
-            )
-        source = str(Path(_version.__file__).resolve().parent.parent)
-        options = {
-            "cores": 1,
-            "job_cpu": self._threads(),
-            "processes": 1,
-            "memory": f"{self._memory()} MiB",
-            "job_script_prologue": [f"export PYTHONPATH={shlex.quote(source)}:$PYTHONPATH"],
-            "log_directory": str(self._logs),
-            "python": sys.executable,
-            "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
-            "silence_logs": logging.CRITICAL,
-        }
-        cluster: Any = SLURMCluster(**options | (self._config.options or {}))
-        # As ``scale`` does, which would only log errors.
-        for _ in range(self._config.workers or 1):
-            cluster.worker_spec.update(cluster.new_worker_spec())
-        try:
-            cluster.sync(cluster._correct_state)
-        except RuntimeError as error:  # its message holds the output of sbatch
-            for job in cluster._created:  # Dask would wait for rejected jobs when it closes
-                if job.status is Status.created:
-                    job.status = Status.failed
-            _close(cluster)
-            output = str(error).partition("stderr:")[2] or str(error)
-            message = " ".join(output.replace("sbatch: error: ", "").split())
-            raise ClusterError(f"prepare.cluster={SLURM}: sbatch: {message}") from error
-        # Jobs that end early are replaced.
-        cluster.adapt(minimum=self._config.workers, maximum=self._config.workers)
-        return cluster
-
-    def _kubernetes(self) -> Any:
-        with require_extra("distributed", "dask-kubernetes"):
-            from dask_kubernetes.operator import KubeCluster
-        memory = {"memory": f"{self._memory()}Mi"}
-        options = {
-            "n_workers": self._config.workers,
-            "resources": {"requests": memory, "limits": memory},
-        }
-        return KubeCluster(**options | (self._config.options or {}))
 
     def _connect(self, address: Any) -> Client:
         if self._address.startswith("tls://"):
@@ -406,17 +292,6 @@ class DaskExecutor(Executor):
             other = f"no worker is running; start some with: dask worker {self._address}"
             logger.warning("%s", hints.get(self._address, other))
             self._client.wait_for_workers(1)
-
-
-def _close(cluster: Any) -> None:
-    """Close a cluster; one that does not end in time ends with this process."""
-    try:
-        cluster.close(timeout=30)
-    except TimeoutError:
-        # When Python exits, it ends the worker processes. A nanny that started them again at that
-        # moment would keep Python from exiting.
-        for nanny in getattr(cluster, "workers", {}).values():
-            nanny.auto_restart = False
 
 
 def _name(item: Any) -> str:

@@ -38,7 +38,7 @@ from korlm.config import (
     UnicodeForm,
     VocabConfig,
 )
-from korlm.dataset.executors import dask_executor, remote_call, worker
+from korlm.dataset.executors import clusters, dask_executor, remote_call, worker
 from korlm.dataset.executors.dask_executor import DaskExecutor
 from korlm.dataset.storage.piece_files import read_record
 from korlm.utils.errors import (
@@ -172,7 +172,7 @@ def test_workers_that_cannot_be_started_again(
 
     real_start = Nanny.instantiate
     monkeypatch.setattr(Nanny, "instantiate", start)
-    monkeypatch.setattr(dask_executor, "LOST_SECONDS", 1)
+    monkeypatch.setattr(clusters, "LOST_SECONDS", 1)
     dying = functools.partial(deadly.once, str(tmp_path / "died"))
     monkeypatch.setattr(worker, "tokenize_on_worker", dying)
     with pytest.raises(ClusterError, match=r"=local: all workers ended.*same command continues"):
@@ -377,10 +377,10 @@ def test_a_scheduler_that_is_lost(address: str, tmp_path: Path) -> None:
 
 def test_a_cluster_that_does_not_close_starts_no_workers() -> None:
     def close(timeout: float) -> None:
-        raise dask_executor.TimeoutError
+        raise clusters.TimeoutError
 
     nanny = SimpleNamespace(auto_restart=True)
-    dask_executor._close(SimpleNamespace(close=close, workers={0: nanny}))
+    clusters.close_cluster(SimpleNamespace(close=close, workers={0: nanny}))
     assert not nanny.auto_restart
 
 
