@@ -9,6 +9,7 @@ import glob
 import logging
 from typing import TYPE_CHECKING
 
+from korlm.cli.command import command_overrides
 from korlm.cli.output_dirs import output_dir
 from korlm.config import EvaluateSettings
 from korlm.runs.directories import run_folders
@@ -75,7 +76,7 @@ def _evaluate_tasks(settings: EvaluateSettings, task_runs: list[TaskRun]) -> Non
     device = inference_device(settings)
     names = short_names([run.folder for run in task_runs])
     runs = dict(zip(names, (run.to(device) for run in task_runs), strict=True))
-    results = evaluate_tasks(settings, runs)
+    results = evaluate_tasks(settings, runs, command_overrides())
     for split, rows in results.items():
         logger.info("%s:\n%s", split, table_of(rows))
     folder = output_dir()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from korlm.cli.arguments import key_of
 from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.dataset.prepared import open_prepared
 from korlm.dataset.statistics.tokenization_report import summary
@@ -91,9 +92,14 @@ def evaluate_as_trained(
 
 
 def evaluate_tasks(
-    settings: EvaluateSettings, runs: Mapping[str, TaskRun]
+    settings: EvaluateSettings, runs: Mapping[str, TaskRun], overrides: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluate runs of a task other than language modeling.
+
+    Args:
+        settings: of the evaluation.
+        runs: the runs by name.
+        overrides: what the user has given of the settings.
 
     Returns:
         Nested dict: split (or name of ``settings.corpus``, if given) -> run -> metrics; see
@@ -110,14 +116,16 @@ def evaluate_tasks(
         )
     if settings.corpus is not None:
         outputs = Path(settings.outputs)
+        given = {key_of(override).removeprefix("corpus.") for override in overrides}
         texts = {
-            run.fingerprint: prepare_text(run, settings.corpus, outputs) for run in runs.values()
+            run.fingerprint: prepare_text(run, settings.corpus, outputs, given)
+            for run in runs.values()
         }
         results = evaluate_task_runs(runs, texts, settings.bootstrap, ["test"])
         return {settings.corpus.name: results["test"]}
-    given = Path(settings.prepared) if settings.prepared else None
+    folder = Path(settings.prepared) if settings.prepared else None
     prepared = {
-        run.fingerprint: open_prepared(given or training_corpus(run), run.fingerprint)
+        run.fingerprint: open_prepared(folder or training_corpus(run), run.fingerprint)
         for run in runs.values()
     }
     splits = ["valid", "test"] if settings.test else ["valid"]

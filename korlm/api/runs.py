@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 
 from korlm.api.evaluation import evaluate_as_trained, evaluate_language_models, evaluate_tasks
-from korlm.cli.compose import compose
+from korlm.cli.compose import Composed, compose
 from korlm.config import (
     RECORDING_PATTERN,
     EvaluateSettings,
@@ -413,7 +413,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
         for key in () if modes else settings:
             if key.partition(".")[0] in _MODE_SETTINGS:
                 raise ConfigError(f"{key}: needs modes=True")
-        parsed = _evaluate_settings(self, settings)
+        parsed: EvaluateSettings = _evaluate_settings(self, settings).settings
         with self._resources.lock:
             device = device_of(self.model)
             if not modes:
@@ -483,13 +483,13 @@ class TaskModelRun(_OpenRun, TaskRun):
             ConfigError: there is no such setting, or a value is wrong.
             KorlmError: a text is missing or does not fit.
         """
-        parsed = _evaluate_settings(self, settings)
+        composed = _evaluate_settings(self, settings)
         with self._resources.lock:
-            results = evaluate_tasks(parsed, {"run": self})
+            results = evaluate_tasks(composed.settings, {"run": self}, composed.overrides)
         return {split: rows["run"] for split, rows in results.items()}
 
 
-def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSettings:
+def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> Composed:
     """Return the settings of an evaluation.
 
     Raises:
@@ -497,8 +497,7 @@ def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSe
     """
     for key in settings.keys() & _COMMAND_ONLY.keys():
         raise ConfigError(f"{key}: does not apply to run.evaluate: {_COMMAND_ONLY[key]}")
-    parsed: EvaluateSettings = compose("evaluate", {"run": run.folder, **settings}).settings
-    return parsed
+    return compose("evaluate", {"run": run.folder, **settings})
 
 
 def load_any(folder: str | Path) -> LanguageModelRun | TaskModelRun:

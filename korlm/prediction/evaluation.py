@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,17 @@ def _sums_of_blocks(counts: Counts, size: int) -> Counts:
     return np.add.reduceat(counts, np.arange(0, len(counts), size))
 
 
-def prepare_text(run: RunParts, corpus: CorpusConfig, outputs: Path) -> Prepared:
+def prepare_text(
+    run: RunParts, corpus: CorpusConfig, outputs: Path, given: Collection[str] = ()
+) -> Prepared:
     """Prepare a text with a run's tokenizer and vocabulary; its test split is the whole text.
 
     Args:
         run: a run of a task.
-        corpus: settings of the text; its splits are ignored. Settings of its format that are left
-            at their defaults are those of the run.
+        corpus: settings of the text; its splits are ignored. Settings of its format that have
+            their default, and are not in ``given``, are those of the run.
         outputs: folder that contains ``prepared/`` and ``cache/``.
+        given: names of settings that the user has given.
 
     Raises:
         KorlmError: the text cannot be read, or the tokenizer does not start.
@@ -113,7 +116,8 @@ def prepare_text(run: RunParts, corpus: CorpusConfig, outputs: Path) -> Prepared
     text.files, text.train, text.valid = [], [], []
     text.unicode, text.reverse = settings.corpus.unicode, settings.corpus.reverse
     for field in dataclasses.fields(TextConfig):
-        if getattr(corpus, field.name) == field.default:  # lists, such as keep_columns, have none
+        is_default = getattr(corpus, field.name) == field.default
+        if is_default and field.name not in given:  # lists, such as keep_columns, have none
             setattr(text, field.name, getattr(settings.corpus, field.name))
     encoding = TextEncoding(run.vocab, run.tokenizer_model)
     return prepare(text, settings.tokenizer, settings.vocab, outputs, encoding=encoding)

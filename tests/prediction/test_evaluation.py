@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -151,6 +152,23 @@ def test_any_text_of_the_same_format(runs: tuple[Prepared, dict[str, TaskRun]]) 
     for metric in expected["intervals"]:
         assert actual[metric] == pytest.approx(expected[metric], rel=1e-6), metric
     assert results[fewer]["test"]["long"] != actual
+
+
+def test_a_given_setting_of_the_format_is_not_that_of_the_run(
+    tiny_task_run: Callable[[str], TaskRun], tmp_path: Path
+) -> None:
+    """It may be the default."""
+    run = tiny_task_run("classification")
+    settings = copy.deepcopy(run.settings)
+    settings.corpus.encoding = "cp949"
+    run = dataclasses.replace(run, settings=settings)
+    (tmp_path / "a.tsv").write_text("text\tannotation\n좋다\t긍정\n", encoding="utf-8")
+    corpus = {"name": "tsv", "files": [str(tmp_path / "a.tsv")]}
+    outputs = str(tmp_path / "outputs")
+    with pytest.raises(CorpusError, match="which does not occur in train"):
+        run.evaluate(corpus=corpus, outputs=outputs)  # type: ignore[attr-defined]
+    results = run.evaluate(corpus=corpus | {"encoding": "utf8"}, outputs=outputs)  # type: ignore[attr-defined]
+    assert "accuracy" in results["tsv"]
 
 
 def test_a_text_with_an_unknown_label(
