@@ -39,7 +39,7 @@ def token_spans(text: str, tokens: Sequence[str], eojeol: Sequence[int]) -> list
 
     Args:
         text: the line as read.
-        tokens: of the normalized line.
+        tokens: of the normalized line, one or more.
         eojeol: index of the eojeol of each token (``korlm.tokenizers.analysis``).
 
     >>> [text[slice(*span)] for text in ["나는 갔다"]

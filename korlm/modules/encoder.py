@@ -20,7 +20,7 @@ from korlm.config import ModelConfig, RecurrentConfig
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.padding import reverse_valid
-from korlm.modules.rnn import RecurrentLayer, cell_of
+from korlm.modules.rnn import RecurrentLayer
 from korlm.modules.state import State
 
 
@@ -81,9 +81,8 @@ class RecurrentEncoder(nn.Module):
         self.output_dim = directions * sizes[-1]
 
         def build_layers() -> nn.ModuleList:
-            cell = cell_of(config)
             return nn.ModuleList(
-                RecurrentLayer(cell, *dims, config) for dims in zip(inputs, sizes, strict=True)
+                RecurrentLayer(*dims, config) for dims in zip(inputs, sizes, strict=True)
             )
 
         self.layers = build_layers()

@@ -47,15 +47,14 @@ class RecurrentLayer(nn.Module):
     """Recurrent layer in one direction.
 
     Args:
-        cell: lstm, gru, tanh or relu.
         input_dim: I.
         hidden_dim: H.
-        config: dropouts, layer normalization, forget bias and initial state.
+        config: cell, dropouts, layer normalization, forget bias and initial state.
     """
 
-    def __init__(self, cell: str, input_dim: int, hidden_dim: int, config: RecurrentConfig) -> None:
+    def __init__(self, input_dim: int, hidden_dim: int, config: RecurrentConfig) -> None:
         super().__init__()
-        self.cell = cell
+        self.cell = cell = cell_of(config)
         self.hidden_dim = hidden_dim
         self.weight_dropout = config.weight_dropout
         self.recurrent_dropout = config.recurrent_dropout
@@ -67,7 +66,7 @@ class RecurrentLayer(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -1 / math.sqrt(hidden_dim), 1 / math.sqrt(hidden_dim))
         if isinstance(config, LSTMConfig) and config.forget_bias > 0:
-            with torch.no_grad():  # Jozefowicz et al. 2015; the two biases add up
+            with torch.no_grad():  # Jozefowicz et al. 2015; 0 keeps the uniform initial values
                 self.bias_ih[hidden_dim : 2 * hidden_dim] = config.forget_bias
                 self.bias_hh[hidden_dim : 2 * hidden_dim] = 0.0
         self.norm_ih = self.norm_hh = self.norm_cell = None
@@ -110,14 +109,13 @@ class RecurrentLayer(nn.Module):
         Args:
             x: (T, B, I).
             state: state before the sequence, each tensor (B, H).
-            lengths: int64 (B,) on the CPU; None if all rows have T steps.
+            lengths: int64 (B,) on the CPU, 1 or more; None if all rows have T steps.
 
         Returns:
             (T, B, H), undefined beyond a row's length; the state after each row's last step.
         """
         weight_hh = weight_dropout(self.weight_hh, self.weight_dropout, self.training)
-        drops_state = self.recurrent_dropout > 0 and self.training
-        if self.norm_ih is not None or drops_state:
+        if self.norm_ih is not None or self._drops_state:
             return self._unrolled(x, state, lengths, weight_hh)
         weights = (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
         if self.cell == "lstm" and _lacks_bf16_lstm(x.device):
@@ -128,6 +126,10 @@ class RecurrentLayer(nn.Module):
         before = tuple(part[None].to(x.dtype).contiguous() for part in state)  # (1, B, H)
         return self._fused(x, before, lengths, weights)
 
+    @property
+    def _drops_state(self) -> bool:
+        return self.training and self.recurrent_dropout > 0
+
     def _fused(
         self, x: Tensor, before: State, lengths: Tensor | None, weights: Sequence[Tensor]
     ) -> tuple[Tensor, State]:
@@ -135,19 +137,21 @@ class RecurrentLayer(nn.Module):
         run = _FUSED[self.cell]
         if x.device.type == "cuda":
             weights = flatten_weights(weights)
-        hx = before if self.cell == "lstm" else before[0]
         options = (True, 1, 0.0, self.training, False)
         if lengths is None:
-            out, *after = run(x, hx, weights, *options, False)
+            out, *after = run(x, self._kernel_state(before), weights, *options, False)
             return out, tuple(part[0] for part in after)
         packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
         order, inverse = packed.sorted_indices, packed.unsorted_indices
         assert order is not None and inverse is not None
-        sorted_before = tuple(part[:, order].contiguous() for part in before)
-        hx = sorted_before if self.cell == "lstm" else sorted_before[0]
+        hx = self._kernel_state(tuple(part[:, order].contiguous() for part in before))
         data, *after = run(packed.data, packed.batch_sizes, hx, weights, *options)
         out, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
         return out, tuple(part[0, inverse] for part in after)
+
+    def _kernel_state(self, state: State) -> State | Tensor:
+        """Return a state as the kernels take it: (h, c) of an LSTM, h of the other cells."""
+        return state if self.cell == "lstm" else state[0]
 
     def _unrolled(
         self, x: Tensor, state: State, lengths: Tensor | None, weight_hh: Tensor
@@ -158,7 +162,7 @@ class RecurrentLayer(nn.Module):
             gates_x = self.norm_ih(gates_x)
         gates_x = gates_x + self.bias_ih  # (T, B, G * H)
         mask = None
-        if self.training and self.recurrent_dropout > 0:  # one mask for all timesteps
+        if self._drops_state:  # one mask for all timesteps
             mask = dropout_mask(x, self.recurrent_dropout, x.shape[1], self.hidden_dim)
         step_mask = None
         if lengths is not None:

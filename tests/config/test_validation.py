@@ -1,5 +1,6 @@
 """Declared bounds are checked; a message names key, value and bounds."""
 
+import enum
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,11 @@ import pytest
 
 from korlm.config.validation import Group, setting
 from korlm.utils.errors import ConfigError
+
+
+class Color(enum.Enum):
+    red = "red"
+    blue = "blue"
 
 
 @dataclass
@@ -22,11 +28,23 @@ class Example(Group):
     rising: list[float] = setting(list, "Some numbers.", above=0, increasing=True)
     flag: bool = setting(True, "A switch.", max=0)
     title: str = setting("", "A name.")
+    color: Color = setting(Color.red, "A color.")
+    colors: list[Color] = setting(list, "Some colors.")
+    other_color: Color | None = setting(None, "A color.")
 
 
 def test_values_within_bounds() -> None:
     Example(ratio=0.0, count=1, rate=1e-9, any_float=-1e9, rising=[0.1, 2])
     Example(ratio=np.float32(0.5), count=np.int64(1))  # type: ignore[arg-type]
+
+
+def test_strings_become_members_of_enums() -> None:
+    example = Example(color="blue", colors=["red", Color.blue], other_color="red")  # type: ignore[arg-type, list-item]
+    assert example.color is Color.blue
+    assert example.colors == [Color.red, Color.blue]
+    assert example.other_color is Color.red
+    with pytest.raises(ConfigError, match=r"^example\.color=bleu: .* blue"):
+        Example(color="bleu")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def make_state(layer: RecurrentLayer, dim: int = H) -> tuple[Tensor, ...]:
 @pytest.fixture
 def layer(cell: str) -> RecurrentLayer:
     """Return a layer with every option off and random parameters."""
-    plain = RecurrentLayer(cell, I, H, make_config(cell))
+    plain = RecurrentLayer(I, H, make_config(cell))
     scatter(plain)
     return plain
 
@@ -123,7 +123,7 @@ def test_options_choose_loop_or_fused_kernel(
             return _real(*args)
 
         monkeypatch.setattr(RecurrentLayer, name, spy)
-    layer = RecurrentLayer(cell, I, H, make_config(cell, **options)).train(training)
+    layer = RecurrentLayer(I, H, make_config(cell, **options)).train(training)
     layer(random(T, B, I), layer.initial_state(B), None)
     assert taken == ["_unrolled" if looped else "_fused"]
 
@@ -135,7 +135,7 @@ def test_options_choose_loop_or_fused_kernel(
 def test_forget_bias_is_the_sum_of_both_biases(forget_bias: float) -> None:
     def build(value: float) -> RecurrentLayer:
         torch.manual_seed(3)
-        return RecurrentLayer("lstm", I, H, make_config("lstm", forget_bias=value))
+        return RecurrentLayer(I, H, make_config("lstm", forget_bias=value))
 
     layer, untouched = build(forget_bias), build(0.0)
     total = (layer.bias_ih + layer.bias_hh).detach()
@@ -160,7 +160,7 @@ def test_zero_initial_state(layer: RecurrentLayer) -> None:
 
 def test_learned_initial_state_is_a_parameter(cell: str) -> None:
     config = make_config(cell, initial_state=InitialState.learned)
-    layer = RecurrentLayer(cell, I, H, config)
+    layer = RecurrentLayer(I, H, config)
     assert layer.initial is not None
     assert "initial" in dict(layer.named_parameters())
     assert (layer.initial == 0).all()  # begins as the plain layer
@@ -223,7 +223,7 @@ def reference_tanh(p: dict[str, Tensor], x: Tensor, h: Tensor):
     "kind, reference", [("lstm", reference_lstm), ("gru", reference_gru), ("tanh", reference_tanh)]
 )
 def test_layer_norm_equals_the_formulas(kind: str, reference: Callable[..., Any]) -> None:
-    layer = RecurrentLayer(kind, I, H, make_config(kind, layer_norm=True))
+    layer = RecurrentLayer(I, H, make_config(kind, layer_norm=True))
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
     parameters = dict(layer.named_parameters())
@@ -242,7 +242,7 @@ def test_layer_norm_equals_the_formulas(kind: str, reference: Callable[..., Any]
 
 def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state before each step is masked, with the same mask in all steps."""
-    layer = RecurrentLayer("tanh", I, H, make_config("tanh", recurrent_dropout=0.4)).train()
+    layer = RecurrentLayer(I, H, make_config("tanh", recurrent_dropout=0.4)).train()
     scatter(layer)
     masks: list[Tensor] = []
     real = rnn.dropout_mask
@@ -267,7 +267,7 @@ def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPat
 
 def test_recurrent_dropout_keeps_the_memory_cell() -> None:
     """An LSTM with an open forget gate keeps its cell, whatever is dropped."""
-    layer = RecurrentLayer("lstm", I, H, make_config("lstm", recurrent_dropout=0.9)).train()
+    layer = RecurrentLayer(I, H, make_config("lstm", recurrent_dropout=0.9)).train()
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     layer.bias_ih.data[H : 2 * H] = 50.0
@@ -278,7 +278,7 @@ def test_recurrent_dropout_keeps_the_memory_cell() -> None:
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
 def test_weight_dropout_equals_pytorch(cell: str, lengths: Tensor | None) -> None:
-    layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
+    layer = RecurrentLayer(I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
     raw = layer.weight_hh.detach().clone()
@@ -296,7 +296,7 @@ def test_weight_dropout_equals_pytorch(cell: str, lengths: Tensor | None) -> Non
 
 def test_weight_dropout_gradients(cell: str) -> None:
     """The gradient is 0 exactly where the weight was dropped."""
-    layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
+    layer = RecurrentLayer(I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
     torch.manual_seed(7)

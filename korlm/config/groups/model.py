@@ -218,7 +218,8 @@ class LSTMConfig(RecurrentConfig):
 
     forget_bias: float = setting(
         1.0,
-        "Initial bias of the forget gate: 1 or 2 (Jozefowicz et al. 2015); 0: PyTorch's default.",
+        "Initial bias of the forget gate: 1 or 2 (Jozefowicz et al. 2015); 0: random, as "
+        "other biases.",
         min=0,
     )
 

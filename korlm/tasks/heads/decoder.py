@@ -19,7 +19,7 @@ from korlm.modules.adaptive_softmax import build_output
 from korlm.modules.dropout import dropout_mask
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput
-from korlm.modules.rnn import RecurrentLayer, cell_of
+from korlm.modules.rnn import RecurrentLayer
 from korlm.modules.state import State
 from korlm.tasks.heads.attention import Attention, Memory
 
@@ -87,9 +87,7 @@ class AttentionDecoder(nn.Module):
         self.output_dim = config.embedding_dim if tied else hidden
         first = config.embedding_dim + (self.output_dim if input_feeding else 0)
         inputs = [first] + [hidden] * (config.num_layers - 1)
-        self.layers = nn.ModuleList(
-            RecurrentLayer(cell_of(config), size, hidden, config) for size in inputs
-        )
+        self.layers = nn.ModuleList(RecurrentLayer(size, hidden, config) for size in inputs)
         self.bridge = nn.ModuleList(
             nn.Linear(sum(dims), hidden) for dims in self.bridge_inputs(encoder_state_dims)
         )
