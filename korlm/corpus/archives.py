@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
 from korlm.utils.errors import CorpusError
@@ -38,9 +38,14 @@ def members_of(path: Path) -> list[Path]:
     files = [
         archive / name
         for name in map(PurePosixPath, _open_archive(archive)[1])
-        if not any(part.startswith((".", "__MACOSX")) for part in name.parts)
+        if not is_hidden(name)
     ]
     return sorted(file for file in files if path in (file, *file.parents))
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Return True if a file, or a folder of its path, is hidden or a copy of macOS's metadata."""
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:

@@ -142,7 +142,7 @@ def read_source(
 
 def blank_file(path: Path) -> CorpusError:
     """Return the error for a file without text."""
-    return CorpusError(f"{path}: holds nothing but blank lines; leave it out")
+    return CorpusError(f"{path}: holds no text (blank lines, or no rows); leave it out")
 
 
 def _assign_split(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from korlm.config import CorpusConfig
 from korlm.config.objective import SPLITS
-from korlm.corpus.archives import file_version, is_archive, members_of
+from korlm.corpus.archives import file_version, is_archive, is_hidden, members_of
 from korlm.corpus.containers import PACKED, STDIN
 from korlm.corpus.files import SUFFIXES, kind_of
 from korlm.utils.errors import CorpusError
@@ -190,7 +190,8 @@ def _expand_url(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
 def _files_of_folder(
     folder: Path, files: list[Path], pattern: str, key: str
 ) -> list[tuple[Path, str]]:
-    """Return the text files of a folder with their names."""
+    """Return the text files of a folder with their names; hidden ones are left out."""
+    files = [p for p in files if not is_hidden(p.relative_to(folder))]
     texts = [p for p in files if _is_text(p)]
     if not texts:
         endings = " ".join(SUFFIXES)
@@ -243,10 +244,8 @@ def _joined(name: str, path: Path, file: Path) -> str:
 
 
 def _log_skipped(key: str, folder: str, skipped: Sequence[Path]) -> None:
-    """Log how many files of a folder are not read; hidden ones are not mentioned."""
-    kinds = collections.Counter(
-        "".join(p.suffixes[-2:]) or "no ending" for p in skipped if not p.name.startswith(".")
-    )
+    """Log how many files of a folder are not read."""
+    kinds = collections.Counter("".join(p.suffixes[-2:]) or "no ending" for p in skipped)
     if kinds:
         top = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
         top += ", ..." * (len(kinds) > 5)

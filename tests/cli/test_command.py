@@ -95,7 +95,7 @@ def write(path: Path, data: bytes) -> Path:
 BAD_FILES = {
     "missing": (None, "neither a file, a folder nor a glob"),
     "empty": (b"", "empty"),
-    "blank": (b"\n \n\t\n", "nothing but blank lines"),
+    "blank": (b"\n \n\t\n", "holds no text (blank lines"),
     "binary": (bytes(range(256)) * 8, "binary"),
     "cp949": ("첫 줄\n둘째 줄\n".encode("cp949"), "line 1, byte 4"),
 }

@@ -253,7 +253,7 @@ def test_standard_output_is_full(run: Path, text: Path) -> None:
 MISTAKES = {
     "input=missing.txt": "input: missing.txt is neither a file, a folder nor a glob of files",
     "input=empty.txt": "empty.txt: the file is empty; leave it out",
-    "input=blank.txt": "blank.txt: holds nothing but blank lines; leave it out",
+    "input=blank.txt": "blank.txt: holds no text (blank lines, or no rows); leave it out",
     "input=binary.txt": "binary.txt: a binary file, not text",
     "input=cp949.txt": "cp949.txt: line 2, byte 1 (0xb5",
     "input=[]": "input=[]: give a file, a list of files",

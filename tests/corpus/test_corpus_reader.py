@@ -160,6 +160,14 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     error_of(lambda: find_sources(config(files=[f"{tmp_path}/*.nothing"])), "*.nothing")
 
 
+def test_hidden_files_of_a_folder_are_not_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt")
+    for name in ("._a.txt", ".ipynb_checkpoints/a.txt", "__MACOSX/a.txt"):
+        write(tmp_path / name)
+    sources = find_sources(config(files=[str(tmp_path)]))
+    assert [source.name for source in sources] == ["a.txt"]
+
+
 def test_a_name_that_the_system_refuses() -> None:
     error_of(lambda: find_sources(config(files=["가" * 3000])), "corpus.files")
 

@@ -210,6 +210,12 @@ def test_a_given_separator(tmp_path: Path) -> None:
     assert read(path, "1", separator=Separator.pipe, **as_csv) == ["가;나"]
 
 
+def test_columns_of_the_same_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,text\n가,1,나\n", encoding="utf-8")
+    assert "has 2 columns 'text' (corpus.text_column); rename all but one" in error_of(path)
+
+
 def test_blanks_around_the_name_of_a_column_are_shown(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(" text ,label\n가,1\n", encoding="utf-8")

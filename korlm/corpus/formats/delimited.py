@@ -284,6 +284,10 @@ def _find_columns(path: Path, row: list[str], config: TextConfig) -> list[int]:
 
 def _find_column(path: Path, row: list[str], config: TextConfig, key: str, name: str) -> int:
     if _has_header(config):
+        if row.count(name) > 1:
+            raise CorpusError(
+                f"{path}: has {row.count(name)} columns {name!r} (corpus.{key}); rename all but one"
+            )
         if name in row:
             return row.index(name)
         shown = ", ".join(_short(cell) for cell in row[:_SHOWN_COLUMNS]) or "an empty first line"
