@@ -83,7 +83,7 @@ def train_from_prepared(folder: Path) -> KkmaDetokenizer:
         PreparedError: the shards are damaged.
     """
     logger.info("%s: training the detokenizer", folder)
-    detokenizer = train_detokenizer(read_aligned_tokens(folder, "train", MAX_TOKENS))
+    detokenizer = train_detokenizer(read_aligned_tokens(folder, MAX_TOKENS))
     try:
         detokenizer.save(folder / FILE)
     except OutputError as error:

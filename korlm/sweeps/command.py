@@ -66,6 +66,8 @@ class Multirun(cli.SingleRun):
                 _end_job(error)
             finally:
                 gc.collect()  # a run contains reference cycles; free their memory for the next job
+                if not gc.get_freeze_count():
+                    gc.freeze()  # later collections skip the imported modules: 0.1 s less
 
     def finish(self) -> Path | None:
         """Write and log the table of a sweep; return its folder, None if there is none."""

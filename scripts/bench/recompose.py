@@ -130,7 +130,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     started = time.perf_counter()
-    trained = train_detokenizer(read_aligned_tokens(options.prepared, "train", MAX_TOKENS))
+    trained = train_detokenizer(read_aligned_tokens(options.prepared, MAX_TOKENS))
     seconds = time.perf_counter() - started
     print(f"trained in {seconds:.1f} s: {len(trained.decisions):,} decisions")
     rules = KkmaDetokenizer({}, untrained_spacing())

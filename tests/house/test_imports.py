@@ -63,7 +63,10 @@ ONLY_IN = {
         ),
         *("korlm.cli.output_dirs", "korlm.config.stored"),
         "korlm.sweeps.launchers.base",
-        *(f"korlm.sweeps.search.{name}" for name in ("base", "grid", "space", "sweeper")),
+        *(
+            f"korlm.sweeps.search.{name}"
+            for name in ("base", "grid", "job_loader", "space", "sweeper")
+        ),
     },
     "omegaconf": {
         *(
@@ -72,7 +75,7 @@ ONLY_IN = {
             "korlm.cli.config_source",
             "korlm.sweeps.callback",
         ),
-        *(f"korlm.sweeps.search.{name}" for name in ("base", "grid", "sweeper")),
+        *(f"korlm.sweeps.search.{name}" for name in ("grid", "base", "job_loader", "sweeper")),
         "korlm.sweeps.folder",
         *("korlm.config.serialization", "korlm.config.error_messages", "korlm.cli.output_dirs"),
         "korlm.sweeps.launchers.base",

@@ -50,6 +50,6 @@ def write_prepared(folder: Path, copies: int = 20) -> Path:
     return folder
 
 
-def samples(folder: Path, limit: int | None = None) -> AlignedTokens:
+def samples(folder: Path, limit: int = 10**6) -> AlignedTokens:
     """Return the tokens of ``write_prepared``, as read for training."""
-    return read_aligned_tokens(write_prepared(folder), "train", limit)
+    return read_aligned_tokens(write_prepared(folder), limit)

@@ -59,24 +59,21 @@ class AlignedTokens:
         return counts
 
 
-def read_aligned_tokens(folder: Path, split: str, max_tokens: int | None = None) -> AlignedTokens:
-    """Read the tokens of a split of a prepared corpus.
+def read_aligned_tokens(folder: Path, max_tokens: int) -> AlignedTokens:
+    """Read the training tokens of a prepared corpus.
 
     Args:
         folder: the prepared corpus.
-        split: train, valid or test.
-        max_tokens: approximate limit; of a larger split every second, third, ... line is read, of
+        max_tokens: approximate limit; of a larger train every second, third, ... line is read, of
             ``MAX_SHARDS`` to ``2 * MAX_SHARDS - 1`` shards if there are more.
 
     Raises:
         PreparedError: a shard is damaged.
     """
-    paths = shard_paths(folder / "tokens", split)
-    step = 1
-    if max_tokens is not None:
-        paths = paths[:: max(1, len(paths) // MAX_SHARDS)]
-        total = sum(read_counts(path).num_morphs for path in paths)
-        step = max(1, -(-total // max_tokens))
+    paths = shard_paths(folder / "tokens", "train")
+    paths = paths[:: max(1, len(paths) // MAX_SHARDS)]
+    total = sum(read_counts(path).num_morphs for path in paths)
+    step = max(1, -(-total // max_tokens))
     batches = [
         batch.take(pa.array(np.arange(0, len(batch), step)))
         for path in paths

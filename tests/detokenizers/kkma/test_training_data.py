@@ -37,5 +37,5 @@ def test_the_limit_reads_a_part_of_many_shards(tmp_path: Path) -> None:
         shutil.copy(tokens / "train-00000.parquet", tokens / f"train-{number:05d}.parquet")
     for number in range(1, num_shards, 2):  # damaged, but not read
         (tokens / f"train-{number:05d}.parquet").write_bytes(b"")
-    read = read_aligned_tokens(tmp_path, "train", max_tokens=10**6)
+    read = read_aligned_tokens(tmp_path, max_tokens=10**6)
     assert read.line_ids[-1] + 1 == MAX_SHARDS * len(LINES)
