@@ -47,7 +47,6 @@ def test_jobs_have_the_settings_that_hydra_composes(loader: ConfigLoader) -> Non
         ours = jobs.load_sweep_config(master, overrides)
         theirs = loader.load_sweep_config(master, overrides)
         assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(theirs)
-        assert ours == theirs
 
 
 def test_a_wrong_value_of_a_job_has_the_message_of_hydra(loader: ConfigLoader) -> None:
