@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from korlm.config import UnicodeForm
 from korlm.config.objective import SPLITS
 from korlm.config.paths import mend_prepared
 from korlm.dataset.prepared import Prepared
@@ -49,11 +50,14 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
     total = sum(split.num_lines for split in counts.values())
     scans: dict[str, SplitScan] = {}
     train_hashes = None
+    unicode = UnicodeForm(prepared.manifest["settings"]["corpus"]["unicode"])
     with ProgressBar(total=total, desc="counting", unit="line", unit_scale=True, delay=1) as bar:
         for split in counts:
-            scans[split] = scan_split(prepared.folder / "tokens", split, train_hashes, bar.update)
+            scans[split] = scan_split(
+                prepared.folder / "tokens", split, train_hashes, unicode, bar.update
+            )
             if split == "train":
-                train_hashes = np.unique(scans[split].hashes)
+                train_hashes = np.unique(scans[split].hashes())
     train = scans["train"]
     ranked = sorted(train.counts.items(), key=lambda item: (-item[1], item[0]))
     frequencies = np.fromiter((count for _, count in ranked), np.int64, len(ranked))
@@ -69,7 +73,7 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
             {"rank": rank, "morph": ranked[rank - 1][0], "count": ranked[rank - 1][1]}
             for rank in ranks
         ],
-        "repeated_lines": _repeated(prepared, train.hashes),
+        "repeated_lines": _repeated(prepared, train.hashes()),
         "unknown": _unknown(prepared, scans),
         "zipf": _law(fit_zipf(frequencies), "least squares of log frequency, weights 1 / rank"),
         "heaps": _law(fit_heaps(train.growth), "least squares of log types at the points of types"),
@@ -109,7 +113,7 @@ def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None
 
 def _split(scan: SplitScan, counts: ShardCounts, is_train: bool) -> Statistics:
     lengths = scan.line_lengths
-    num_duplicates = counts.num_sentences - len(np.unique(scan.hashes))
+    num_duplicates = counts.num_sentences - len(np.unique(scan.hashes()))
     statistics: Statistics = {
         "num_lines": counts.num_lines,
         "num_blank_lines": counts.num_lines - counts.num_sentences,

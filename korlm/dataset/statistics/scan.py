@@ -1,7 +1,7 @@
 """Count the tokens and lines of a split in one pass over its shards.
 
-Python loops run over distinct tokens only. Memory holds a row group, the distinct tokens, and eight
-bytes for each line that is not blank.
+Python loops run over distinct tokens only. Memory holds a row group, the distinct tokens, eight bytes
+for each line that is not blank, and of other splits than train those of train again, sorted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from korlm.config import UnicodeForm
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.storage.shards import non_blank_mask, read_columns, shard_paths
 
@@ -27,7 +28,7 @@ Statistics = dict[str, Any]  # the values of statistics.json, or some of them
 
 
 class LongLine(NamedTuple):
-    """A line with its length."""
+    """A line with its length in characters (of NFC, without the line end) and morphs."""
 
     num_chars: int
     num_morphs: int
@@ -36,11 +37,12 @@ class LongLine(NamedTuple):
 
 
 class SplitScan:
-    """Counts of the lines of a split (NFC) that are not blank.
+    """Counts of the lines of a split that are not blank.
 
     Args:
         train_hashes: sorted hashes of the lines of train, to count lines that are in both splits;
             None: do not count them.
+        unicode: form in which lines are compared; characters are counted in NFC.
 
     Attributes:
         counts: number of occurrences of each morph, in order of first occurrence.
@@ -48,22 +50,25 @@ class SplitScan:
             1,000 ... morphs and at the end.
         line_lengths: number of morphs -> number of lines.
         longest: the lines with the most characters, in decreasing order.
+        num_morphs: number of morphs.
         num_in_train: number of lines whose hash is in ``train_hashes``.
         num_morphs_in_train: number of morphs of these lines.
     """
 
-    def __init__(self, train_hashes: Ints | None = None) -> None:
+    def __init__(
+        self, train_hashes: Ints | None = None, unicode: UnicodeForm = UnicodeForm.nfc
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.growth: list[tuple[int, int]] = []
         self.line_lengths: Counter[int] = Counter()
         self.longest: list[LongLine] = []
         self.num_morphs = self.num_in_train = self.num_morphs_in_train = 0
         self._train_hashes = np.empty(0, np.int64) if train_hashes is None else train_hashes
+        self._unicode = unicode
         self._hashes: list[Ints] = []
 
-    @property
     def hashes(self) -> Ints:
-        """A hash of 64 bits for each line, in order; they differ between processes."""
+        """Return a hash of 64 bits for each line, in order; see ``hash_lines``."""
         return np.concatenate([np.empty(0, np.int64), *self._hashes])
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -73,13 +78,16 @@ class SplitScan:
         lengths = pc.list_value_length(batch.column("morphs")).to_numpy(zero_copy_only=False)
         sizes, counts = np.unique(lengths, return_counts=True)
         self.line_lengths.update(dict(zip(sizes.tolist(), counts.tolist(), strict=True)))
-        texts = normalize_all(batch.column("text").to_pylist())
-        hashes = hash_lines(texts)
+        texts = batch.column("text").to_pylist()
+        hashes = hash_lines(normalize_all(texts, self._unicode))
         self._hashes.append(hashes)
-        is_in_train = np.isin(hashes, self._train_hashes)
+        # Unlike np.isin, this does not sort the hashes of train for each batch.
+        is_in_train = np.searchsorted(self._train_hashes, hashes, "right") > np.searchsorted(
+            self._train_hashes, hashes, "left"
+        )
         self.num_in_train += int(is_in_train.sum())
         self.num_morphs_in_train += int(lengths[is_in_train].sum())
-        self._add_longest(batch, texts, lengths)
+        self._add_longest(batch, normalize_all(texts), lengths)
 
     def _add_morphs(self, morphs: pa.StringArray) -> None:
         encoded = morphs.dictionary_encode()
@@ -121,6 +129,7 @@ def scan_split(
     tokens: Path,
     split: str,
     train_hashes: Ints | None = None,
+    unicode: UnicodeForm = UnicodeForm.nfc,
     progress: Callable[[int], object] = lambda lines: None,
 ) -> SplitScan:
     """Scan the shards of a split.
@@ -129,12 +138,13 @@ def scan_split(
         tokens: folder of the shards.
         split: name of the split.
         train_hashes: see ``SplitScan``.
+        unicode: see ``SplitScan``.
         progress: called with the number of lines of each row group.
 
     Raises:
         PreparedError: a shard is damaged.
     """
-    scan = SplitScan(train_hashes)
+    scan = SplitScan(train_hashes, unicode)
     for path in shard_paths(tokens, split):
         for batch in read_columns(path, ["doc_id", "line", "text", "morphs", "status"]):
             scan.add(batch)
@@ -146,7 +156,8 @@ def scan_split(
 def hash_lines(texts: Sequence[str]) -> Ints:
     """Return a hash of 64 bits for each line (Python's ``hash``); shape (lines,).
 
-    Among n lines, n^2 / 2^65 collisions are expected: 0.03 for a billion lines.
+    Hashes differ between processes, so they must not be stored or sent. Among n
+    lines, n^2 / 2^65 collisions are expected: 0.03 for a billion lines.
     """
     return np.fromiter(map(hash, texts), np.int64, len(texts))
 

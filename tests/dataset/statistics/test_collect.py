@@ -80,6 +80,19 @@ def test_by_hand(small: Prepared) -> None:
     assert result["fingerprint"] == small.fingerprint and result["tokenizer"] == "eojeol"
 
 
+@pytest.mark.parametrize(("unicode", "count"), [("nfc", 0), ("nfkc", 1)])
+def test_lines_are_compared_in_the_form_of_the_corpus(
+    tmp_path: Path, unicode: str, count: int
+) -> None:
+    prepared = prepare_corpus(tmp_path, train=["ABC 가", "ＡＢＣ 가"], valid=["㎏", "Ａ", "A​"])
+    prepared.manifest["settings"]["corpus"]["unicode"] = unicode
+    train, valid = collect(prepared)[0]["splits"].values()
+    assert train["num_duplicate_lines"] == count
+    assert valid["num_duplicate_lines"] == count
+    assert valid["longest_lines"][0]["num_chars"] == 1
+
+
+
 def test_medians_and_repeated_lines_of_a_larger_corpus(tmp_path: Path) -> None:
     train = random_lines(3, 501)
     actual, _ = collect(

@@ -39,8 +39,8 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     assert points[:3] == [100, 200, 500] and len(points) > 4
     assert scan.growth == [(n, len(set(morphs[:n]))) for n in points]
     assert scan.line_lengths == Counter(len(line.split()) for _, line in filled)
-    assert len(np.unique(scan.hashes)) == len({line for _, line in filled})
-    assert len(scan.hashes) == len(filled)
+    assert len(np.unique(scan.hashes())) == len({line for _, line in filled})
+    assert len(scan.hashes()) == len(filled)
     by_length = sorted(filled, key=lambda row: -len(row[1]))[: splits.NUM_LONGEST]
     assert scan.longest == [
         LongLine(len(line), len(line.split()), "train.txt", number) for number, line in by_length
@@ -48,7 +48,7 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     assert (scan.num_in_train, scan.num_morphs_in_train) == (0, 0)
 
     leaked = [line for line in valid if line and line in set(train)]
-    actual = scan_split(tokens, "valid", np.unique(scan.hashes))
+    actual = scan_split(tokens, "valid", np.unique(scan.hashes()))
     assert actual.num_in_train == len(leaked) > 10
     assert actual.num_morphs_in_train == sum(len(line.split()) for line in leaked)
 
@@ -63,7 +63,7 @@ def test_nothing_but_blank_lines(tmp_path: Path) -> None:
     prepared = prepare_corpus(tmp_path, train=[*[""] * 2000, "가 가", *["\t"] * 2000], valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train", np.array([7]))
     assert (scan.growth, scan.longest) == ([(2, 1)], [LongLine(3, 2, "train.txt", 2001)])
-    assert (len(scan.hashes), scan.counts, scan.line_lengths) == (1, {"가": 2}, {2: 1})
+    assert (len(scan.hashes()), scan.counts, scan.line_lengths) == (1, {"가": 2}, {2: 1})
     assert lines_at(prepared.folder / "tokens", "train", [0]) == [("train.txt", 2001, "가 가")]
 
 
@@ -76,14 +76,14 @@ def test_lines_in_decomposed_letters_are_the_same_lines(tmp_path: Path) -> None:
     lines = ["한글", unicodedata.normalize("NFD", "한글")]
     prepared = prepare_corpus(tmp_path, train=lines, valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train")
-    assert len(np.unique(scan.hashes)) == 1 and {line.num_chars for line in scan.longest} == {2}
+    assert len(np.unique(scan.hashes())) == 1 and {line.num_chars for line in scan.longest} == {2}
 
 
 def test_similar_lines_are_not_duplicates(tmp_path: Path) -> None:
     lines = ["가 나", "가  나", "가 나 ", "가 나"]
     prepared = prepare_corpus(tmp_path, train=lines, valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train")
-    assert len(np.unique(scan.hashes)) == 3
+    assert len(np.unique(scan.hashes())) == 3
     assert hash_lines([]).shape == (0,)
 
 
