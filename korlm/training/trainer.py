@@ -39,8 +39,12 @@ class Trainer(SharedParts):
     """Trains a model by gradient descent.
 
     Attributes:
+        optimizer: updates the parameters that require gradients.
+        schedule: course of the learning rate.
+        config: length and bookkeeping of the training.
         device: of the model.
         bf16: whether matrix products run in bf16.
+        validator: called when a validation is due.
         state: recurrent state after the last batch; None at the start of an epoch, or if batches
             do not carry it.
         layer_lr_decay: see ``OptimizerConfig``.
@@ -72,7 +76,7 @@ class Trainer(SharedParts):
         Raises:
             TrainingInterrupted: a stop signal was received; ``progress`` and ``state`` are those
                 after the last step.
-            TrainingError: a loss or a gradient is not finite.
+            TrainingError: a loss, a gradient, or the monitored metric of valid is not finite.
         """
         self._saved_at = time.monotonic()
         batches = self._remaining_batches()
@@ -111,7 +115,7 @@ class Trainer(SharedParts):
         return patience_exhausted or self.progress.step >= self.total_steps
 
     def _is_log_due(self) -> bool:
-        """Return True after ``log_every`` steps, and before a validation or a stop.
+        """Return True after ``log_every`` steps, and before a validation, a save or a stop.
 
         Logging checks that all losses since the last time are finite, so no other event may happen
         before it.
@@ -120,6 +124,7 @@ class Trainer(SharedParts):
         return num_steps > 0 and (
             num_steps >= self.config.log_every
             or self._is_validation_due()
+            or self._is_save_due()
             or self.stop.should_stop()
         )
 
@@ -143,7 +148,10 @@ class Trainer(SharedParts):
             yield from self.task.train_batches.epoch(self.progress.epoch, self.progress.batch)
 
     def train_step(self, batch: Batch) -> Tensor:
-        """Take one optimizer step, without waiting for a GPU; return the summed loss, a scalar."""
+        """Take one optimizer step; return the summed ``nll`` of this process's rows, a scalar.
+
+        Waits for a GPU only if the loss does: the adaptive softmax and label smoothing select rows.
+        """
         progress = self.progress
         lr = self.optimizer.defaults["lr"] * progress.plateau.factor
         lr *= learning_rate_factor(self.schedule, progress.step, self.total_steps)

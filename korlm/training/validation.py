@@ -21,7 +21,7 @@ from korlm.utils.progress import ProgressBar
 ValidationCallback = Callable[[int, float, Mapping[str, float]], None]
 
 DIVERGENCE_HINT = (
-    "lower optimizer.lr (with optimizer=muon also optimizer.matrix_lr), or lower or set "
+    "lower optimizer.lr (with optimizer=muon also optimizer.matrix_lr), or set a (lower) "
     "trainer.clip_norm"
 )
 CHECKPOINT_HINT = "existing checkpoints precede the failure"  # of errors during the training
@@ -121,6 +121,8 @@ class Validator(SharedParts):
         if is_best:
             progress.best_cost, progress.loss_at_best, progress.best_step = cost, loss, step
             progress.validations_without_improvement = 0
+            # Before saving, so that resume_from=best does not count the validations before this.
+            progress.plateau.validations_without_improvement = 0
             self.checkpoints.save_best()
         else:
             progress.validations_without_improvement += 1

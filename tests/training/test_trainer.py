@@ -389,10 +389,30 @@ def test_the_rate_falls_at_a_plateau(make_trainer: Make) -> None:
     assert trainer.optimizer.defaults["lr"] == 0.2
 
 
-def test_checkpoints_within_an_epoch(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_model_has_the_plateau_after_its_validation(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = PlateauConfig(name="plateau", patience=1)
+    trainer, _ = make_trainer(schedule=schedule, valid_losses=[3.0, 3.5, 2.0], epochs=3)
+    plateau, saved = trainer.progress.plateau, []
+    monkeypatch.setattr(
+        trainer.checkpoints,
+        "save_best",
+        lambda: saved.append(plateau.validations_without_improvement),
+    )
+    trainer.run()
+    assert saved == [0, 0]
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_checkpoints_within_an_epoch(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch, log_every: int
+) -> None:
     """Each step takes a minute of the patched clock."""
     batches = StreamBatches(ids_of(*[4] * 11), 1, 1)
-    trainer, records = make_trainer(batches=batches, epochs=1, checkpoint_every_minutes=3.5)
+    trainer, records = make_trainer(
+        batches=batches, epochs=1, checkpoint_every_minutes=3.5, log_every=log_every
+    )
     monkeypatch.setattr(time, "monotonic", lambda: 60.0 * trainer.progress.step)
     trainer.run()
     assert records.saves == [(4, 0, 4), (8, 0, 8), (11, 1, 0)]
