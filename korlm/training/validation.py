@@ -127,8 +127,9 @@ class Validator(SharedParts):
         else:
             progress.validations_without_improvement += 1
         if self.group.is_main_process:
-            self.tracker.log_samples(step, task.samples(self.model))
-            self.tracker.log_images(step, task.images(self.model))
+            if self.tracker.shows_samples:
+                self.tracker.log_samples(step, task.samples(self.model))
+                self.tracker.log_images(step, task.images(self.model))
             for callback in self.callbacks:
                 callback(step, step / self.total_steps, metrics)
         return metrics, is_best

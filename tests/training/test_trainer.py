@@ -418,6 +418,19 @@ def test_checkpoints_within_an_epoch(
     assert records.saves == [(4, 0, 4), (8, 0, 8), (11, 1, 0)]
 
 
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_samples_are_made_if_they_are_shown(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch, is_shown: bool
+) -> None:
+    trainer, records = make_trainer(epochs=1)
+    monkeypatch.setattr(type(records), "shows_samples", is_shown)
+    made: list[str] = []
+    for name in ("samples", "images"):
+        monkeypatch.setattr(trainer.task, name, lambda model, name=name: made.append(name) or {})
+    trainer.run()
+    assert made == (["samples", "images"] if is_shown else [])
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 

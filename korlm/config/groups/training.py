@@ -136,7 +136,7 @@ class DecayConfig(ScheduleConfig):
 @register("schedule", "plateau")
 @dataclass
 class PlateauConfig(ScheduleConfig):
-    """Lower the learning rate when validation loss stops improving."""
+    """Lower the learning rate when the metric that selects the best model stops improving."""
 
     factor: float = fraction(0.25, "Factor of each reduction.")
     patience: int = setting(1, "Validations without improvement before a reduction.", min=0)
@@ -207,7 +207,8 @@ class TrainerConfig(Group):
     )
     sample_tokens: int = setting(
         60,
-        "Length of the text sampled at each validation; 0: none.",
+        "Length of the text that a language model samples at each validation; 0: no samples. Other "
+        "tasks show examples of valid instead.",
         unit="tokens",
         min=0,
         max=100_000,

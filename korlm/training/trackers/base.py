@@ -46,6 +46,11 @@ class Tracker:
 
     name: ClassVar[str] = ""
 
+    @property
+    def shows_samples(self) -> bool:
+        """Return True if ``log_samples`` and ``log_images`` record anything."""
+        return False
+
     def start(self) -> None:
         """Start recording, or continue the run that is recorded in the run directory.
 
@@ -88,6 +93,11 @@ class TrackerList(Tracker):
 
     def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
         self._trackers = list(trackers)
+
+    @property
+    def shows_samples(self) -> bool:
+        """See ``Tracker``."""
+        return any(tracker.shows_samples for tracker in self._trackers)
 
     def start(self) -> None:
         """Start all trackers.

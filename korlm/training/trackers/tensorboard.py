@@ -47,6 +47,11 @@ class TensorBoardLogger(Tracker):
             writer.add_custom_scalars({"train over valid": layout})
         return writer
 
+    @property
+    def shows_samples(self) -> bool:
+        """See ``Tracker``."""
+        return True
+
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Log scalars by tag."""
         for tag, value in scalars.items():

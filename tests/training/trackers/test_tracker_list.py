@@ -31,6 +31,7 @@ class Recorder(Tracker):
     """Records its calls; fails at the call of a given name."""
 
     name = "recorder"
+    shows_samples = True
 
     def __init__(self, fails_at: str = "", fails_after: int = 0) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -94,6 +95,11 @@ def test_every_call_goes_to_all_and_the_end_is_told_once() -> None:
 def test_no_trackers() -> None:
     use_all(TrackerList())
     use_all(Tracker())
+
+
+def test_samples_are_shown_if_a_tracker_shows_them() -> None:
+    assert TrackerList([Tracker(), Recorder()]).shows_samples
+    assert not TrackerList([Tracker()]).shows_samples
 
 
 @pytest.mark.parametrize(
