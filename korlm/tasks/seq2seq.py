@@ -1,8 +1,8 @@
 """Sequence to sequence: generate a target text for a source text.
 
-Loss: cross-entropy in nats, summed over target tokens, with the target tokens as input of the
-decoder (teacher forcing). The best model is selected by a metric of its decoded texts, with which
-that loss correlates weakly.
+Loss: cross-entropy in nats, summed over target tokens. In training, the decoder reads the target
+tokens with the probability ``teacher_forcing``, else its own; in evaluation, the target tokens. The
+best model is selected by a metric of decoded texts, because the loss says little about them.
 
 Axes: B batch, S source tokens, T target tokens, V vocabulary.
 """
@@ -242,7 +242,8 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         if is_dot and settings.task.bidirectional and settings.model.hidden_dim % 2:
             raise ConfigError(
                 f"model.hidden_dim={settings.model.hidden_dim}: must be even for "
-                "task.attention=dot, where each direction of the last encoder layer has half of it"
+                "task.attention=dot, where each direction of the last encoder layer has half of it; "
+                "make it even, or give task.bidirectional=false"
             )
         return Seq2Seq(settings.model, settings.task, len(vocab), vocab.tokens)
 
@@ -263,7 +264,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
 
     def begin_step(self, step: int, total_steps: int) -> None:
         """See ``Task.begin_step``: set the teacher forcing ratio."""
-        self.forcing_ratio = forcing_ratio(self.config, step / total_steps)
+        self.forcing_ratio = forcing_ratio(self.config, step / max(total_steps - 1, 1))
 
     def training_loss(self, model: Seq2Seq, batch: Batch, state: State | None) -> TrainingLoss:
         """See ``Task.training_loss``; label smoothing is part of the total."""
@@ -343,7 +344,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         return self._detokenizer.detokenize(self.prepared.vocab.decode(ids))
 
     def _text_of(self, hypotheses: Sequence[Hypothesis]) -> str:
-        """Return the best text; empty without any, as if the model's probabilities are NaN."""
+        """Return the best text; empty if there is none, as when probabilities are NaN."""
         return self._detokenize(hypotheses[0].ids) if hypotheses else ""
 
     def verdict(self, best_cost: float) -> str:
@@ -359,9 +360,10 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         """See ``Task.warnings``."""
         if not self._num_too_long:
             return []
+        total = self._num_too_long + len(self._pairs["train"])
         return [
-            f"{self._num_too_long:,} pairs of train are longer than task.max_length="
-            f"{self.config.max_length} tokens and left out"
+            f"{self._num_too_long:,} of {total:,} pairs of train are longer than task.max_length="
+            f"{self.config.max_length} tokens and left out of training; raise it to use them"
         ]
 
     @torch.inference_mode()
@@ -409,7 +411,7 @@ def forcing_ratio(config: Seq2SeqConfig, progress: float) -> float:
 
     Args:
         config: ratio and schedule.
-        progress: fraction of the training steps that are done, in [0, 1].
+        progress: 0 at the first training step, 1 at the last one.
 
     >>> config = Seq2SeqConfig("seq2seq", teacher_forcing=0.5)
     >>> config.forcing_schedule = ForcingSchedule.linear

@@ -91,7 +91,8 @@ def test_long_pairs_are_left_out_of_training(prepared: Prepared, tmp_path: Path)
     assert len(inputs) == 9  # "la paz" and <eos> are 7 tokens; no target is as long
     assert task.eval_batches["valid"].num_targets > task.train_batches.num_targets
     assert task.warnings(100) == [
-        "1 pairs of train are longer than task.max_length=6 tokens and left out"
+        "1 of 10 pairs of train are longer than task.max_length=6 tokens and left out of "
+        "training; raise it to use them"
     ]
     with pytest.raises(CorpusError, match=r"all pairs of train are longer than task\.max_length=2"):
         make_task(prepared, tmp_path, max_length=2)
@@ -227,7 +228,9 @@ def test_the_schedule_follows_the_steps(prepared: Prepared, tmp_path: Path) -> N
 
     task.begin_step = record
     session.fit()
-    assert ratios == [1 - 0.5 * step / 6 for step in range(6)]
+    assert ratios == [1 - 0.5 * step / 5 for step in range(6)]
+    begin_step(0, 1)
+    assert task.forcing_ratio == 1
 
 
 def test_label_smoothing_keeps_the_logged_loss(prepared: Prepared, tmp_path: Path) -> None:

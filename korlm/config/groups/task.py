@@ -244,7 +244,9 @@ class Seq2SeqConfig(EncoderTaskConfig):
         "Course of that probability from 1 to teacher_forcing (Bengio et al. 2015).",
     )
     label_smoothing: float = fraction(
-        0.0, "Probability that is spread over all tokens (Szegedy et al. 2016), in training."
+        0.0,
+        "Probability that is spread over all tokens (Szegedy et al. 2016), in training; if above "
+        "0, memory grows with target tokens x vocabulary.",
     )
     num_beams: int = setting(5, "Texts that the search keeps at each length; 1: greedy.", min=1)
     length_penalty: float = setting(
