@@ -32,10 +32,11 @@ def _assign_clusters(targets: Tensor, clusters: Clusters) -> tuple[Tensor, list[
         int64 (N,), the target itself if it is in the shortlist, else shortlist + cluster number;
         for each cluster int64 (rows,).
     """
+    shortlist = clusters[0][0]
     head_targets, rows_of = targets, []
-    for gate, (begin, end) in enumerate(clusters, start=clusters[0][0]):
+    for number, (begin, end) in enumerate(clusters):
         rows_of.append(((targets >= begin) & (targets < end)).nonzero()[:, 0])
-        head_targets = head_targets.index_fill(0, rows_of[-1], gate)
+        head_targets = head_targets.index_fill(0, rows_of[-1], shortlist + number)
     return head_targets, rows_of
 
 
@@ -44,14 +45,16 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
 
     Ids are sorted by falling frequency. The head softmax is over the shortlist of frequent tokens
     and one gate per cluster of rarer tokens; a second softmax is over the tokens of one cluster:
-    p(w) = p(cluster of w) p(w | cluster). A cluster is computed only for rows whose target is in
-    it. Unlike Grave's, clusters have the full width H, so the weights can be tied to the embedding.
+    p(w) = p(cluster of w) p(w | cluster). For the loss and ``token_nll``, a cluster is computed only
+    for rows whose target is in it; ``log_probs`` and the entropy need all clusters. Unlike Grave's,
+    clusters have the full width H, so the weights can be tied to the embedding.
 
     Args:
         hidden_dim: H.
         vocab_size: V.
         weight: (V, H) to share with the embedding, or None for a new one.
-        cutoffs: rising ids at which clusters begin; those of V or more are ignored.
+        cutoffs: rising ids at which clusters begin; the first is above PAD_ID and below V, others
+            of V or more are ignored.
     """
 
     def __init__(
@@ -76,7 +79,11 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
         return self.clusters[0][0]
 
     def _head(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of the head softmax: shortlist, then gates."""
+        """Return weight and bias of the head softmax: shortlist, then gates.
+
+        Args:
+            weight: begins with the rows of the shortlist.
+        """
         size = self.shortlist
         return (
             torch.cat([weight[:size], self.gates]),

@@ -92,7 +92,6 @@ def test_lines_are_compared_in_the_form_of_the_corpus(
     assert valid["longest_lines"][0]["num_chars"] == 1
 
 
-
 def test_medians_and_repeated_lines_of_a_larger_corpus(tmp_path: Path) -> None:
     train = random_lines(3, 501)
     actual, _ = collect(
