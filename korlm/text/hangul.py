@@ -48,11 +48,16 @@ def is_letter(char: str) -> bool:
 
 
 def split(char: str) -> Syllable:
-    """Return the letters of a syllable, for which ``is_syllable`` is True.
+    """Return the letters of a syllable.
+
+    Raises:
+        ValueError: ``is_syllable`` is False.
 
     >>> split("값")
     Syllable(lead='ㄱ', vowel='ㅏ', tail='ㅄ')
     """
+    if not is_syllable(char):
+        raise ValueError(f"{char!r} is not a modern Hangul syllable")
     rest, tail = divmod(ord(char) - 0xAC00, 28)
     lead, vowel = divmod(rest, 21)
     return Syllable(LEADS[lead], VOWELS[vowel], TAILS[tail])
@@ -62,12 +67,17 @@ def build(lead: str, vowel: str, tail: str = "") -> str:
     """Return the syllable of a lead, a vowel and a tail.
 
     Raises:
-        KeyError: a letter cannot stand in its position.
+        ValueError: a letter cannot stand in its position.
 
     >>> build("ㄷ", "ㅙ"), build("ㅇ", "ㅏ", "ㄻ")
     ('돼', '앎')
     """
-    return chr(0xAC00 + (_LEAD[lead] * 21 + _VOWEL[vowel]) * 28 + _TAIL[tail])
+    try:
+        return chr(0xAC00 + (_LEAD[lead] * 21 + _VOWEL[vowel]) * 28 + _TAIL[tail])
+    except KeyError as error:
+        raise ValueError(
+            f"there is no syllable of lead {lead!r}, vowel {vowel!r} and tail {tail!r}"
+        ) from error
 
 
 def tail_of(char: str) -> str | None:

@@ -13,6 +13,18 @@ def test_split_and_build_are_inverse_for_every_syllable() -> None:
     assert [build(*split(char)) for char in SYLLABLES] == SYLLABLES
 
 
+@pytest.mark.parametrize("char", ["", "A", "ㄱ", "語", "\ud7a4", "한글"])
+def test_other_characters_are_not_split(char: str) -> None:
+    with pytest.raises(ValueError, match="not a modern Hangul syllable"):
+        split(char)
+
+
+@pytest.mark.parametrize("letters", ["ㄳㅏ", "ㄱㄱ", "ㄱㅏㄸ"])
+def test_letters_in_positions_where_they_cannot_stand(letters: str) -> None:
+    with pytest.raises(ValueError, match="no syllable of lead"):
+        build(*letters)
+
+
 def test_letters_are_those_of_nfd() -> None:
     for char in SYLLABLES:
         lead, vowel, tail = split(char)
