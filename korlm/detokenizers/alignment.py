@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from korlm.corpus.normalization import INVISIBLE
-from korlm.text.hangul import VOWELS, to_letters
+from korlm.text.hangul import VOWELS, to_compatibility_jamo
 from korlm.tokenizers.analysis import Span
 from korlm.tokenizers.base import SPACE_SYMBOL
 
@@ -84,7 +84,7 @@ def _find_in_order(text: str, tokens: Sequence[str]) -> list[Span] | None:
 
 def _letters(text: str) -> str:
     """Return the letters of a text, in a form in which those of any normalization are equal."""
-    return to_letters(unicodedata.normalize("NFKD", INVISIBLE.sub("", text))).lower()
+    return to_compatibility_jamo(unicodedata.normalize("NFKD", INVISIBLE.sub("", text))).lower()
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korlm.dataset.vocab import EOS, NUMBER, SPECIALS
-from korlm.text.hangul import tail_of, to_letters
+from korlm.text.hangul import tail_of, to_compatibility_jamo
 from korlm.tokenizers.base import SPACE_SYMBOL
 
 NUMBER_TEXT = "0"  # written for <num>, which represents any number
@@ -188,7 +188,7 @@ class JamoDetokenizer(SyllableDetokenizer):
         return _compose_jamo(super()._detokenize_line(tokens, tags, eojeol))
 
     def _join(self, surface: str, left: str, right: str) -> str:
-        if surface and left and surface[-1] == to_letters(left):
+        if surface and left and surface[-1] == to_compatibility_jamo(left):
             surface = surface[:-1] + left  # back to the conjoining jamo, which NFC can compose
         return _compose_jamo(super()._join(surface, left, right))
 
@@ -220,4 +220,4 @@ class SentencePieceDetokenizer(Detokenizer):
 
 
 def _compose_jamo(text: str) -> str:
-    return to_letters(unicodedata.normalize("NFC", text))
+    return to_compatibility_jamo(unicodedata.normalize("NFC", text))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 
 from korlm.generation.eojeol_search import Lexicon, Node, SearchResult
-from korlm.text.hangul import is_syllable, split
+from korlm.text.hangul import is_syllable, split_syllable
 from korlm.text.keyboard import keys_of
 
 # Morphemes that follow stems, and those that follow nouns. 고, 는, 은 and 을 follow both.
@@ -118,7 +118,7 @@ def _has_wrong_form(node: Node, lexicon: Lexicon) -> bool:
     before = node.surface[: len(node.surface) - len(particle)][-1:]
     if not is_syllable(before):
         return False
-    tail = split(before).tail
+    tail = split_syllable(before).tail
     if not tail:
         return particle in AFTER_CONSONANT
     if particle == "로" and tail == "ㄹ":

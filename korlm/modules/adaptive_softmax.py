@@ -45,9 +45,9 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
 
     Ids are sorted by falling frequency. The head softmax is over the shortlist of frequent tokens
     and one gate per cluster of rarer tokens; a second softmax is over the tokens of one cluster:
-    p(w) = p(cluster of w) p(w | cluster). For the loss and ``token_nll``, a cluster is computed only
-    for rows whose target is in it; ``log_probs`` and the entropy need all clusters. Unlike Grave's,
-    clusters have the full width H, so the weights can be tied to the embedding.
+    p(w) = p(cluster of w) p(w | cluster). For the loss and ``token_nll``, a cluster is computed
+    only for rows whose target is in it; ``log_probs`` and the entropy need all clusters. Unlike
+    Grave's, clusters have the full width H, so the weights can be tied to the embedding.
 
     Args:
         hidden_dim: H.

@@ -242,8 +242,8 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         if is_dot and settings.task.bidirectional and settings.model.hidden_dim % 2:
             raise ConfigError(
                 f"model.hidden_dim={settings.model.hidden_dim}: must be even for "
-                "task.attention=dot, where each direction of the last encoder layer has half of it; "
-                "make it even, or give task.bidirectional=false"
+                "task.attention=dot, where each direction of the last encoder layer has half of "
+                "it; make it even, or give task.bidirectional=false"
             )
         return Seq2Seq(settings.model, settings.task, len(vocab), vocab.tokens)
 

@@ -21,7 +21,7 @@ from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.detokenizers.alignment import eojeol_spans, token_spans
 from korlm.tasks.morpheme_tags import MorphemeTags, tags_of_tokens
-from korlm.text.hangul import is_letter, is_syllable
+from korlm.text.hangul import is_compatibility_jamo, is_syllable
 from korlm.text.label_schemes import LabeledSpan
 from korlm.tokenizers.analysis import Span
 from korlm.tokenizers.columns import list_rows
@@ -212,7 +212,7 @@ def may_need_space(before: str, after: str) -> bool:
 
 
 def _is_hangul(char: str) -> bool:
-    return is_syllable(char) or is_letter(char)
+    return is_syllable(char) or is_compatibility_jamo(char)
 
 
 @dataclass(frozen=True)

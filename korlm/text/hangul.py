@@ -3,7 +3,7 @@
 A syllable is U+AC00 + (lead * 21 + vowel) * 28 + tail, where tail 0 means none (The Unicode
 Standard, section 3.12). Unicode has two sets of jamo. Here, a letter is a compatibility jamo (ㄱ,
 U+3131 to U+3163), as Kkma and keyboards use them. Only ``decompose``, which returns conjoining jamo
-(U+1100 to U+11FF), and ``to_letters``, which replaces them, use the other set.
+(U+1100 to U+11FF), and ``to_compatibility_jamo``, which replaces them, use the other set.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def is_syllable(char: str) -> bool:
     return len(char) == 1 and "가" <= char <= "힣"
 
 
-def is_letter(char: str) -> bool:
+def is_compatibility_jamo(char: str) -> bool:
     """Return True if a string is one compatibility jamo, such as ㅋ or ㅠ."""
     return len(char) == 1 and "ㄱ" <= char <= "ㅣ"
 
 
-def split(char: str) -> Syllable:
+def split_syllable(char: str) -> Syllable:
     """Return the letters of a syllable.
 
     Raises:
         ValueError: ``is_syllable`` is False.
 
-    >>> split("값")
+    >>> split_syllable("값")
     Syllable(lead='ㄱ', vowel='ㅏ', tail='ㅄ')
     """
     if not is_syllable(char):
@@ -86,7 +86,7 @@ def tail_of(char: str) -> str | None:
     >>> tail_of("말"), tail_of("마"), tail_of("m")
     ('ㄹ', '', None)
     """
-    return split(char).tail if is_syllable(char) else None
+    return split_syllable(char).tail if is_syllable(char) else None
 
 
 def decompose(char: str) -> str:
@@ -100,12 +100,12 @@ def decompose(char: str) -> str:
     return unicodedata.normalize("NFD", char) if is_syllable(char) else char
 
 
-def to_letters(text: str) -> str:
+def to_compatibility_jamo(text: str) -> str:
     """Replace modern conjoining jamo, which many fonts do not show alone, by letters.
 
     Text in NFD must be normalized to NFC first, or its syllables become letters.
 
-    >>> to_letters("가" + chr(0x1100))
+    >>> to_compatibility_jamo("가" + chr(0x1100))
     '가ㄱ'
     """
     return text.translate(_COMPATIBILITY)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
-from korlm.text.hangul import is_syllable, split, to_letters
+from korlm.text.hangul import is_syllable, split_syllable, to_compatibility_jamo
 
 # Letter that takes two keys -> the letters of these keys. ㄲ, ㅒ and other letters typed with shift
 # count as one key.
@@ -22,7 +22,7 @@ _COMPOUND = {
 
 @lru_cache(maxsize=1 << 14)
 def _keys_of_char(char: str) -> str:
-    letters = split(char) if is_syllable(char) else to_letters(char)
+    letters = split_syllable(char) if is_syllable(char) else to_compatibility_jamo(char)
     return "".join(_COMPOUND.get(letter, letter) for letter in letters)
 
 

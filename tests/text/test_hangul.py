@@ -4,19 +4,27 @@ import unicodedata
 
 import pytest
 
-from korlm.text.hangul import LEADS, TAILS, VOWELS, build, split, tail_of, to_letters
+from korlm.text.hangul import (
+    LEADS,
+    TAILS,
+    VOWELS,
+    build,
+    split_syllable,
+    tail_of,
+    to_compatibility_jamo,
+)
 
 SYLLABLES = [chr(code) for code in range(0xAC00, 0xD7A4)]
 
 
 def test_split_and_build_are_inverse_for_every_syllable() -> None:
-    assert [build(*split(char)) for char in SYLLABLES] == SYLLABLES
+    assert [build(*split_syllable(char)) for char in SYLLABLES] == SYLLABLES
 
 
 @pytest.mark.parametrize("char", ["", "A", "ㄱ", "語", "\ud7a4", "한글"])
 def test_other_characters_are_not_split(char: str) -> None:
     with pytest.raises(ValueError, match="not a modern Hangul syllable"):
-        split(char)
+        split_syllable(char)
 
 
 @pytest.mark.parametrize("letters", ["ㄳㅏ", "ㄱㄱ", "ㄱㅏㄸ"])
@@ -27,7 +35,7 @@ def test_letters_in_positions_where_they_cannot_stand(letters: str) -> None:
 
 def test_letters_are_those_of_nfd() -> None:
     for char in SYLLABLES:
-        lead, vowel, tail = split(char)
+        lead, vowel, tail = split_syllable(char)
         jamo = [chr(0x1100 + LEADS.index(lead)), chr(0x1161 + VOWELS.index(vowel))]
         jamo += [chr(0x11A7 + TAILS.index(tail))] if tail else []
         assert unicodedata.normalize("NFD", char) == "".join(jamo)
@@ -39,6 +47,8 @@ def test_other_characters_have_no_final_consonant(char: str) -> None:
 
 
 def test_conjoining_jamo_are_shown_as_letters() -> None:
-    shown = to_letters("".join(map(chr, [*range(0x1100, 0x1113), *range(0x1161, 0x1176)])))
+    shown = to_compatibility_jamo(
+        "".join(map(chr, [*range(0x1100, 0x1113), *range(0x1161, 0x1176)]))
+    )
     assert shown == LEADS + VOWELS
-    assert to_letters("".join(map(chr, range(0x11A8, 0x11C3)))) == "".join(TAILS)
+    assert to_compatibility_jamo("".join(map(chr, range(0x11A8, 0x11C3)))) == "".join(TAILS)

@@ -1,7 +1,7 @@
 """Count the tokens and lines of a split in one pass over its shards.
 
-Python loops run over distinct tokens only. Memory holds a row group, the distinct tokens, eight bytes
-for each line that is not blank, and of other splits than train those of train again, sorted.
+Python loops run over distinct tokens only. Memory holds a row group, the distinct tokens, and
+a hash of eight bytes for each line that is not blank; of train they are held twice.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from korlm.detokenizers.kkma.decision_list import LITERAL, Join, find_operation
 from korlm.detokenizers.kkma.rules import operations
-from korlm.text.hangul import is_letter, is_syllable
+from korlm.text.hangul import is_compatibility_jamo, is_syllable
 
 _MAX_UNSTABLE = 3  # number of last characters of a surface that a later join may change
 
@@ -118,7 +118,7 @@ def _literals(surface: str, right: str, written: str) -> Iterator[tuple[int, str
 
 
 def _is_hangul(text: str) -> bool:
-    return all(is_syllable(char) or is_letter(char) for char in text)
+    return all(is_syllable(char) or is_compatibility_jamo(char) for char in text)
 
 
 def _replay(morphs: Sequence[str], names: Sequence[str] | None) -> Iterator[Step]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from korlm.detokenizers.kkma.rules import Operation, operations
-from korlm.text.hangul import is_syllable, split
+from korlm.text.hangul import is_syllable, split_syllable
 
 LITERAL = "="
 NUM_LEVELS = 10  # number of levels of contexts, coarse to fine
@@ -33,7 +33,7 @@ class Join(NamedTuple):
 @lru_cache(maxsize=1 << 14)
 def _rime(char: str) -> str:
     """Return the vowel and final consonant of a syllable; ``-`` for any other character."""
-    return "".join(split(char)[1:]) if is_syllable(char) else "-"
+    return "".join(split_syllable(char)[1:]) if is_syllable(char) else "-"
 
 
 def context_key(level: int, join: Join) -> str:

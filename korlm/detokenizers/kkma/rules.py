@@ -21,7 +21,14 @@ from korlm.detokenizers.kkma.irregulars import (
     is_regular,
     reu_class,
 )
-from korlm.text.hangul import Syllable, build, is_letter, is_syllable, split, tail_of
+from korlm.text.hangul import (
+    Syllable,
+    build,
+    is_compatibility_jamo,
+    is_syllable,
+    split_syllable,
+    tail_of,
+)
 
 MAX_CUT = 2  # number of last characters of a surface that rules look at and may change
 COPULA = "이"
@@ -77,7 +84,7 @@ def _may_alter(last: str, first: str) -> bool:
         return False
     if not is_syllable(first):
         return is_bare_ending(first)
-    head, tail = split(first), split(last).tail
+    head, tail = split_syllable(first), split_syllable(last).tail
     if head.lead == "ㅇ":
         return head.vowel in "ㅏㅓㅕㅡ" or (first == "오" and tail == "ㄹ")
     return first in ("는", "를") or (tail in ("ㄹ", "ㅎ") and head.lead in "ㄴㅅ")
@@ -129,15 +136,15 @@ def _inflected(end: str, is_copula: bool, right: str) -> Iterator[Operation]:
         yield from _copula(end, right)
         yield from _contracted_copula(end, right)
     if is_bare_ending(right):
-        yield from _bare_ending(end, split(last), right)
+        yield from _bare_ending(end, split_syllable(last), right)
     elif is_syllable(right[0]):
-        head = split(right[0])
+        head = split_syllable(right[0])
         if head.lead == "ㅇ" and head.vowel in _SWAP and head.tail in ("", "ㅆ"):
-            yield from _vowel_ending(end, split(last), head, right[1:])
+            yield from _vowel_ending(end, split_syllable(last), head, right[1:])
         elif head.lead == "ㅇ" and head.vowel == "ㅡ":
-            yield from _eu_ending(split(last), head, right)
+            yield from _eu_ending(split_syllable(last), head, right)
         else:
-            yield from _consonant_ending(split(last), head, right)
+            yield from _consonant_ending(split_syllable(last), head, right)
 
 
 def _contracted(end: str, right: str) -> Iterator[Operation]:
@@ -154,7 +161,7 @@ def is_bare_ending(morph: str) -> bool:
     >>> is_bare_ending("ㅂ니다"), is_bare_ending("ㄴ"), is_bare_ending("ㄴㄴ"), is_bare_ending("ㅋ")
     (True, True, False, False)
     """
-    return morph[:1] in ("ㄴ", "ㄹ", "ㅁ", "ㅂ") and not is_letter(morph[1:2])
+    return morph[:1] in ("ㄴ", "ㄹ", "ㅁ", "ㅂ") and not is_compatibility_jamo(morph[1:2])
 
 
 def _copula(end: str, right: str) -> Iterator[Operation]:
@@ -164,12 +171,12 @@ def _copula(end: str, right: str) -> Iterator[Operation]:
     if is_bare_ending(right):
         yield Operation("tail", 1, build("ㅇ", "ㅣ", right[0]) + right[1:])
         if drops:
-            lead, vowel, _ = split(before)
+            lead, vowel, _ = split_syllable(before)
             yield Operation("copula", 2, build(lead, vowel, right[0]) + right[1:])
         return
     if right[0] == "에" and drops:  # 이+에요 -> 예요
         yield Operation("예", 1, "예" + right[1:])
-    head = split(right[0]) if is_syllable(right[0]) else None
+    head = split_syllable(right[0]) if is_syllable(right[0]) else None
     is_vowel = head is not None and head.lead == "ㅇ" and head.vowel in _SWAP
     if head is not None and head.lead == "ㅇ" and head.vowel == "ㅓ":  # 이+었 -> 였
         short = Operation("ㅕ", 1, build("ㅇ", "ㅕ", head.tail) + right[1:])
@@ -187,7 +194,7 @@ def _contracted_copula(end: str, right: str) -> Iterator[Operation]:
     if (short := BEFORE_COPULA.get(end[:-1])) is not None:
         add = short + right
         if is_bare_ending(right):
-            add = build(*split(short)[:2], right[0]) + right[1:]
+            add = build(*split_syllable(short)[:2], right[0]) + right[1:]
         yield Operation(f"{end}>{short}", 2, add)
 
 
@@ -277,7 +284,7 @@ def _eu_stem(end: str, last: Syllable, head: Syllable, rest: str) -> Iterator[Op
     for vowel, swapped in ((head.vowel, ""), (_SWAP[head.vowel], ", swap")):
         ending = build(last.lead, vowel, head.tail) + rest
         if end[-1] == "르" and is_syllable(before) and not tail_of(before):
-            doubled = build(*split(before)[:2], "ㄹ") + ending
+            doubled = build(*split_syllable(before)[:2], "ㄹ") + ending
             candidates.append(Operation("르" + swapped, 2, doubled))
         candidates.append(Operation("-ㅡ" + swapped, 1, ending))
     if end[-1] == "르":
