@@ -136,13 +136,12 @@ class Group:
         return any(run.problems for run in self.runs)
 
 
-def build_page(title: str, runs: Sequence[RunSummary], now: datetime | None = None) -> str:
+def build_page(title: str, runs: Sequence[RunSummary]) -> str:
     """Return the page.
 
     Args:
         title: title of the page.
         runs: the runs, in the order of the table.
-        now: time of the report; None: the current time.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -155,7 +154,7 @@ def build_page(title: str, runs: Sequence[RunSummary], now: datetime | None = No
         subtitle=f"{len(runs)} runs, best on valid first" if len(runs) > 1 else str(runs[0].folder),
         runs=runs,
         groups=[_group(kind, group) for kind, group in by_kind(runs).items()],
-        time=f"{now or datetime.now():%Y-%m-%d %H:%M}",
+        time=f"{datetime.now():%Y-%m-%d %H:%M}",
     )
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fakes import Line, packed
 
@@ -16,7 +17,7 @@ from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.piece_files import TOKEN_COUNTS, piece_path
 from korlm.dataset.storage.piece_writer import PieceWriter
 from korlm.dataset.storage.shards import split_counts
-from korlm.dataset.storage.token_counts import merge_token_counts, read_token_counts
+from korlm.dataset.storage.token_counts import add_up_counts, iterate_counts, merge_token_counts
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.tokenizers.analysis import Analysis
@@ -33,7 +34,7 @@ def write(folder: Path, texts: list[str], split: str = "train", number: int = 0)
             writer.write(batch, EojeolTokenizer().analyze_batch(batch.texts))
         writer.finish("key")
     path = piece_path(folder, TOKEN_COUNTS, number)
-    return read_token_counts(path) if path.exists() else Counter()
+    return Counter(dict(iterate_counts(pq.read_table(path)))) if path.exists() else Counter()
 
 
 def encode(
@@ -137,7 +138,7 @@ def test_counts_are_added_up(tmp_path: Path) -> None:
     paths = [piece_path(tmp_path, TOKEN_COUNTS, number) for number in range(3)]
     counts = [write(tmp_path, lines, number=number) for number, lines in enumerate(texts)]
     merge_token_counts(paths, tmp_path / "all.parquet")
-    total = read_token_counts(tmp_path / "all.parquet")
+    total = Counter(dict(iterate_counts(pq.read_table(tmp_path / "all.parquet"))))
     assert total == sum(counts, Counter()) and list(total) == sorted(total)
     with pytest.raises(PreparedError, match=r"none.parquet: damaged or missing"):
-        read_token_counts(tmp_path / "none.parquet")
+        add_up_counts([tmp_path / "none.parquet"])

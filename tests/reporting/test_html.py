@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -56,7 +55,7 @@ class Elements(HTMLParser):
 
 def test_content_of_the_page() -> None:
     runs = [summary("가나", lr="0.1"), summary("b", 9.0, lr="0.2")]
-    page = build_page("두 실행", runs, datetime(2026, 1, 2))
+    page = build_page("두 실행", runs)
     for part in (
         "두 실행",
         "가나, 0.1",

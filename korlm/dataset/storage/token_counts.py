@@ -40,15 +40,6 @@ def write_token_counts(path: Path, counter: Counter[str]) -> str:
     return _write(path, pa.table([tokens, [counter[token] for token in tokens]], schema=_SCHEMA))
 
 
-def read_token_counts(path: Path) -> Counter[str]:
-    """Read counts.
-
-    Raises:
-        PreparedError: the file is damaged or missing.
-    """
-    return Counter(dict(iterate_counts(_read(path))))
-
-
 def add_up_counts(paths: Sequence[Path]) -> pa.Table:
     """Return the sums of the counts of several files, sorted by token.
 
