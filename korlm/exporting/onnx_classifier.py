@@ -45,7 +45,8 @@ def build_classifier(model: Classifier, graph: Graph, labels: Sequence[str]) -> 
         labels: names of the C classes, stored as JSON in the metadata.
 
     Raises:
-        ExportError: ONNX has no operator for the encoder.
+        ExportError: ONNX has no operator for the encoder, or the weights are too large for one
+            file.
     """
     with torch.no_grad():
         encoded = add_encoder(model.encoder, graph, RowInputs())

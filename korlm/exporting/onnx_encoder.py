@@ -1,6 +1,6 @@
 """Add the recurrent encoder of a task to an ONNX graph: embedding and layers, in both directions.
 
-Axes: B batch, T time, E embedding, F features, H hidden units, D features of the output.
+Axes: B batch, T time, E embedding, F features, H hidden units, G gates.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class LayerOutputs(NamedTuple):
 
     Attributes:
         output: of all tokens, (T, B, H).
-        state: h, or h and c, of each row after its last token, or backward its first one, (B, H).
+        state: h (and c) of each row after the last token that the layer reads: its last one,
+            backward its first, (B, H).
     """
 
     output: str
@@ -60,41 +61,45 @@ class RowInputs(NamedTuple):
         ids: int64 (B, T).
         lengths: int64 (B,), 1 or more.
         features: (B, T, F), see ``RecurrentEncoder``; empty: none.
-        prefix: of the names of weights and of outputs.
     """
 
     ids: str = IDS
     lengths: str = LENGTHS
     features: str = ""
-    prefix: str = ""
 
 
 def add_encoder(
-    encoder: RecurrentEncoder | PairedEncoder, graph: Graph, inputs: RowInputs
+    encoder: RecurrentEncoder | PairedEncoder, graph: Graph, inputs: RowInputs, prefix: str = ""
 ) -> EncoderOutputs:
     """Add an encoder, see its ``forward``.
+
+    Args:
+        encoder: in evaluation mode.
+        graph: the graph.
+        inputs: names of the inputs.
+        prefix: prefix of the names of weights and of outputs.
 
     Raises:
         ExportError: ONNX has no operator for it.
     """
     if isinstance(encoder, RecurrentEncoder):
-        x = _add_inputs(encoder, graph, inputs, f"{inputs.prefix}embedding")
-        return _add_layers(encoder, graph, x, inputs)
+        x = _add_inputs(encoder, graph, inputs, f"{prefix}embedding")
+        return _add_layers(encoder, graph, x, inputs.lengths, prefix)
     directions, state = [], list[str]()
-    for reads_backwards, part in enumerate((encoder.forward_encoder, encoder.backward_encoder)):
-        x = _add_inputs(part, graph, inputs, f"{inputs.prefix}embedding{reads_backwards}")
+    for direction, part in enumerate((encoder.forward_encoder, encoder.backward_encoder)):
+        x = _add_inputs(part, graph, inputs, f"{prefix}embedding{direction}")
         for number, layer in enumerate(recurrent_layers(part.layers)):
-            name = f"{inputs.prefix}encoder{reads_backwards}.layer{number}"
-            encoded = _add_layer(graph, x, inputs.lengths, layer, bool(reads_backwards), name)
+            name = f"{prefix}encoder{direction}.layer{number}"
+            encoded = _add_layer(graph, x, inputs.lengths, layer, direction == 1, name)
             x = encoded.output
             state += encoded.state
         directions.append(encoded)
     return EncoderOutputs(directions, state)
 
 
-def add_valid_mask(graph: Graph, ids: str = IDS, lengths: str = LENGTHS) -> str:
-    """Add the mask of the valid tokens of (B, T), bool (B, T)."""
-    size = graph.once("Gather", graph.once("Shape", ids), graph.scalar(1))
+def add_valid_mask(graph: Graph, rows: str = IDS, lengths: str = LENGTHS) -> str:
+    """Add the mask of the valid tokens of rows, any value (B, T, ...): bool (B, T)."""
+    size = graph.once("Gather", graph.once("Shape", rows), graph.scalar(1))
     steps = graph.once("Range", graph.scalar(0), size, graph.scalar(1))
     return graph.once("Less", steps, graph.once("Unsqueeze", lengths, graph.integers([-1])))
 
@@ -115,7 +120,7 @@ def _add_inputs(encoder: RecurrentEncoder, graph: Graph, inputs: RowInputs, tabl
 
 
 def _add_layers(
-    encoder: RecurrentEncoder, graph: Graph, x: str, inputs: RowInputs
+    encoder: RecurrentEncoder, graph: Graph, x: str, lengths: str, prefix: str
 ) -> EncoderOutputs:
     """Add layers whose directions read both outputs of the layer below."""
     stacks = [encoder.layers, encoder.backward_layers]
@@ -124,16 +129,16 @@ def _add_layers(
         zip(*(recurrent_layers(stack) for stack in stacks if len(stack)), strict=True)
     ):
         outputs = []
-        for is_backward, layer in enumerate(directions):
-            name = f"{inputs.prefix}layer{number}.{is_backward}"
-            outputs.append(_add_layer(graph, x, inputs.lengths, layer, bool(is_backward), name))
+        for direction, layer in enumerate(directions):
+            name = f"{prefix}layer{number}.{direction}"
+            outputs.append(_add_layer(graph, x, lengths, layer, direction == 1, name))
             state += outputs[-1].state
         x = concat(graph, [encoded.output for encoded in outputs])
     return EncoderOutputs(outputs, state)
 
 
 def recurrent_layers(modules: torch.nn.ModuleList) -> list[RecurrentLayer]:
-    """Return modules that are recurrent layers, for type checkers."""
+    """Return the layers of a list; all are recurrent (an assertion for type checkers)."""
     layers = list(modules)
     assert all(isinstance(layer, RecurrentLayer) for layer in layers)
     return layers  # type: ignore[return-value]

@@ -85,7 +85,7 @@ class Graph:
 
     def once(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Add a node, or return the output of an equal node that was added this way."""
-        key = (op, *inputs)
+        key = (op, *inputs, str(sorted(attributes.items())))
         if key not in self._shared:
             self._shared[key] = self.add(op, *inputs, **attributes)
         return self._shared[key]

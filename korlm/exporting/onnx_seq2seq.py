@@ -52,19 +52,21 @@ def build_encoder(model: Seq2Seq, graph: Graph) -> bytes:
 
     Inputs: ``ids``, int64 (B, S), rows padded with any ids of the vocabulary, and ``lengths``,
     int64 (B,). Outputs, float32: ``values`` (B, S, M) and ``keys`` (B, S, K), which the decoder
-    attends to, and its initial state, see ``build_decoder``.
+    attends to, and its initial state: ``h0``, ... (B, H) and, if it feeds its last output back,
+    ``vector`` (B, A).
 
     Args:
         model: in evaluation mode.
         graph: an empty graph; its class decides how matrices are stored.
 
     Raises:
-        ExportError: ONNX has no operator for the encoder.
+        ExportError: ONNX has no operator for the encoder, or the weights are too large for one
+            file.
     """
     add, decoder = graph.add, model.decoder
     with torch.no_grad():
         encoded = add_encoder(model.encoder, graph, RowInputs())
-        output = concat(graph, [layer.output for layer in encoded.directions])
+        output = concat(graph, [layer.output for layer in encoded.directions])  # (S, B, M)
         add("Transpose", output, perm=[1, 0, 2], name=VALUES)
         key = decoder.attention.key
         if key is None:
@@ -106,10 +108,10 @@ def build_decoder(model: Seq2Seq, config: Seq2SeqConfig, graph: Graph) -> bytes:
         x = graph.look_up(EMBEDDING, IDS)
         if decoder.feeds_input:
             x = concat(graph, [x, VECTOR])
-        hidden = add_recurrent_layers(graph, x, recurrent_layers(decoder.layers))
-        context = _add_attention(decoder.attention, graph, hidden)
+        hidden = add_recurrent_layers(graph, x, recurrent_layers(decoder.layers))  # (B, H)
+        context = _add_attention(decoder.attention, graph, hidden)  # (B, M)
         combined = add_linear(graph, concat(graph, [context, hidden]), "combine", decoder.combine)
-        vector = graph.add("Tanh", combined, name=NEXT + VECTOR)
+        vector = graph.add("Tanh", combined, name=NEXT + VECTOR)  # (B, A)
         add_prediction(decoder.output, graph, vector, matrix)
     state = _state_shapes(decoder)
     outputs: Shapes = {
@@ -136,9 +138,10 @@ def build_decoder(model: Seq2Seq, config: Seq2SeqConfig, graph: Graph) -> bytes:
 def onnx_decoder(
     encoder: Path, decoder: Path, sources: Ints, lengths: Ints, threads: int | None = 1
 ) -> Callable[[Ints], Array]:
-    """Return a function that runs one step of exported graphs for some sources.
+    """Encode sources and return a function that runs the next step of the decoder.
 
-    It takes the token before of each source, (B,), and returns log-probabilities (B, V).
+    Each call continues from the one before. It takes the token before of each source, (B,), and
+    returns log-probabilities (B, V).
 
     Args:
         encoder: the .onnx file of the encoder.
@@ -154,7 +157,7 @@ def onnx_decoder(
 
     def run(ids: Ints) -> Array:
         log_probs, _, *state = step.run(None, {IDS: ids, **inputs})
-        inputs.update(zip(names[2:], state, strict=True))
+        inputs.update(zip(names[2:], state, strict=True))  # without values and keys
         return np.asarray(log_probs)
 
     return run

@@ -1,6 +1,7 @@
 """Build the ONNX graph of a tagger: ids and units of a batch of lines -> scores of the labels.
 
-Axes: B batch, T tokens, U units, L labels, D features of the encoder, K features of a unit.
+Axes: B batch, T tokens, U units, L labels, D features of the encoder's output, F features that it
+reads beside embeddings, E embedding of an n-gram, K linear features of a unit.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def build_tagger(model: Tagger, graph: Graph, labels: Sequence[str]) -> bytes:
 
     Inputs: ``ids``, int64 (B, T), rows padded with any ids of the vocabulary; ``lengths``, int64
     (B,), the number of tokens of each row; ``units``, int64 (B, U), the index of the last token of
-    each unit, rows padded with 0; with task.kkma_dim ``tags``, int64 (B, T), see
+    each unit, rows padded with 0, U at least 1; with task.kkma_dim ``tags``, int64 (B, T), see
     ``korlm.tasks.morpheme_tags``. Outputs: ``scores``, float32 (B, U, L), undefined for padding;
     of a CRF also the scores ``start`` (L,), ``transitions`` (L, L) and ``end`` (L,), see
     ``korlm.tasks.heads.crf``.
@@ -59,7 +60,8 @@ def build_tagger(model: Tagger, graph: Graph, labels: Sequence[str]) -> bytes:
         labels: names of the L labels, stored as JSON in the metadata.
 
     Raises:
-        ExportError: ONNX has no operator for the encoder.
+        ExportError: ONNX has no operator for the encoder, or the weights are too large for one
+            file.
     """
     with torch.no_grad():
         _add_scores(model, graph)
@@ -87,7 +89,7 @@ def onnx_scores(
     Args:
         path: the .onnx file.
         lines: ids, each (T,), or ids and tags, each (T, 2).
-        units: index of the last token of each unit of a line.
+        units: index of the last token of each unit of a line; some line has one or more.
         threads: number of threads of onnxruntime; None: its default.
     """
     session = open_session(path, threads)
@@ -135,22 +137,22 @@ def _add_features(model: Tagger, graph: Graph) -> str:
         assert isinstance(model.language_models, (RecurrentEncoder, PairedEncoder))
         padded = graph.add("Pad", IDS, graph.integers([0, 1, 0, 0]), graph.scalar(EOS_ID))
         longer = graph.add("Add", LENGTHS, graph.scalar(1))
-        inputs = RowInputs(padded, longer, prefix="language_model.")
-        directions = add_encoder(model.language_models, graph, inputs).directions
-        states = concat(graph, [layer.output for layer in directions])
+        inputs = RowInputs(padded, longer)
+        encoded = add_encoder(model.language_models, graph, inputs, prefix="language_model.")
+        states = concat(graph, [layer.output for layer in encoded.directions])
         features.append(_slice(graph, graph.add("Transpose", states, perm=[1, 0, 2]), 1, _END))
     return concat(graph, features) if features else ""
 
 
 def _add_ngrams(ngrams: NgramEmbedding, graph: Graph) -> list[str]:
-    """Add the embeddings of n-grams, each (B, T, D), see ``NgramEmbedding``."""
+    """Add the embeddings of n-grams, each (B, T, E), see ``NgramEmbedding``."""
     graph.matrix("ngrams", values_of(ngrams.table.weight))
     num_buckets = graph.scalar(ngrams.table.num_embeddings)
     features = []
     for order in ngrams.orders:
         beside = order - 1
         padding = graph.integers([0, beside, 0, beside])
-        padded = graph.add("Pad", _unpadded(graph, IDS), padding)
+        padded = graph.add("Pad", _with_pad_ids(graph, IDS), padding)
         code = graph.scalar(order)
         for offset in range(order):
             code = _hash(graph, code, _slice(graph, padded, offset, (offset - beside) or _END))
@@ -169,9 +171,9 @@ def _add_linear_features(linear: LinearFeatures, graph: Graph, last: str, has_ta
         last: name of the index of the last token of each unit, (B, U, 1).
         has_tags: whether tags are an input.
     """
-    ids = _unpadded(graph, IDS)
+    ids = _with_pad_ids(graph, IDS)
     kinds = graph.add("Gather", graph.weight("kinds", values_of(linear.kinds)), ids)
-    tags = _unpadded(graph, TAGS_INPUT) if has_tags else ""
+    tags = _with_pad_ids(graph, TAGS_INPUT) if has_tags else ""
     parts = [(ids, TOKENS), (kinds, KINDS)] + ([(tags, TAGS)] if has_tags else [])
     codes: list[str] = []
     for values, templates in parts:
@@ -195,10 +197,10 @@ def _add_linear_features(linear: LinearFeatures, graph: Graph, last: str, has_ta
 
 
 def _add_word_code(
-    graph: Graph, ids: str, kinds: str, distances: Sequence[int], number: int
+    graph: Graph, ids: str, kinds: str, distances: Sequence[int], template: int
 ) -> str:
     """Add a hash of the tokens at these distances, up to the first blank; (B, T)."""
-    code, inside = graph.scalar(number), ""
+    code, inside = graph.scalar(template), ""
     for distance in distances:
         # Blanks are of kind 0, as are tokens beyond the row.
         is_inside = graph.add("Cast", _shifted(graph, kinds, distance), to=BOOL)
@@ -208,8 +210,8 @@ def _add_word_code(
     return code
 
 
-def _unpadded(graph: Graph, values: str) -> str:
-    """Add an input (B, T) with <pad>, which is 0, after the end of each row."""
+def _with_pad_ids(graph: Graph, values: str) -> str:
+    """Add an input (B, T) with 0 (<pad>, or no tag) after the end of each row."""
     return graph.once("Where", add_valid_mask(graph), values, graph.scalar(PAD_ID))
 
 

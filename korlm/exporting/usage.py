@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection
+from typing import NamedTuple
 
 from korlm.config import Seq2SeqConfig, TaggingConfig, TagHead, TagLabels, TagUnits
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
 from korlm.tasks.morpheme_tags import NUM_TAGS
 
-# Modules to import, and a Python expression for the tokens of one line; of other tokenizers, the
-# user inserts the tokens.
+# Modules to import, and the code after "tokens = " for the tokens of one line; of other tokenizers,
+# the user inserts the tokens.
 TOKENS_OF = {
     "eojeol": ([], "text.split()"),
     "syllable": ([], '["▁" if c.isspace() else c for c in text]'),
@@ -45,7 +46,8 @@ TEXT_OF = {
 
 VOCAB = """\
 with open("vocab.tsv", encoding="utf-8") as file:
-    ids = {line.split("\\t")[0]: number for number, line in enumerate(file)}
+    escaped = [line.split("\\t")[0] for line in file]
+ids = {token.replace("\\\\\\\\", "\\\\"): number for number, token in enumerate(escaped)}
 """
 ROW = """\
 row = np.array([[ids.get(token, ids["<unk>"]) for token in [*tokens, "<eos>"]]], dtype=np.int64)
@@ -91,7 +93,9 @@ TOKENS = '[n for n, token in enumerate(tokens) if token != "▁"]'
 EOJEOLS = '[n for n in range(len(tokens)) if tokens[n] != "▁" == [*tokens, "▁"][n + 1]]'
 KKMA_TAGS = f"""\
 tags = np.zeros_like(row)
-morphemes = []  # insert (tag, begin, end) of each: t[1:] for t in korlm.Kkma().tokens(text)
+# Insert (tag, begin, end) of each morpheme, in characters of text. Where korlm is installed:
+# [token[1:] for token in korlm.Kkma().tokens(text)]
+morphemes = []
 for tag, begin, end in morphemes:
     for n in range(begin, end):
         if not tags[0, n]:
@@ -155,6 +159,20 @@ while len(written) < limit:
 """
 
 
+class _Code(NamedTuple):
+    """Code that runs without korlm.
+
+    Attributes:
+        standard: modules of the standard library to import.
+        packages: modules of packages to import, such as "numpy as np".
+        text: the code after the imports.
+    """
+
+    standard: list[str]
+    packages: list[str]
+    text: str
+
+
 def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
     """Return the section of a model card on the use of a run's export.
 
@@ -167,14 +185,14 @@ def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
         method = "score" if isinstance(run, TrainedRun) else "predict"
         code = f'import korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 간다."]))\n'
         parts.append(f"With korlm, in the folder of these files:\n\n```python\n{code}```")
-    if modules_and_code := _without_korlm(run, files):
-        modules, code = modules_and_code
-        packages = ", ".join(re.split(r"[. ]", name)[0] for name in modules[1])
-        lines = ["\n".join(f"import {name}" for name in names) for names in modules if names]
-        imports = "\n\n".join(lines)
-        between = "" if code.startswith("\n") else "\n"
+    if code := _without_korlm(run, files):
+        packages = ", ".join(re.split(r"[. ]", name)[0] for name in code.packages)
+        groups = [names for names in (code.standard, code.packages) if names]
+        imports = "\n\n".join("\n".join(f"import {name}" for name in names) for names in groups)
+        between = "" if code.text.startswith("\n") else "\n"
         parts.append(
-            f"Without korlm and PyTorch ({packages}):\n\n```python\n{imports}\n{between}{code}```"
+            f"Without korlm and PyTorch ({packages}):\n\n"
+            f"```python\n{imports}\n{between}{code.text}```"
         )
         parts += _notes(run)
     if not parts:
@@ -182,10 +200,8 @@ def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _without_korlm(
-    run: TrainedRun | TaskRun, files: Collection[str]
-) -> tuple[tuple[list[str], list[str]], str] | None:
-    """Return the modules of Python and of packages to import, and the code; None without ONNX."""
+def _without_korlm(run: TrainedRun | TaskRun, files: Collection[str]) -> _Code | None:
+    """Return the code for the files; None if no file is an ONNX graph."""
     name, config = run.settings.tokenizer.name, run.settings.task
     missing = f"[]  # insert the tokens of text, as tokenizer={name} splits it"
     used, tokens = TOKENS_OF.get(name, ([], missing))
@@ -206,11 +222,11 @@ def _without_korlm(
     else:
         return None
     modules = sorted({"numpy", "onnxruntime", *used, *more})
-    standard = [module for module in modules if module in sys.stdlib_module_names]
-    others = [f"{module} as np" if module == "numpy" else module for module in modules]
+    standard = [name for name in modules if name in sys.stdlib_module_names]
+    packages = [name for name in modules if name not in standard]
+    packages[packages.index("numpy")] = "numpy as np"
     head = f'{VOCAB}text = "{text}"\ntokens = {tokens}\n'
-    packages = [module for module in others if module not in standard]
-    return (standard, packages), definitions + head + code
+    return _Code(standard, packages, definitions + head + code)
 
 
 def _tagging(config: TaggingConfig, tokenizer: str) -> tuple[str, list[str]]:
@@ -242,6 +258,13 @@ def _notes(run: TrainedRun | TaskRun) -> list[str]:
         what = ", ".join(changes)
         notes.append(f"The vocabulary holds changed tokens: before the lookup, {what}.")
     config = settings.task
+    if isinstance(run, TrainedRun):
+        notes.append(
+            "Unlike `run.score`, the code leaves out the cost of spelling unknown tokens "
+            "(`open_vocabulary=False`)."
+        )
+    if isinstance(config, TaggingConfig):
+        notes.append("Skip blank texts: the graph needs a unit to label.")
     if isinstance(config, TaggingConfig) and config.kkma_dim:
         notes.append(
             "The model reads tags of Kkma's morphemes; without them it labels less well. The tag "
@@ -250,6 +273,6 @@ def _notes(run: TrainedRun | TaskRun) -> list[str]:
     if isinstance(config, Seq2SeqConfig) and config.num_beams > 1:
         notes.append(
             "The code takes the most probable token in each step, as korlm does with one beam; "
-            f"the figures above are of a search with {config.num_beams}."
+            f"the figures above are of a search with {config.num_beams} beams."
         )
     return notes

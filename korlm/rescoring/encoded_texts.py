@@ -19,7 +19,7 @@ from korlm.dataset.text_encoder import EncodedText, TextEncoder, checked_texts
 from korlm.evaluation.token_scores import Floats, Ints
 from korlm.runs.trained_run import TrainedRun
 from korlm.tokenizers.registry import tokenizer_version
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import CorpusError
 
 
 class GroupTokens(NamedTuple):
@@ -43,7 +43,7 @@ class GroupTokens(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """M texts of one batch, or of several contexts.
+    """M texts of one batch; or of several, joined, each a context of its own.
 
     Attributes:
         texts: the D distinct texts, with single spaces and NFC. Equal texts of different contexts
@@ -90,8 +90,12 @@ def _id_settings(run: TrainedRun) -> tuple[object, ...]:
     """Return everything that decides about the ids of a text."""
     vocab, settings = run.vocab, run.settings
     return (
-        *(vocab.tokens, vocab.lowercase, vocab.normalize_numbers),
-        *(settings.corpus.unicode, settings.tokenizer.name, run.tokenizer_model),
+        vocab.tokens,
+        vocab.lowercase,
+        vocab.normalize_numbers,
+        settings.corpus.unicode,
+        settings.tokenizer.name,
+        run.tokenizer_model,
         tokenizer_version(settings.tokenizer, run.tokenizer_model),
     )
 
@@ -122,8 +126,7 @@ def encode_texts(
         groups: runs with the same ids.
 
     Raises:
-        ConfigError: a batch is empty.
-        CorpusError: a text is not a string, or contains a lone surrogate.
+        CorpusError: a batch is empty; a text is not a string, or contains a lone surrogate.
     """
     originals, *copies = itertools.tee(map(_normalized, batches), 1 + len(encoders))
     encoded = (
@@ -141,7 +144,7 @@ def _normalized(batch: Sequence[str]) -> list[str]:
     """Return the texts of a batch with single spaces and NFC."""
     texts = [normalize_spaces(text) for text in checked_texts(batch)]
     if not texts:
-        raise ConfigError("texts: a batch is empty; give at least one text")
+        raise CorpusError("texts: a batch is empty; give at least one text")
     return texts
 
 
@@ -151,7 +154,7 @@ def _encode_batches(
     """Encode batches of texts for a group of runs.
 
     Args:
-        encoder: of the first run; it returns batches of another size.
+        encoder: of the first run; the blocks that it returns do not end where batches end.
         runs: runs with the same ids.
         batches: distinct texts.
     """
@@ -162,15 +165,20 @@ def _encode_batches(
             sizes.append(len(batch))
             yield LineBlock("text", "", 1, batch)
 
-    pending = GroupTokens(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((len(runs), 0)))
+    parts, num_texts = list[GroupTokens](), 0
     for lines in encoder.read(blocks()):
-        pending = GroupTokens.joined([pending, _with_spelling(lines, runs)])
+        parts.append(_with_spelling(lines, runs))
+        num_texts += len(parts[-1].lengths)
+        if not sizes or num_texts < sizes[0]:
+            continue
+        pending = GroupTokens.joined(parts)
         while sizes and len(pending.lengths) >= sizes[0]:
             size = sizes.popleft()
             ids, lengths, spelling_nats = pending
             end = int(lengths[:size].sum())
             yield GroupTokens(ids[:end], lengths[:size], spelling_nats[:, :end])
             pending = GroupTokens(ids[end:], lengths[size:], spelling_nats[:, end:])
+        parts, num_texts = [pending], len(pending.lengths)
 
 
 def _with_spelling(lines: EncodedText, runs: Sequence[TrainedRun]) -> GroupTokens:

@@ -98,6 +98,7 @@ class LMScorer:
 
         Raises:
             ConfigError: see ``score_all``.
+            CorpusError: likewise.
         """
         (scores,) = self.score_all([texts])
         return scores
@@ -112,8 +113,8 @@ class LMScorer:
             batches: one text or more each; runs of spaces count as one.
 
         Raises:
-            ConfigError: a batch is empty, or a model assigns probability 0 to a text.
-            CorpusError: a text is not a string, or contains a lone surrogate.
+            ConfigError: a model assigns probability 0 to a text.
+            CorpusError: a batch is empty; a text is not a string, or contains a lone surrogate.
         """
         for encoded in self.encode(batches):
             yield self.score_encoded(encoded)

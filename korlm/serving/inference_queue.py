@@ -30,6 +30,7 @@ class RequestError(Exception):
     """
 
     def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
         self.status, self.message, self.retry_after = status, message, retry_after
 
 
@@ -38,7 +39,8 @@ class InferenceQueue:
 
     def __init__(self, max_size: int) -> None:
         self._max_size, self._size = max_size, 0
-        self._lock = anyio.Lock()
+        # Unlike a lock, another task may release it: the one that closes an abandoned stream.
+        self._model = anyio.Semaphore(1)
 
     def check_not_full(self) -> None:
         """Raise an error with status 503 if no more requests may wait."""
@@ -59,17 +61,22 @@ class InferenceQueue:
     async def _acquire(self, receive: Receive) -> bool:
         """Wait for the model; return False if the client disconnects before."""
         is_acquired = False
-        async with anyio.create_task_group() as waiting:
+        try:
+            async with anyio.create_task_group() as waiting:
 
-            async def cancel_if_disconnected() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+                async def cancel_if_disconnected() -> None:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    waiting.cancel_scope.cancel()
+
+                waiting.start_soon(cancel_if_disconnected)
+                await self._model.acquire()
+                is_acquired = True
                 waiting.cancel_scope.cancel()
-
-            waiting.start_soon(cancel_if_disconnected)
-            await self._lock.acquire()
-            is_acquired = True
-            waiting.cancel_scope.cancel()
+        except BaseException:  # the request was cancelled, or receive() failed
+            if is_acquired:
+                self._model.release()
+            raise
         return is_acquired
 
     async def run(self, receive: Receive, function: Callable[[], T]) -> T:
@@ -84,7 +91,7 @@ class InferenceQueue:
             try:
                 return await anyio.to_thread.run_sync(function)
             finally:
-                self._lock.release()
+                self._model.release()
 
     async def stream(self, pieces: Iterator[str]) -> AsyncIterator[bytes]:
         """Yield each piece as a line of JSON, until the client disconnects.
@@ -94,12 +101,10 @@ class InferenceQueue:
         """
         try:
             with self._place():
-                async with self._lock:
+                async with self._model:
                     while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
                         yield _json_line({"text": piece})
-        except RequestError as error:
-            yield _json_line({"error": error.message})
-        except KorlmError as error:
+        except (RequestError, KorlmError) as error:
             yield _json_line({"error": str(error)})
         except Exception as error:
             logger.exception("the generation of a text failed")

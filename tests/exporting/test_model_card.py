@@ -19,7 +19,15 @@ import yaml
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
-from korlm.config import ExportFormat, SentencePieceConfig, TagUnits, TokenizerConfig
+from korlm.config import (
+    ExportFormat,
+    SentencePieceConfig,
+    TagUnits,
+    TokenizerConfig,
+    VocabConfig,
+)
+from korlm.dataset.vocab import SPECIALS, Vocab
+from korlm.exporting import usage
 from korlm.exporting.export_run import export_run, formats_of
 from korlm.exporting.model_card import trained_metrics
 from korlm.prediction.task_run import TaskRun
@@ -74,6 +82,16 @@ def test_the_code_needs_no_korlm(tmp_path: Path, tokenizer: TokenizerConfig) -> 
     printed = run_without_korlm(tmp_path / "export", text)
     expected = -run.score(["나는 학교에 간다."], open_vocabulary=False)[0]
     assert float(printed.removesuffix(" nats\n")) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_vocabulary_with_a_backslash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = [*SPECIALS, "가", "\\", "나"]
+    vocab = Vocab.restore(tokens, [1] * len(tokens), VocabConfig())
+    vocab.save(tmp_path / "vocab.tsv")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(usage.VOCAB, found)
+    assert list(found["ids"]) == tokens
 
 
 def test_the_card_of_an_export_of_an_export(

@@ -27,6 +27,9 @@ def test_linear_and_look_up() -> None:
 def test_equal_nodes_are_shared() -> None:
     graph = Graph()
     assert graph.once("Neg", "x") == graph.once("Neg", "x") != graph.once("Neg", "y")
+    rows = graph.once("Transpose", "x", perm=[0, 1])
+    assert rows == graph.once("Transpose", "x", perm=[0, 1])
+    assert rows != graph.once("Transpose", "x", perm=[1, 0])
 
 
 def test_weights_too_large(monkeypatch: pytest.MonkeyPatch) -> None:

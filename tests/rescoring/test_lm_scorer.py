@@ -198,7 +198,7 @@ def test_wrong_arguments(runs: dict[str, TrainedRun]) -> None:
     weights = np.array([0.4, 0.6])
     with LMScorer(chosen, linear=True, mixture_weights=weights) as scorer:
         for batches in ([[]], [["나"], []], [[], ["나"]]):
-            with pytest.raises(ConfigError, match="a batch is empty"):
+            with pytest.raises(CorpusError, match="a batch is empty"):
                 list(scorer.score_all(batches))
         with pytest.raises(CorpusError, match="lone surrogate"):
             scorer.score(["\ud800"])

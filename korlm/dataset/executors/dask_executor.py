@@ -117,17 +117,17 @@ class DaskExecutor(Executor):
 
         Raises:
             ClusterError: an item failed; raised when all others are done. Or a worker could run
-                nothing, before any item was done.
-            CorpusError: an item failed, if its text is the reason.
-            OSError: likewise, if its files could not be read or written.
+                nothing, before another one had done an item.
+            CorpusError: items failed, all because of their texts.
+            OSError: one item failed, as its files could not be read or written.
         """
         task, expected = remote_call.task_function(), remote_call.versions()
         name = getattr(getattr(function, "func", function), "__name__", "piece").strip("_")
         pending: dict[Future, Item] = {}
         killed: list[tuple[Item, BaseException]] = []
         failed: list[tuple[Item, BaseException]] = []
-        stopped: set[str] = set()
-        num_done, is_retry = 0, False
+        workers_done, stopped = set[str](), set[str]()
+        is_retry = False
 
         def submit(item: Item) -> Future:
             call = remote_call.pickle_call(function, item)
@@ -142,18 +142,18 @@ class DaskExecutor(Executor):
                 answer = remote_call.Answer(*future.result())
                 if answer.problem:
                     if answer.worker not in stopped:
-                        self._stop_worker(answer, bool(num_done))
+                        self._stop_worker(answer, bool(workers_done - {answer.worker}))
                     stopped.add(answer.worker)
                     futures.add(submit(item))
                     continue
-                num_done += 1
+                workers_done.add(answer.worker)
                 yield item, answer.result
             elif isinstance(error, KilledWorker) and not is_retry:
                 killed.append((item, error))  # others may have killed its workers
             else:
                 failed.append((item, error))
                 logger.warning("%s: %s", _name(item), _reason(error))
-            if not num_done and len(failed) + len(killed) >= MAX_INITIAL_FAILURES:
+            if not workers_done and len(failed) + len(killed) >= MAX_INITIAL_FAILURES:
                 failed += killed
                 break  # the others are cancelled with the connection
             if killed and not pending:
@@ -166,12 +166,17 @@ class DaskExecutor(Executor):
         """Stop a worker that cannot run the calls.
 
         Raises:
-            ClusterError: it is not known that other workers can, or there are none.
+            ClusterError: it is not known that other workers can, or none is left.
         """
         problem = f"the worker {answer.worker} {answer.problem}"
-        others = set(self._client.nthreads()) - {answer.worker}
-        if not (others_work and others):
+        if not others_work:
             raise ClusterError(f"prepare.cluster={self._address}: {problem}")
+        if not set(self._client.nthreads()) - {answer.worker}:
+            raise ClusterError(
+                f"prepare.cluster={self._address}: no worker is left: the last one, "
+                f"{answer.worker}, {answer.problem}; the same command continues: tokenized pieces "
+                "are kept"
+            )
         logger.warning("%s; it is stopped, the others continue", problem)
         self._client.retire_workers([answer.worker])
 
@@ -207,6 +212,8 @@ class DaskExecutor(Executor):
         errors = [error for _, error in failed]
         if len(failed) == 1 and isinstance(errors[0], (CorpusError, OSError)):
             return errors[0]
+        if all(isinstance(error, CorpusError) for error in errors):
+            return CorpusError("; ".join(dict.fromkeys(map(_reason, errors))))
         details = "; ".join(f"{_name(item)}: {_reason(error)}" for item, error in failed)
         if num_left:
             return ClusterError(f"the first {len(failed)} pieces failed: {details}")
@@ -236,9 +243,10 @@ class DaskExecutor(Executor):
         try:
             client = Client(address, timeout=REACH_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
+            advice = "" if self._starts_workers else "; start one with: dask scheduler"
             raise ClusterError(
-                f"prepare.cluster={self._address}: no Dask scheduler answers there within "
-                f"{REACH_SECONDS} s; start one with: dask scheduler"
+                f"prepare.cluster={self._address}: no Dask scheduler answers within "
+                f"{REACH_SECONDS} s{advice}"
             ) from error
         self._stack.callback(client.close)
         return client
@@ -261,18 +269,30 @@ class DaskExecutor(Executor):
         )
 
     def _check_versions(self) -> None:
-        """Check the versions of the workers of an existing cluster.
+        """Check the versions of the scheduler and the workers of an existing cluster.
 
         Raises:
             ClusterError: korlm is missing somewhere, or versions differ.
         """
         check, expected = remote_call.check_function(), remote_call.versions()
-        # ignore workers that are gone
-        problems = self._client.run(check, expected, on_error="ignore")
-        for process, problem in problems.items():
+        found = self._client.get_versions()
+        processes = {f"worker {name}": versions for name, versions in found["workers"].items()}
+        for process, versions in {"scheduler": found["scheduler"], **processes}.items():
+            python = ".".join(versions["host"]["python"].split(".")[:2])
+            if python != expected["Python"]:
+                raise ClusterError(
+                    f"prepare.cluster={self._address}: the {process} has Python {python}, not "
+                    f"{expected['Python']}: install the same version there"
+                )
+        problems = self._client.run(check, expected, on_error="return")
+        for worker_address, problem in problems.items():
+            if isinstance(problem, OSError):
+                continue  # this worker is gone
+            if isinstance(problem, Exception):
+                problem = f"cannot be checked: {type(problem).__name__}: {problem}"
             if problem:
                 raise ClusterError(
-                    f"prepare.cluster={self._address}: the worker {process} {problem}"
+                    f"prepare.cluster={self._address}: the worker {worker_address} {problem}"
                 )
 
     def _release_workers(self) -> None:
@@ -295,7 +315,7 @@ class DaskExecutor(Executor):
 
 
 def _name(item: Any) -> str:
-    """Return the files of an item, for messages."""
+    """Return a name of an item for messages: the files of a text, or the number of a piece."""
     return f"piece {item[0]}" if isinstance(item, tuple) else str(item)
 
 

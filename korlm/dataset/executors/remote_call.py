@@ -2,7 +2,8 @@
 
 A Dask worker that cannot unpickle a task ends without a message. So a task consists of a function
 that needs nothing of korlm, and of the pickled call, which is unpickled only where the versions
-are equal.
+are equal. The function is pickled as the bytecode of this version of Python, which another one
+cannot run: ``DaskExecutor`` compares the version of Python before.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Answer(NamedTuple):
 
     Attributes:
         worker: address of the worker.
-        problem: why this worker cannot run the call; others may. Empty: it did.
+        problem: why this worker cannot run the call, as continuation of "the worker X"; others may
+            be able to. Empty: it has run the call.
         result: of the call.
     """
 
@@ -45,9 +47,10 @@ def versions() -> dict[str, str]:
 
 
 def check_function() -> Callable[[dict[str, str]], str]:
-    """Return a function that says which versions of a process differ from the expected ones.
+    """Return a function that compares versions of a process with the expected ones.
 
-    It returns an empty string if none does. A nested function is pickled by value.
+    It returns a message that continues "the worker X", such as "has no korlm: ..."; an empty one if
+    the versions are equal. A nested function is pickled by value.
     """
 
     def check(expected: dict[str, str]) -> str:
@@ -66,7 +69,8 @@ def check_function() -> Callable[[dict[str, str]], str]:
                 found = ""
             if found != version:
                 problems.append(f"{name} {found}, not {version}" if found else f"no {name}")
-        return f"has {'; '.join(problems)}: install the same versions there" if problems else ""
+        advice = "install the same versions where the workers run"
+        return f"has {'; '.join(problems)}: {advice}" if problems else ""
 
     return check
 

@@ -121,7 +121,7 @@ class _WorkerTokenizer:
                 if other != version:
                     raise UnsuitableWorkerError(
                         f"has {tokenizer.name} {other}, not {version}: install the same version "
-                        "there"
+                        "where the workers run"
                     )
                 pool = TokenizerPool(_fit_to_worker(tokenizer), model)
                 for _ in pool.map(iter([["가"]])):  # starts its processes

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import logging
 import os
+import platform
 import random
 import re
 import signal
@@ -229,7 +230,7 @@ def test_a_file_that_changes_is_named(
 def test_workers_of_other_versions_are_refused(
     make: Make, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = {"korlm": "9", "Python": "3", "pyarrow": "1"}
+    others = remote_call.versions() | {"korlm": "9", "pyarrow": "1"}
     monkeypatch.setattr(remote_call, "versions", lambda: others)
     with pytest.raises(ClusterError, match=r"the worker tcp:.* not 9; .*: install the same versio"):
         make("two", address)
@@ -263,7 +264,7 @@ worker._fit_to_worker = fail
 @pytest.mark.parametrize(
     ("preload", "problem"),
     [
-        (NO_KORLM, "has no korlm: install the same versions there"),
+        (NO_KORLM, "has no korlm: install the same versions where the workers run"),
         (NO_TOKENIZER, "cannot start syllable: Java is not installed"),
     ],
     ids=["korlm", "tokenizer"],
@@ -317,16 +318,48 @@ def test_a_worker_without_the_tokenizer_is_named(
         return remote_call.run_call(remote_call.pickle_call(function, None))[0]
 
     assert problem_of(version) == "cannot start syllable: Java is not installed"
-    assert re.search(r"has syllable .*, not 99: install the same version there", problem_of("99"))
+    assert re.search(r"has syllable .*, not 99: install the same version", problem_of("99"))
 
 
 def test_an_unsuitable_worker_ends_a_run_that_has_just_begun(tmp_path: Path) -> None:
     answer = remote_call.Answer("tcp://a:1", "has no korlm", None)
     executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
-    for workers, others_work in ((["tcp://a:1", "tcp://b:2"], False), (["tcp://a:1"], True)):
-        executor._client = SimpleNamespace(nthreads=lambda workers=workers: dict.fromkeys(workers))
-        with pytest.raises(ClusterError, match=r"=tcp://a:9: the worker tcp://a:1 has no korlm$"):
-            executor._stop_worker(answer, others_work)
+    executor._client = SimpleNamespace(nthreads=lambda: {"tcp://a:1": 1})
+    with pytest.raises(ClusterError, match=r"=tcp://a:9: the worker tcp://a:1 has no korlm$"):
+        executor._stop_worker(answer, others_work=False)
+    expected = r"no worker is left: the last one, tcp://a:1, has no korlm; the same command"
+    with pytest.raises(ClusterError, match=expected):
+        executor._stop_worker(answer, others_work=True)
+
+
+def unsuitable_after_one(item: str) -> str:
+    if item != "first":
+        raise remote_call.UnsuitableWorkerError("has no Java")
+    return item
+
+
+def test_a_worker_refused_after_doing_the_only_items_ends_a_run(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DaskExecutor(ClusterConfig(cluster=address), SYLLABLE, tmp_path) as executor:
+        client = executor._client
+        (only, *_) = client.nthreads()
+        submit = functools.partial(client.submit, workers=[only])
+        monkeypatch.setattr(client, "submit", submit)
+        monkeypatch.setattr(client, "retire_workers", None)
+        results = executor.run_all(unsuitable_after_one, ["first", "second"])
+        with pytest.raises(ClusterError, match=rf"the worker {only} has no Java$"):
+            list(results)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_changed_texts_are_an_error_of_the_corpus(count: int, tmp_path: Path) -> None:
+    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+    errors = [CorpusError(f"{name}.txt: has changed") for name in "ab"[:count]]
+    failed = [(f"piece of {error}", error) for error in [*errors, *errors[1:]]]
+    error = executor._failure([*failed], 0)
+    assert isinstance(error, CorpusError)
+    assert str(error) == "; ".join(map(str, errors))
 
 
 def test_a_search_without_results_ends_early(
@@ -387,22 +420,64 @@ def test_a_cluster_that_does_not_close_starts_no_workers() -> None:
 def test_no_scheduler(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_executor, "REACH_SECONDS", 1)
     error = korlm("prepare", "tokenizer=syllable", "prepare.cluster=tcp://127.0.0.1:1").error
-    assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in error
+    assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers within 1 s; start" in error
 
 
 def test_workers_of_another_cluster_need_korlm(tmp_path: Path) -> None:
     class Client:
+        def get_versions(self) -> Any:
+            return versions_of_python({})
+
         def run(self, function: Callable[..., str], *arguments: Any, on_error: str) -> Any:
             with monkeypatch.context() as patch:
                 patch.setitem(sys.modules, "korlm", None)
-                return {"tcp://a:1": "", "tcp://b:2": function(*arguments)}
+                gone = ConnectionError("closed")
+                return {"tcp://a:1": "", "tcp://c:3": gone, "tcp://b:2": function(*arguments)}
 
     monkeypatch = pytest.MonkeyPatch()
     executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
     executor._client = Client()
-    expected = r"=tcp://a:9: the worker tcp://b:2 has no korlm: install the same versions there"
+    expected = r"=tcp://a:9: the worker tcp://b:2 has no korlm: install the same versions where"
     with pytest.raises(ClusterError, match=expected):
         executor._check_versions()
+
+
+def versions_of_python(others: dict[str, str]) -> dict[str, Any]:
+    """Return what ``Client.get_versions`` does for a scheduler and two workers."""
+    here = f"{platform.python_version()}.final.0"
+    found = {
+        name: {"host": {"python": others.get(name, here)}}
+        for name in ("scheduler", "tcp://a:1", "tcp://b:2")
+    }
+    return {"scheduler": found.pop("scheduler"), "workers": found}
+
+
+@pytest.mark.parametrize(
+    ("process", "name"), [("scheduler", "the scheduler"), ("tcp://b:2", "the worker tcp://b:2")]
+)
+def test_another_python_in_a_cluster(process: str, name: str, tmp_path: Path) -> None:
+    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+    found = versions_of_python({process: "3.2.1.final.0"})
+    executor._client = SimpleNamespace(get_versions=lambda: found)
+    here = ".".join(platform.python_version_tuple()[:2])
+    with pytest.raises(ClusterError, match=rf"{name} has Python 3\.2, not {re.escape(here)}: inst"):
+        executor._check_versions()
+
+
+class UnloadableFunction:
+    """A function that a worker cannot load, like the bytecode of another version of Python."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_workers_that_cannot_be_checked(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_call, "check_function", UnloadableFunction)
+    executor = DaskExecutor(ClusterConfig(cluster=address), SYLLABLE, tmp_path)
+    with pytest.raises(ClusterError, match=r"the worker tcp:\S+ cannot be checked: "), executor:
+        pass
 
 
 def test_an_error_of_other_code_asks_for_the_version(tmp_path: Path) -> None:
