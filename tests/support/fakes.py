@@ -54,7 +54,8 @@ def packed(lines: Iterable[Line]) -> Iterator[LineBlock]:
 # Replaces konlpy.tag in the child process. Some eojeols trigger failures:
 #   JAVA! a Java exception     ALONE! the same if it is the only eojeol
 #   DIE!  ends the process     DIE-ONCE! the same, once only
-#   HANG! never returns        SLOW! takes 0.1 s                    SPEAK! writes to stdout
+#   HANG! computes forever     SLOW! takes 0.1 s                    SPEAK! writes to stdout
+#   WAIT! waits forever
 TAG = '''
 import os
 import sys
@@ -105,7 +106,9 @@ class Interface:
                 print("a last word", file=sys.stderr)
                 sys.stderr.flush()
                 os._exit(3)
-            if eojeol == "HANG!":
+            while eojeol == "HANG!":
+                pass
+            if eojeol == "WAIT!":
                 time.sleep(1000)
             if eojeol == "SLOW!":
                 time.sleep(0.1)

@@ -51,7 +51,6 @@ def test_equals_its_package(name: str) -> None:
 
 FAKE = """
 import os
-import time
 from collections import namedtuple
 
 Token = namedtuple("Token", "form tag start len")
@@ -63,8 +62,8 @@ class Kiwi:
 
     def tokenize(self, texts):
         for text in texts:
-            if "HANG!" in text:
-                time.sleep(1000)
+            while "HANG!" in text:
+                pass
             if "DIE!" in text:
                 os._exit(3)
             if "ERROR!" in text:

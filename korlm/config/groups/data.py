@@ -319,8 +319,9 @@ class WorkerConfig(TokenizerConfig):
     )
     line_timeout_s: float = setting(
         10.0,
-        "Time limit of a line or a part of it, by the clock; beyond it the worker restarts and the "
-        "line is split, also if the machine is busy. Kkma's fast engine counts steps instead.",
+        "CPU time limit of a line or a part of it, or ten times as long by the clock (on macOS and "
+        "Windows once by the clock); beyond it the worker restarts and the line is split. Kkma's "
+        "fast engine counts steps instead.",
         unit="seconds",
         above=0,
         renamed_from="seconds_per_line",

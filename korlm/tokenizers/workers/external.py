@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TIMEOUT = "too slow"  # reason in the status of a line that exceeds ``line_timeout_s``
+CLOCK_FACTOR = 10  # seconds by the clock that count as one second of CPU time
 
 Config = TypeVar("Config", bound=WorkerConfig)
 
@@ -43,7 +44,8 @@ class LineAnalyzer(ABC):
     packages: tuple[str, ...] = ()
 
     def __init__(self, config: WorkerConfig) -> None:
-        self._current = (-1, 0.0)  # index and start time of the current line
+        self._current = (-1, 0.0, 0.0)  # index of the current line; clock and CPU time at its start
+        self._cpu_clock: int | None = None
 
     @classmethod
     def from_config(cls, config: WorkerConfig, learned: bytes | None = None) -> ExternalTokenizer:
@@ -80,24 +82,42 @@ class LineAnalyzer(ABC):
             texts: non-blank lines.
         """
         results: list[Analysis | str] = []
+        self._cpu_clock = _cpu_clock_of_thread()
         for index, text in enumerate(texts):
             start = time.monotonic()
-            self._current = (index, start)
+            self._current = (index, start, _read_cpu_clock(self._cpu_clock))
             try:
                 analysis = self.analyze_line(text)
                 results.append(analysis._replace(seconds=time.monotonic() - start))
             except self.exceptions as error:
                 results.append(type(error).__name__.rpartition(".")[2])
-        self._current = (-1, 0.0)
+        self._current = (-1, 0.0, 0.0)
         return results
 
     def current_line(self) -> tuple[int, float]:
         """Return the index of the current line, -1 for none, and its seconds so far.
 
-        Another thread may call this.
+        These are seconds of CPU time, so that a busy machine changes no tokens. An analyzer may
+        also wait forever: a tenth of the time by the clock counts if it is more, or all of it where
+        the CPU time of another thread is unknown (macOS, Windows). Another thread may call this.
         """
-        index, start = self._current
-        return index, time.monotonic() - start
+        index, start, cpu_start = self._current
+        seconds = time.monotonic() - start
+        if self._cpu_clock is None:
+            return index, seconds
+        cpu_seconds = _read_cpu_clock(self._cpu_clock) - cpu_start
+        return index, max(cpu_seconds, seconds / CLOCK_FACTOR)
+
+
+def _cpu_clock_of_thread() -> int | None:
+    """Return the clock of this thread's CPU time, for any thread to read; None if there is none."""
+    if hasattr(time, "pthread_getcpuclockid"):
+        return time.pthread_getcpuclockid(threading.get_ident())
+    return None
+
+
+def _read_cpu_clock(clock: int | None) -> float:
+    return 0.0 if clock is None else time.clock_gettime(clock)
 
 
 class ExternalTokenizer:

@@ -340,7 +340,7 @@ class TokenizerPool:
         """Queue a line that takes too long for splitting; return jobs for the other lines."""
         logger.warning(
             "%s took more than %g s for %d characters (%.20s...): splitting them; "
-            "if the machine is busy, raise tokenizer.line_timeout_s",
+            "on a slow machine, raise tokenizer.line_timeout_s",
             *(self._title, config.line_timeout_s, len(job.texts[line]), job.texts[line]),
         )
         if job.batch is None:

@@ -283,7 +283,7 @@ def test_a_line_that_hangs(fake: Path, caplog: pytest.LogCaptureFixture) -> None
         [faked("사")],
     ]
     assert "0.4 s" in caplog.text and "나 HANG! 다" in caplog.text
-    assert "if the machine is busy, raise tokenizer.line_timeout_s" in caplog.text
+    assert "on a slow machine, raise tokenizer.line_timeout_s" in caplog.text
 
 
 def test_a_worker_that_dies_once_loses_nothing(

@@ -394,6 +394,12 @@ def test_stuck_lines_are_reported(start: Start) -> None:
     assert timeless(worker.answer()) == [faked("바")]
 
 
+def test_a_line_that_waits_forever_is_reported(start: Start) -> None:
+    worker = start(seconds=0.05)
+    batch = worker.send(["가", "나 WAIT! 다"])
+    assert worker.receive() == ({"id": batch, "stuck": 1}, b"")
+
+
 def test_time_is_that_of_a_line_and_not_of_a_batch(start: Start) -> None:
     worker = start(seconds=1.0)
     texts = ["SLOW!"] * 12
