@@ -184,7 +184,7 @@ def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
     if "model.safetensors" in files:
         method = "score" if isinstance(run, TrainedRun) else "predict"
         snippet = f'import korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 간다."]))\n'
-        parts.append(f"With korlm, in the folder of these files:\n\n```python\n{code}```")
+        parts.append(f"With korlm, in the folder of these files:\n\n```python\n{snippet}```")
     if code := _without_korlm(run, files):
         packages = ", ".join(re.split(r"[. ]", name)[0] for name in code.packages)
         groups = [names for names in (code.standard, code.packages) if names]
