@@ -183,16 +183,16 @@ def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
     parts = []
     if "model.safetensors" in files:
         method = "score" if isinstance(run, TrainedRun) else "predict"
-        snippet = f'import korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 간다."]))\n'
-        parts.append(f"With korlm, in the folder of these files:\n\n```python\n{snippet}```")
-    if code := _without_korlm(run, files):
-        packages = ", ".join(re.split(r"[. ]", name)[0] for name in code.packages)
-        groups = [names for names in (code.standard, code.packages) if names]
+        code = f'import korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 간다."]))\n'
+        parts.append(f"With korlm, in the folder of these files:\n\n```python\n{code}```")
+    if example := _without_korlm(run, files):
+        packages = ", ".join(re.split(r"[. ]", name)[0] for name in example.packages)
+        groups = [names for names in (example.standard, example.packages) if names]
         imports = "\n\n".join("\n".join(f"import {name}" for name in names) for names in groups)
-        between = "" if code.text.startswith("\n") else "\n"
+        between = "" if example.text.startswith("\n") else "\n"
         parts.append(
             f"Without korlm and PyTorch ({packages}):\n\n"
-            f"```python\n{imports}\n{between}{code.text}```"
+            f"```python\n{imports}\n{between}{example.text}```"
         )
         parts += _notes(run)
     if not parts:
