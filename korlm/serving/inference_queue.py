@@ -82,8 +82,8 @@ class InferenceQueue:
     async def run(self, receive: Receive, function: Callable[[], T]) -> T:
         """Run a function in a thread, and return its result.
 
-        A client that disconnects (the page does so at the next keystroke) leaves the queue;
-        ``receive`` tells of it.
+        A client that disconnects (the page does so at the next keystroke) leaves the queue. The
+        server reports this through ``receive``, as a message of the type ``http.disconnect``.
         """
         with self._place():
             if not await self._acquire(receive):

@@ -124,8 +124,8 @@ class Trainer(SharedParts):
         return num_steps > 0 and (
             num_steps >= self.config.log_every
             or self._is_validation_due()
-            or self._is_save_due()
-            or self.stop.should_stop()
+            # One collective operation for both, since this is called before each step.
+            or self.group.any_rank(self._is_own_save_due() or self.stop.stop_requested)
         )
 
     def _is_validation_due(self) -> bool:
@@ -139,8 +139,12 @@ class Trainer(SharedParts):
         return self.progress.batch >= self.steps_per_epoch
 
     def _is_save_due(self) -> bool:
+        return self.group.any_rank(self._is_own_save_due())
+
+    def _is_own_save_due(self) -> bool:
+        """Return True if a save is due by the clock of this process."""
         minutes = (time.monotonic() - self._saved_at) / 60
-        return self.group.any_rank(minutes > self.config.checkpoint_every_minutes)
+        return minutes > self.config.checkpoint_every_minutes
 
     def _remaining_batches(self) -> Iterator[Batch]:
         """Yield the batches that follow ``progress``, epoch after epoch."""
