@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from korlm.config import Device, InferenceSettings, Precision, TrainerConfig
+from korlm.modules.rnn import lstm_runs_in_bf16
 from korlm.utils import threads
 from korlm.utils.dist_env import Rank
 from korlm.utils.errors import ConfigError
@@ -104,7 +105,8 @@ def uses_bf16(config: TrainerConfig, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # Private functions, which a PyTorch may lack.
+        # Private functions, which a PyTorch may lack. They ignore ONEDNN_MAX_CPU_ISA, with which
+        # oneDNN emulates bf16.
         tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, test, bool)() for test in tests)
+        return any(getattr(torch.cpu, test, bool)() for test in tests) and lstm_runs_in_bf16()
     return False

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from korlm.config import Device, Precision, TrainerConfig
+from korlm.runs import device
 from korlm.runs.device import choose_device, training_device, uses_bf16
 from korlm.utils.dist_env import Rank
 from korlm.utils.errors import ConfigError
@@ -37,19 +38,24 @@ def test_auto_takes_the_best_device(
     assert choose_device(TrainerConfig(device=Device.cpu)).type == "cpu"
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_precision_by_name_is_used(device: str) -> None:
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_a_precision_by_name_is_used(name: str) -> None:
     for precision, expected in ((Precision.bf16, True), (Precision.fp32, False)):
         config = TrainerConfig(precision=precision)
-        assert uses_bf16(config, torch.device(device)) is expected
+        assert uses_bf16(config, torch.device(name)) is expected
 
 
 @pytest.mark.parametrize("avx512, amx", [(True, False), (False, True), (False, False)])
-def test_auto_precision_of_a_cpu(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
+@pytest.mark.parametrize("onednn", [True, False])
+def test_auto_precision_of_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool, onednn: bool
+) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    # False with ONEDNN_MAX_CPU_ISA=AVX2, which the functions above do not know.
+    monkeypatch.setattr(device, "lstm_runs_in_bf16", lambda: onednn)
     config = TrainerConfig(precision=Precision.auto)
-    assert uses_bf16(config, torch.device("cpu")) is (avx512 or amx)
+    assert uses_bf16(config, torch.device("cpu")) is ((avx512 or amx) and onednn)
 
 
 def test_auto_precision_without_the_private_functions(monkeypatch: pytest.MonkeyPatch) -> None:
