@@ -23,11 +23,9 @@ def is_archive(path: Path) -> bool:
 
 
 def members_of(path: Path) -> list[Path]:
-    """Return the files in a zip archive, sorted; hidden ones are left out.
+    """Return the files in a zip archive, or in a folder or file of one, sorted.
 
-    Args:
-        path: path of an archive, or of a file or folder in one. For any other path, the list is
-            empty.
+    Hidden files are left out. Any other path has none.
 
     Raises:
         CorpusError: the archive is damaged.
@@ -51,9 +49,7 @@ def is_hidden(path: PurePath) -> bool:
 def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
     """Open a plain file or a member of a zip archive as a seekable stream of bytes.
 
-    Args:
-        path: path of the file.
-        block: bytes per request, if the path is a URL.
+    A URL is fetched in requests of ``block`` bytes.
 
     Raises:
         CorpusError: the archive is damaged, or the member is encrypted.

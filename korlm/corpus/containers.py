@@ -6,7 +6,6 @@ whatever their names are.
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
 import itertools
@@ -15,7 +14,7 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,15 +64,12 @@ _TAR = (257, b"ustar")  # position and signature
 
 
 def check_signature(path: Path, head: bytes, compression: str = "") -> None:
-    """Reject a file whose first bytes show that it is not text.
+    """Raise a ``CorpusError`` if the first bytes of a file show that it is not text.
 
     Args:
-        path: path of the file, for the message.
+        path: the file.
         head: at least the first ``SIGNATURE_BYTES`` bytes, decompressed.
         compression: name of the compression; empty for a plain file.
-
-    Raises:
-        CorpusError: the file is not text.
     """
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
@@ -89,10 +85,7 @@ def check_signature(path: Path, head: bytes, compression: str = "") -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[str, Any]]:
-    """Open a file for reading; a context manager.
-
-    Yields:
-        The name of the compression, empty for a plain file, and the decompressed stream.
+    """Yield the name of the compression, empty for a plain file, and the decompressed stream.
 
     Raises:
         CorpusError: the file is missing or unreadable, cannot be decompressed, or is not text.
@@ -131,7 +124,6 @@ def _compression_of(head: bytes) -> str:
 
 
 def _decompressed(path: Path, raw: Any) -> tuple[str, Any]:
-    """Return the name of the compression, empty for a plain file, and the decompressed stream."""
     head, raw = _peek(raw)
     check_signature(path, head)
     compression = _compression_of(head)
@@ -141,14 +133,11 @@ def _decompressed(path: Path, raw: Any) -> tuple[str, Any]:
         raise CorpusError(f"{path}: named {path.suffix} but {actual}; rename or replace it")
     if compression == "gzip":
         return compression, gzip.GzipFile(fileobj=raw, mode="rb")
-    if compression == "zstd":
-        return compression, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
     if compression == "xz":
-        chunks = _decompress(raw, lzma.LZMADecompressor, has_padding=True)
-        return compression, io.BufferedReader(_Chunks(chunks))
-    if compression == "bzip2":
-        chunks = _decompress(raw, bz2.BZ2Decompressor, has_padding=False)
-        return compression, io.BufferedReader(_Chunks(chunks))
+        return compression, io.BufferedReader(_Chunks(_decompress_xz(raw)))
+    if compression:
+        codec = {"bzip2": "bz2"}.get(compression, compression)
+        return compression, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), codec)
     return compression, raw
 
 
@@ -166,24 +155,18 @@ def _peek(raw: Any) -> tuple[bytes, Any]:
     return head, io.BufferedReader(_Chunks(itertools.chain([head], rest)))
 
 
-def _decompress(raw: Any, start: Callable[[], Any], has_padding: bool) -> Iterator[bytes]:
-    """Yield the decompressed bytes of a file of one or more xz or bzip2 streams.
+def _decompress_xz(raw: Any) -> Iterator[bytes]:
+    """Yield the decompressed bytes of one or more xz streams, each with zeros after it or not.
 
-    ``LZMAFile`` and ``BZ2File`` end without an error where a stream other than the first is
-    damaged.
-
-    Args:
-        raw: the file.
-        start: returns the decompressor of a stream.
-        has_padding: whether zeros, a multiple of four, may follow a stream.
+    ``LZMAFile`` ends without an error where a stream other than the first is damaged.
 
     Raises:
         EOFError: the last stream is cut off.
-        lzma.LZMAError, OSError: a stream is damaged, or other bytes follow it.
+        lzma.LZMAError: a stream is damaged, or other bytes follow it.
     """
     data = raw.read(io.DEFAULT_BUFFER_SIZE)
     while data:
-        stream = start()
+        stream = lzma.LZMADecompressor()
         yield stream.decompress(data, io.DEFAULT_BUFFER_SIZE)
         while not stream.eof:
             data = raw.read(io.DEFAULT_BUFFER_SIZE) if stream.needs_input else b""
@@ -192,7 +175,7 @@ def _decompress(raw: Any, start: Callable[[], Any], has_padding: bool) -> Iterat
             yield stream.decompress(data, io.DEFAULT_BUFFER_SIZE)
         data = stream.unused_data or raw.read(io.DEFAULT_BUFFER_SIZE)
         num_zeros = 0
-        while has_padding and data.startswith(b"\0"):
+        while data.startswith(b"\0"):
             rest = data.lstrip(b"\0")
             num_zeros += len(data) - len(rest)
             data = rest or raw.read(io.DEFAULT_BUFFER_SIZE)

@@ -81,18 +81,17 @@ _MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class FileFormat:
-    """Compression, encoding and format of a file.
+    """Compression and encoding of a file.
 
     Attributes:
         compression: name of the compression; empty for a plain file.
-        encoding: the encoding that a byte-order mark indicates, else that of the settings.
-        format: the format; never ``auto``.
+        encoding: the encoding that a byte-order mark indicates, else that of the settings; utf8
+            for UTF-16, which is converted.
         is_divisible: True if the file can be read from the beginning of any line on.
     """
 
     compression: str
     encoding: Encoding
-    format: CorpusFormat
     is_divisible: bool
 
 
@@ -101,18 +100,14 @@ class _Text:
     """An open text file.
 
     Attributes:
-        compression: name of the compression; empty for a plain file.
-        encoding: encoding of the chunks; UTF-16 is converted to UTF-8.
+        format: compression and encoding.
         bom_bytes: length of the byte-order mark.
         chunks: the text after the byte-order mark, with lines that end at LF or CR LF.
-        is_divisible: True if the chunks are the bytes of the file, not converted.
     """
 
-    compression: str
-    encoding: Encoding
+    format: FileFormat
     bom_bytes: int
     chunks: Iterator[bytes]
-    is_divisible: bool
 
 
 def format_of(path: Path, file_format: CorpusFormat = CorpusFormat.auto) -> CorpusFormat:
@@ -133,13 +128,9 @@ def kind_of(path: Path) -> str:
 def inspect_file(
     path: Path, encoding: Encoding = Encoding.utf8, file_format: CorpusFormat = CorpusFormat.auto
 ) -> FileFormat:
-    """Determine how a file has to be read.
+    """Determine how a file has to be read; with ``file_format`` auto its content must fit its name.
 
-    Args:
-        path: the file; standard input is not inspected, because it cannot be read twice.
-        encoding: encoding of a file without a byte-order mark.
-        file_format: format of the settings; auto: that of the file's ending, which the content must
-            not contradict.
+    Standard input is not inspected, because it cannot be read twice.
 
     Raises:
         CorpusError: the file is missing, unreadable, an archive or binary, or contains JSON or
@@ -147,7 +138,7 @@ def inspect_file(
     """
     actual = format_of(path, file_format)
     if path == STDIN or actual in _COLUMNS:
-        return FileFormat("", encoding, actual, False)
+        return FileFormat("", encoding, False)
     with _text_of(path, encoding) as text:
         head, _ = _peek(text.chunks)
         if file_format is CorpusFormat.auto and actual is CorpusFormat.txt:
@@ -160,7 +151,7 @@ def inspect_file(
                         f"{path}: begins like {kind}, not like plain text; {advice} "
                         "corpus.format=txt to read it as text"
                     )
-        return FileFormat(text.compression, text.encoding, actual, text.is_divisible)
+        return text.format
 
 
 @contextmanager
@@ -170,7 +161,7 @@ def _text_of(path: Path, encoding: Encoding, part: FileRange = WHOLE) -> Iterato
             if encoding is not Encoding.utf8:
                 encoding = _BOMS.get(_bom(stream.read(SIGNATURE_BYTES)), encoding)
             stream.seek(part.begin)
-            yield _Text("", encoding, 0, read_chunks(stream, part), True)
+            yield _Text(FileFormat("", encoding, True), 0, read_chunks(stream, part))
         return
     with opened(path) as (compression, stream):
         head, chunks = _peek(read_chunks(stream, part))
@@ -195,7 +186,7 @@ def _text_of(path: Path, encoding: Encoding, part: FileRange = WHOLE) -> Iterato
         if b"\n" not in head and b"\r" in head[: HEAD - 1]:
             chunks, is_divisible = _cr_to_lf(chunks), False
         encoding = Encoding.utf8 if encoding in _UTF16 else encoding
-        yield _Text(compression, encoding, len(bom), chunks, is_divisible)
+        yield _Text(FileFormat(compression, encoding, is_divisible), len(bom), chunks)
 
 
 def _bom(head: bytes) -> bytes:
@@ -234,11 +225,7 @@ def _to_utf8(
 ) -> Iterator[bytes]:
     """Convert UTF-16 to UTF-8, in which a line end is a single byte.
 
-    Args:
-        path: the file, for messages.
-        chunks: the text after the byte-order mark.
-        encoding: one of the UTF-16 encodings.
-        offset: length of the byte-order mark.
+    ``offset`` is the length of the byte-order mark, which the chunks lack.
     """
     codec = CODECS[encoding]
     decoder = codecs.getincrementaldecoder(codec)()
@@ -270,17 +257,17 @@ def _cr_to_lf(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _decode(path: Path, block: bytes, text: _Text, line: int, offset: int) -> str:
     """Decode a block of lines; ``line`` and ``offset`` are where it begins in the file."""
-    codec = CODECS[text.encoding]
+    encoding = text.format.encoding
+    codec = CODECS[encoding]
     try:
         return block.decode(codec)
     except UnicodeDecodeError as error:
         line += block.count(b"\n", 0, error.start)
         column = error.start - (block.rfind(b"\n", 0, error.start) + 1) + 1
         column += text.bom_bytes if line == 1 else 0
-        if text.encoding is Encoding.utf8:
+        other = "corpus.encoding=utf8 is the default"
+        if encoding is Encoding.utf8:
             other = "corpus.encoding=cp949 reads files of the old Windows encoding"
-        else:
-            other = "corpus.encoding=utf8 is the default"
         raise CorpusError(
             f"{path}: line {line}, byte {column} (0x{block[error.start]:02x}, byte "
             f"{offset + error.start} of the file) is not {codec}; {other}"
@@ -297,14 +284,10 @@ def read_lines(
 def read_blocks(
     path: Path, encoding: Encoding = Encoding.utf8, part: FileRange = WHOLE
 ) -> Iterator[list[str]]:
-    """Yield the lines of a text file in blocks, without line ends and byte-order mark.
+    """Yield the lines of a text file, or of a part of a divisible one, in blocks.
 
-    Memory holds one block or the longest line; no block is empty.
-
-    Args:
-        path: path of the file.
-        encoding: encoding of a file without a byte-order mark.
-        part: part of the file to read; the file must be divisible (``inspect_file``).
+    They have no line ends and no byte-order mark. Memory holds one block or the longest line; no
+    block is empty.
 
     Raises:
         CorpusError: the file is missing, unreadable, damaged, binary or wrongly encoded.
@@ -330,12 +313,6 @@ def read_records(
     path: Path, config: TextConfig, notes: Notes | None = None, part: FileRange = WHOLE
 ) -> Iterator[Record]:
     """Return an iterator of the rows of a table, the records of JSON or the sentences of CoNLL.
-
-    Args:
-        path: path of a file in any format except txt.
-        config: format of the file.
-        notes: counts remarks on the file.
-        part: part of the file to read; ``korlm.corpus.pieces`` says which files can be divided.
 
     Raises:
         CorpusError: see ``read_blocks``; or a column is missing or a row is broken.
@@ -368,10 +345,6 @@ def other_columns(path: Path, config: TextConfig) -> list[str]:
     """Return the columns of a file besides that of the text; none of a format without them.
 
     Of JSON, these are the keys of the first record. Standard input cannot be read twice: none.
-
-    Args:
-        path: of the file.
-        config: how to read it.
 
     Raises:
         CorpusError: the beginning of the file cannot be read.

@@ -172,19 +172,19 @@ def test_wrong_file_endings(path: Path, text: str, what: str) -> None:
         inspect_file(path)
     message = str(caught.value)
     assert what in message and "corpus.format=txt" in message and "\n" not in message
-    assert inspect_file(path, file_format=CorpusFormat.txt).format is CorpusFormat.txt
+    assert inspect_file(path, file_format=CorpusFormat.txt).is_divisible
 
 
 @pytest.mark.parametrize("text", ["[1] 각주\n", "{가}\n", "<나> 다\n", '"{" 괄호\n', "[\n"])
 def test_similar_content_is_read(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    assert inspect_file(path) == FileFormat("", Encoding.utf8, CorpusFormat.txt, True)
+    assert inspect_file(path) == FileFormat("", Encoding.utf8, True)
 
 
 def test_inspect_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress("[]".encode("utf-16")))
-    assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, CorpusFormat.json, False)
+    assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, False)
     path.write_bytes(b"")
     assert inspect_file(path).compression == ""
     with pytest.raises(CorpusError, match="no such file"):

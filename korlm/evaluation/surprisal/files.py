@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from korlm.config import CorpusFormat, Encoding, ScoredTextConfig, ScoreUnit, TextConfig
 from korlm.config.commands.score import ALL
 from korlm.corpus.containers import STDIN
-from korlm.corpus.files import inspect_file, other_columns
+from korlm.corpus.files import format_of, inspect_file, other_columns
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import Source
@@ -140,6 +140,7 @@ def _num_bytes(inputs: Sequence[tuple[Source, TextConfig]]) -> int | None:
     for source, config in inputs:
         info = inspect_file(source.path, Encoding(config.encoding), config.format)
         is_plain = not info.compression and info.encoding is Encoding.utf8
-        if source.path == STDIN or not is_plain or info.format is not CorpusFormat.txt:
+        is_text = format_of(source.path, config.format) is CorpusFormat.txt
+        if source.path == STDIN or not (is_plain and is_text):
             return None
     return sum(source.size for source, _ in inputs)
