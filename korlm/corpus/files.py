@@ -30,6 +30,7 @@ from korlm.corpus.containers import (
     file_errors,
     opened,
 )
+from korlm.corpus.formats import columns
 from korlm.corpus.formats.conll import read_conll
 from korlm.corpus.formats.delimited import read_names, read_table
 from korlm.corpus.formats.json_files import read_json, read_json_lines, read_keys
@@ -321,15 +322,11 @@ def read_records(
     encoding = Encoding(config.encoding)
     file_format = format_of(path, config.format)
 
-    first_part = WHOLE if part.begin else part  # a part that contains the file's first record
-
     def read_first() -> Iterator[str]:
-        return read_lines(path, encoding, first_part)
+        return read_lines(path, encoding, WHOLE if part.begin else part)
 
     if file_format in _COLUMNS:
-        from korlm.corpus.formats.columns import read_columns  # imports pyarrow
-
-        return read_columns(path, config, file_format, notes, part)
+        return columns.read_columns(path, config, file_format, notes, part)
     if file_format is CorpusFormat.json:
         return read_json(path, "\n".join(read_lines(path, encoding)), config, notes)
     lines = enumerate(read_lines(path, encoding, part), part.lines + 1)
@@ -353,8 +350,6 @@ def other_columns(path: Path, config: TextConfig) -> list[str]:
     if path == STDIN:
         return []
     if file_format in _COLUMNS:
-        from korlm.corpus.formats import columns  # imports pyarrow
-
         return columns.read_names(path, config, file_format)
     if file_format is CorpusFormat.json:
         return read_keys(path, "\n".join(read_lines(path, encoding)), config)

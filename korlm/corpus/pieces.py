@@ -84,17 +84,13 @@ class PieceStart:
 def plan_pieces(config: TextConfig, sources: list[Source], piece_bytes: int) -> list[Piece]:
     """Return the pieces of a corpus.
 
-    Consecutive files are one piece if they have at most ``piece_bytes`` together. A file of at
-    least twice that size is cut, at the ends of lines, records or documents, into pieces of at
-    least ``piece_bytes``. Files that cannot be read from the middle stay whole: compressed ones,
-    members of archives, UTF-16, lines that end at CR, JSON that is not JSON lines, Arrow, tables
-    unless ``corpus.quoting=none``, and records whose documents ``corpus.document_column`` names:
-    the rows of a document may be anywhere in the file, and its lines are numbered.
-
-    Args:
-        config: format of the files.
-        sources: the files.
-        piece_bytes: size of a piece in bytes; for Parquet, before compression.
+    Consecutive files are one piece if they have at most ``piece_bytes`` together (of Parquet,
+    before compression). A file of at least twice that size is cut, at the ends of lines, records or
+    documents, into pieces of at least ``piece_bytes``. Files that cannot be read from the middle
+    stay whole: compressed ones, members of archives, UTF-16, lines that end at CR, JSON that is not
+    JSON lines, Arrow, tables unless ``corpus.quoting=none``, and records whose documents
+    ``corpus.document_column`` names: the rows of a document may be anywhere in the file, and its
+    lines are numbered.
 
     Raises:
         CorpusError: a large file cannot be read.
@@ -148,19 +144,15 @@ def _cuts(config: TextConfig, source: Source, piece_bytes: int) -> list[int]:
 
 def _begins_text(line: bytes, codec: str) -> bool:
     """Return True for a line that is neither blank nor, in CoNLL, a comment."""
-    is_comment = line.startswith((b"#", b"-DOCSTART-"))
-    return not is_comment and not _is_blank(line.removeprefix(codecs.BOM_UTF8), codec)
-
-
-def _is_blank(line: bytes, codec: str) -> bool:
-    return is_blank(line.decode(codec, errors="replace"))
+    text = line.removeprefix(codecs.BOM_UTF8).decode(codec, errors="replace")
+    return not line.startswith((b"#", b"-DOCSTART-")) and not is_blank(text)
 
 
 def _document_end(stream: IO[bytes], codec: str) -> int:
     """Return the position of the next non-blank line that follows a blank one, or of the end."""
     after_blank = False
     while line := stream.readline():
-        if _is_blank(line, codec):
+        if is_blank(line.decode(codec, errors="replace")):
             after_blank = True
         elif after_blank:
             return stream.tell() - len(line)
@@ -181,10 +173,6 @@ def _group_cuts(path: Path, piece_bytes: int) -> list[int]:
 
 def digest_of(config: TextConfig, piece: Piece) -> tuple[str, int]:
     """Return the BLAKE2b hash of the bytes of a piece, and the number of LF in them.
-
-    Args:
-        config: format of the files.
-        piece: the piece.
 
     Raises:
         CorpusError: a file cannot be read, or a Parquet file has fewer row groups than it had.

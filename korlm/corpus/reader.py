@@ -42,7 +42,7 @@ def read_corpus(
     ``corpus.document_column`` also the names of the documents of a file, and .json as a whole.
 
     Args:
-        config: format of the files; a ``CorpusConfig`` if any source has no split.
+        config: a ``CorpusConfig`` if any source has no split.
         sources: the files.
         notes: counts remarks on the files.
         blocks: how to divide the sources without a split; None: by a hash of each document.
@@ -64,12 +64,7 @@ def read_piece(
 ) -> Iterator[LineBlock]:
     """Yield the lines of a piece, as ``read_corpus`` yields them.
 
-    Args:
-        config: format of the files.
-        piece: the piece.
-        start: what precedes the piece.
-        blocks: how to divide the sources without a split; None: by a hash of each document.
-        digest: result of ``digest_of`` when the piece was scanned; None: it is not verified.
+    ``digest`` is the result of ``digest_of`` when the piece was scanned; None: it is not verified.
 
     Raises:
         CorpusError: a file cannot be read, or has changed since it was scanned.
@@ -110,13 +105,6 @@ def read_source(
 
     ``scan.py`` relies on that when it counts the records.
 
-    Args:
-        config: format of the file.
-        source: the file.
-        piece: the piece that the file belongs to.
-        start: what precedes the piece.
-        notes: counts remarks on the file.
-
     Raises:
         CorpusError: the file cannot be read, or a whole file has only blank lines.
     """
@@ -155,13 +143,8 @@ def _assign_split(
 ) -> Iterator[LineBlock]:
     """Yield the lines of a document with their split.
 
-    Args:
-        config: settings of the corpus.
-        source: the file that contains the document.
-        doc_id: name of the document.
-        blocks: the lines of the document.
-        key: text whose hash decides the split; None: the beginning of the document.
-        first: number of the first line within the document.
+    The hash of ``key`` decides the split; None: that of the beginning of the document. ``first`` is
+    the number of the first line within the document.
     """
     split = source.split
     if split is None:

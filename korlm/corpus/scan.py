@@ -64,11 +64,8 @@ class PieceScan:
 def scan_piece(config: CorpusConfig, piece: Piece, start: PieceStart | None = None) -> PieceScan:
     """Read a piece, and return its counts.
 
-    Args:
-        config: settings of the corpus.
-        piece: the piece.
-        start: what precedes the piece; None: unknown. Then the locations in errors and notes are
-            relative to the piece; all other values are the same.
+    If ``start`` is unknown, the locations in errors and notes are relative to the piece; all other
+    values are the same.
     """
     try:
         start = start or PieceStart()
@@ -103,7 +100,8 @@ class _Scanner:
         scan.num_chars += len(joined) + 1
         scan.num_lines += len(texts)
         characters = [] if joined.isascii() else INVISIBLE.findall(joined)
-        is_empty = _has_no_text if characters else is_blank
+        # A line that may have invisible characters takes longer to check.
+        is_empty = (lambda text: not has_text(text)) if characters else is_blank
         is_hashed = block.are_documents and source.split is None
         if not is_hashed and block.split not in self._splits and not all(map(is_empty, texts)):
             self._splits.add(block.split)
@@ -153,26 +151,15 @@ def _with_split(config: CorpusConfig, source: Source) -> Source:
     return source
 
 
-def _has_no_text(text: str) -> bool:
-    """Return what ``is_blank`` returns, for a line that may have invisible characters."""
-    return not has_text(text)
-
-
 def starts_of(
     config: CorpusConfig,
     pieces: list[Piece],
     scans: list[PieceScan],
     blocks: ContiguousSplit | None = None,
 ) -> list[PieceStart]:
-    """Return what precedes each piece.
+    """Return what precedes each piece; ``pieces`` may be the first ones of the corpus.
 
     Only the few pieces in which a split of ``blocks`` begins are read.
-
-    Args:
-        config: settings of the corpus.
-        pieces: all pieces of the corpus, or the first ones.
-        scans: the scans of these pieces.
-        blocks: how to divide the sources without a split; None: by a hash of each document.
 
     Raises:
         CorpusError: a file cannot be read, or has changed since it was scanned.
@@ -186,7 +173,7 @@ def starts_of(
         state = SplitterState() if splitter is None else splitter.state
         start = dataclasses.replace(start, blocks=state)
         starts.append(start)
-        start = _after(start, scan)
+        start = PieceStart(start.lines + scan.num_newlines, start.records + scan.num_records)
         if splitter is None or piece is pieces[-1] or not scan.undivided_lines:
             continue
         if splitter.is_current_split(scan.undivided_lines, scan.undivided_chars):
@@ -198,8 +185,3 @@ def starts_of(
                 for block in read_source(config, source, piece, starts[-1]):
                     collections.deque(splitter.assign(block), 0)  # advances the splitter
     return starts
-
-
-def _after(start: PieceStart, scan: PieceScan) -> PieceStart:
-    """Return what precedes the next piece of the same file, given what precedes this piece."""
-    return PieceStart(start.lines + scan.num_newlines, start.records + scan.num_records)

@@ -61,9 +61,7 @@ def find_sources(config: CorpusConfig) -> list[Source]:
 def find_inputs(paths: Sequence[str], key: str) -> list[Source]:
     """Return the files of a text that is not a corpus, all in one split, in the given order.
 
-    Args:
-        paths: files, folders or globs; ``-`` is standard input.
-        key: the setting that names them, for messages.
+    ``-`` is standard input. ``key`` is the setting that names the paths.
 
     Raises:
         CorpusError: see ``find_sources``.
@@ -85,9 +83,6 @@ def _find(patterns: Sequence[str], key: str, split: str | None, origin: str = ""
         key: the setting that names them, for messages.
         split: the split of the files; None: their documents are divided.
         origin: URL where the text can be downloaded, for messages.
-
-    Raises:
-        CorpusError: a path matches nothing, or a file is empty or unreadable.
     """
     sources: list[Source] = []
     for pattern in patterns:
@@ -96,20 +91,23 @@ def _find(patterns: Sequence[str], key: str, split: str | None, origin: str = ""
                 files = _expand(pattern, key, origin)
         except OSError as error:  # no permission to list a folder, or the name is too long
             raise CorpusError(f"{key}: {pattern} cannot be read ({error.strerror})") from error
-        sources += [
-            _source(file, _joined(name, path, file), split)
-            for path, name in files
-            for file in _members(path, key)
-        ]
+        for path, name in files:
+            if not is_archive(path):
+                sources.append(_source(path, name, split))
+                continue
+            members = [member for member in members_of(path) if kind_of(member) in SUFFIXES]
+            if not members:
+                raise CorpusError(
+                    f"{key}: the archive {path} holds no text file ({' '.join(SUFFIXES)})"
+                )
+            for member in members:
+                member_name = f"{name}/{member.relative_to(path).as_posix()}"
+                sources.append(_source(member, member_name, split))
     return sources
 
 
 def _deduplicate(sources: list[Source]) -> list[Source]:
-    """Return each file once, with a unique name.
-
-    Raises:
-        CorpusError: a file is in two splits.
-    """
+    """Return each file once, with a unique name; raise an error if it is in two splits."""
     unique: dict[Path, Source] = {}
     for source in sources:
         path = source.path.resolve()
@@ -155,8 +153,8 @@ def _expand(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
         return _files_of_folder(path, files, pattern, key)
     if path.exists():
         return [(path, path.name)]
-    if inside := members_of(path):
-        return [(p, p.name if p == path else p.relative_to(path).as_posix()) for p in inside]
+    if inside := _inside_archive(path):
+        return inside
     files = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
     # Names are relative to the last folder without wildcards, so that they do not change when files
     # are added.
@@ -177,14 +175,20 @@ def _expand_url(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
     try:
         is_folder = fs.info(path.path)["type"] == "directory"  # type: ignore[attr-defined]
     except FileNotFoundError:
-        if inside := members_of(path):
-            return [(p, p.name if p == path else p.relative_to(path).as_posix()) for p in inside]
+        if inside := _inside_archive(path):
+            return inside
         raise
     if is_folder:
         names = sorted(fs.find(path.path))  # type: ignore[attr-defined]
         files = [to_path(fs.unstrip_protocol(name), CorpusError) for name in names]
         return _files_of_folder(path, files, pattern, key)
     return [(path, path.name)]
+
+
+def _inside_archive(path: Path) -> list[tuple[Path, str]]:
+    """Return a file in an archive, or the files of a folder in one, with their names."""
+    names = ((p, p.relative_to(path).as_posix()) for p in members_of(path))
+    return [(p, path.name if p == path else name) for p, name in names]
 
 
 def _files_of_folder(
@@ -222,25 +226,6 @@ def _is_text(path: Path) -> bool:
         return False
     is_cache = path.name.startswith("cache-") and path.suffix == ".arrow"
     return (kind_of(path) in SUFFIXES and not is_cache) or is_archive(path)
-
-
-def _members(path: Path, key: str) -> list[Path]:
-    """Return a file itself, or the text files of a zip archive.
-
-    Raises:
-        CorpusError: the archive is damaged or has no text files.
-    """
-    if not is_archive(path):
-        return [path]
-    files = [member for member in members_of(path) if kind_of(member) in SUFFIXES]
-    if not files:
-        raise CorpusError(f"{key}: the archive {path} holds no text file ({' '.join(SUFFIXES)})")
-    return files
-
-
-def _joined(name: str, path: Path, file: Path) -> str:
-    """Return the name of a file of a zip archive, given the name of the archive."""
-    return name if file == path else f"{name}/{file.relative_to(path).as_posix()}"
 
 
 def _log_skipped(key: str, folder: str, skipped: Sequence[Path]) -> None:

@@ -16,8 +16,6 @@ from korlm.corpus.normalization import has_text
 class ContiguousSplit:
     """Split of a text with too few documents for all splits: consecutive lines for each split.
 
-    It is the fallback when hashing leaves a split empty (``korlm.corpus.validation``).
-
     Each split gets about its share of the characters, and at least one line with text. Blank lines
     are not counted.
 
@@ -33,27 +31,18 @@ class ContiguousSplit:
 
 
 class SplitterState(NamedTuple):
-    """Position in a text that is divided by a ``ContiguousSplit``; blank lines are not counted.
+    """Position in a text that is divided by a ``ContiguousSplit``; blank lines are not counted."""
 
-    Attributes:
-        split: index of the current split.
-        num_in_split: number of lines of the current split so far.
-        num_lines: number of lines so far.
-        num_chars: number of characters so far, counting one for each line end.
-    """
-
-    split: int = 0
-    num_in_split: int = 0
+    split: int = 0  # index of the current split
+    num_in_split: int = 0  # lines of the current split so far
     num_lines: int = 0
-    num_chars: int = 0
+    num_chars: int = 0  # with one for each line end
 
 
 class ContiguousSplitter:
     """Assigns the lines of a text, in order, to the splits of a ``ContiguousSplit``.
 
-    Args:
-        blocks: how to divide the text.
-        state: where the first line is; None: at the beginning of the text.
+    ``state`` is the position of the first line; None: the beginning of the text.
     """
 
     def __init__(self, blocks: ContiguousSplit, state: SplitterState | None = None) -> None:
@@ -79,10 +68,6 @@ class ContiguousSplitter:
         """Return whether the next lines certainly belong to the current split.
 
         It may be False although all of them do; then use ``assign``.
-
-        Args:
-            num_lines: number of these lines, without blank ones.
-            num_chars: number of their characters, counting one for each line end.
         """
         lines, chars = self.state.num_lines + num_lines, self.state.num_chars + num_chars
         return not self._is_due(self.state.split, lines, chars)
@@ -126,12 +111,6 @@ def split_of(key: str, valid_fraction: float, test_fraction: float) -> str:
 
     Documents with the same key are in the same split, on every machine and also when the corpus
     grows.
-
-    Args:
-        key: the value of the document column, if there is one; otherwise the normalized beginning
-            of the document (see ``korlm.corpus.reader``).
-        valid_fraction: expected fraction of documents in valid.
-        test_fraction: expected fraction of documents in test.
 
     >>> [split_of(f"{number}.txt", 0.2, 0.2) for number in range(3)]
     ['train', 'test', 'train']

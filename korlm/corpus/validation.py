@@ -23,11 +23,6 @@ def validate_corpus(
 ) -> tuple[int, ContiguousSplit | None]:
     """Check that the text can be read and fills the splits, and log remarks on it.
 
-    Args:
-        corpus: settings of the corpus.
-        pieces: the pieces of the corpus.
-        scans: the scans of all pieces, or of the first ones if the last of these found an error.
-
     Returns:
         The number of characters, counting one for each line end; and how the text is divided into
         blocks of lines, or None if its documents fill all splits.
@@ -36,8 +31,7 @@ def validate_corpus(
         CorpusError: the text cannot be read, or cannot fill the splits.
     """
     check_scans(corpus, pieces, scans)
-    notes, invisible = _remarks(corpus, pieces, scans)
-    for line in notes.lines() + invisible.lines(corpus.unicode):
+    for line in _remarks(corpus, pieces, scans):
         logger.warning("corpus: %s", line)
     total_chars = sum(scan.num_chars for scan in scans)
     with_text = {split for scan in scans for split in scan.splits}
@@ -56,19 +50,11 @@ def validate_corpus(
 
 
 def check_scans(corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]) -> None:
-    """Raise an error if a scan has found one, or a file has no text.
-
-    Raises:
-        CorpusError: the text cannot be read.
-    """
+    """Raise a ``CorpusError`` if a scan has found an error, or a file has no text."""
     for number, scan in enumerate(scans):
         if scan.error:
             raise CorpusError(_scan_again(corpus, pieces, scans, number).error or scan.error)
-    _check_divided_files(pieces, scans)
-
-
-def _check_divided_files(pieces: list[Piece], scans: list[PieceScan]) -> None:
-    """Raise an error if a file of several pieces has no text; for other files, the scan does."""
+    # The scan of a piece reports whole files without text, but knows only a part of a divided one.
     has_text: dict[Path, bool] = {}
     for piece, scan in zip(pieces, scans, strict=True):
         path = piece.sources[0].path
@@ -82,29 +68,34 @@ def _scan_again(
     corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan], number: int
 ) -> PieceScan:
     """Return a scan whose locations are relative to the file instead of the piece."""
-    piece = pieces[number]
-    if piece.begin == 0:
+    if pieces[number].begin == 0:
         return scans[number]
-    return scan_piece(
-        corpus, piece, starts_of(corpus, pieces[: number + 1], scans[: number + 1])[-1]
-    )
+    start = starts_of(corpus, pieces[: number + 1], scans[: number + 1])[-1]
+    return scan_piece(corpus, pieces[number], start)
 
 
-def _remarks(
-    corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]
-) -> tuple[Notes, _InvisibleCharacters]:
-    """Return the sums of the remarks of all pieces, each with its first location in the file."""
-    notes, invisible = Notes(), _InvisibleCharacters()
+def _remarks(corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]) -> list[str]:
+    """Return the remarks of all pieces, each with its count and its first location in the file."""
+    notes, invisible, first_invisible = Notes(), Counter[str](), ""
     for number, scan in enumerate(scans):
-        has_first = scan.notes.keys() - notes.counts.keys() or (
-            scan.invisible and not invisible.counts
-        )
-        if has_first:
+        if scan.notes.keys() - notes.counts.keys() or (scan.invisible and not invisible):
             scan = _scan_again(corpus, pieces, scans, number)
         for remark, (count, location) in scan.notes.items():
             notes.add(remark, location, count)
-        invisible.add(scan.invisible, scan.first_invisible)
-    return notes, invisible
+        invisible.update(scan.invisible)
+        first_invisible = first_invisible or scan.first_invisible
+    if not invisible:
+        return notes.lines()
+    kinds = [f"U+{ord(char):04X} {n:,}" for char, n in invisible.most_common(5)]
+    kinds += ["..."] * (len(invisible) > 5)
+    effect = "left out of the tokens (corpus.unicode=none keeps them)"
+    if corpus.unicode is UnicodeForm.none:
+        effect = "kept in the tokens (corpus.unicode=nfc leaves them out)"
+    return [
+        *notes.lines(),
+        f"invisible characters, {effect}: {invisible.total():,}, {', '.join(kinds)} "
+        f"(first in {first_invisible})",
+    ]
 
 
 def _required_splits(corpus: CorpusConfig) -> list[str]:
@@ -123,19 +114,16 @@ def _split_by_blocks(
     Args:
         corpus: settings of the corpus.
         missing: the splits without text.
-        num_chars: number of characters of the non-blank lines in ``corpus.files``, counting one for
-            each line end.
+        num_chars: characters of the non-blank lines in ``corpus.files``, and one for each line end.
         num_lines: number of these lines.
         num_documents: number of documents in ``corpus.files``.
 
     Raises:
         CorpusError: a missing split has no share, or there are fewer lines than splits.
     """
-    options = {
-        "valid": (corpus.valid_fraction, corpus.valid),
-        "test": (corpus.test_fraction, corpus.test),
-    }
-    shares = {split: share for split, (share, files) in options.items() if share > 0 and not files}
+    shares = {} if corpus.valid else {"valid": corpus.valid_fraction}
+    shares |= {} if corpus.test else {"test": corpus.test_fraction}
+    shares = {split: share for split, share in shares.items() if share > 0}
     shares = {"train": 1 - sum(shares.values())} | shares
     first = missing[0]
     if not num_lines or not shares.keys() >= set(missing):
@@ -160,38 +148,3 @@ def _split_by_blocks(
         ", ".join(f"{split} {share:.0%}" for split, share in shares.items()),
     )
     return ContiguousSplit(shares, num_chars, num_lines)
-
-
-class _InvisibleCharacters:
-    """Counts the invisible characters of a corpus."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self._first = ""
-
-    def add(self, counts: dict[str, int], first: str) -> None:
-        """Add the invisible characters of a piece.
-
-        Args:
-            counts: character -> count.
-            first: document of the first invisible character.
-        """
-        self.counts.update(counts)
-        self._first = self._first or first
-
-    def lines(self, unicode: UnicodeForm) -> list[str]:
-        """Return a list of one line about all of them, or an empty list if there are none."""
-        if not self.counts:
-            return []
-        kinds = [f"U+{ord(char):04X} {n:,}" for char, n in self.counts.most_common(5)]
-        more = ", ..." * (len(self.counts) > 5)
-        effect = (
-            "kept in the tokens (corpus.unicode=nfc leaves them out)"
-            if unicode is UnicodeForm.none
-            else "left out of the tokens (corpus.unicode=none keeps them)"
-        )
-        total = f"{self.counts.total():,}"
-        return [
-            f"invisible characters, {effect}: {total}, {', '.join(kinds)}{more} "
-            f"(first in {self._first})"
-        ]

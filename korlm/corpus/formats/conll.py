@@ -22,7 +22,7 @@ from pathlib import Path
 
 from korlm.config import CorpusFormat, TextConfig
 from korlm.corpus.formats.records import Line, Record
-from korlm.text.label_schemes import LabelError, Scheme, is_span_label, parse_label, spans_of
+from korlm.text.label_schemes import LabelError, Scheme, is_span_label, spans_of
 from korlm.utils.errors import CorpusError
 
 CONLLU_COLUMNS = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"]
@@ -30,12 +30,9 @@ CONLLU_COLUMNS = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "depre
 
 @dataclass
 class _Sentence:
-    """Tokens of a sentence.
+    """Tokens of a sentence, with the label and the line number of each.
 
     Attributes:
-        tokens: the written tokens.
-        labels: the label of each token.
-        lines: the line number of each token.
         glued: for each token, True if the next one follows without a blank.
         is_klue: True if the tokens are characters, including blanks.
     """
@@ -63,12 +60,12 @@ def read_conll(
     """Yield the sentences of a CoNLL or CoNLL-U file.
 
     Args:
-        path: path of the file.
-        lines: the lines of the file, or of a part of it that begins with a sentence.
+        path: the file.
+        lines: its lines, or those of a part of it that begins with a sentence.
         config: columns of text and label: numbers from 1 or, in CoNLL-U, names.
         file_format: conll or conllu.
-        read_first: function that returns the lines of the file from its beginning; given if
-            ``lines`` do not have the first sentence, which determines the number of columns.
+        read_first: returns the lines of the file from its beginning; given if ``lines`` do not
+            have the first sentence, which determines the number of columns.
 
     Raises:
         CorpusError: a column is missing, a row has another number of columns than the first one,
@@ -167,11 +164,7 @@ def _parse_conllu(path: Path, lines: Iterable[Line], config: TextConfig) -> Iter
 def _columns(
     config: TextConfig, text_names: dict[str, int], label_names: dict[str, int]
 ) -> tuple[int, int]:
-    """Return the indices of the columns of text and label; twice that of the text without labels.
-
-    Raises:
-        CorpusError: see ``_column``; or the text itself is named as the label.
-    """
+    """Return the indices of the columns of text and label; of the text twice without labels."""
     text = _column(config, "text_column", text_names)
     if not config.label_column:
         return text, text
@@ -185,16 +178,7 @@ def _columns(
 
 
 def _column(config: TextConfig, key: str, names: dict[str, int]) -> int:
-    """Return the index of the column that a setting names.
-
-    Args:
-        config: the settings.
-        key: the setting.
-        names: name of a column -> index.
-
-    Raises:
-        CorpusError: the setting is neither a number from 1 nor a name.
-    """
+    """Return the index of the column that a setting names; ``names``: name -> index."""
     name = getattr(config, key)
     if name.isdecimal() and int(name) > 0:
         return int(name) - 1
@@ -223,11 +207,7 @@ def _check_cells(path: Path, number: int, token: str, label: str) -> None:
 
 
 def _record(path: Path, sentence: _Sentence, has_labels: bool) -> Record:
-    """Return a sentence as text, with its labels as JSON.
-
-    Raises:
-        CorpusError: a label may not follow the previous one.
-    """
+    """Return a sentence as text, with its labels as JSON."""
     text, offsets = "", []
     for token, glued in zip(sentence.tokens, sentence.glued, strict=True):
         offsets.append((len(text), len(text) + len(token)))
@@ -237,8 +217,9 @@ def _record(path: Path, sentence: _Sentence, has_labels: bool) -> Record:
         return Record(text)
     labels = sentence.labels
     if all(map(is_span_label, labels)):
+        is_bioes = any(label.startswith(("E-", "S-")) for label in labels)
         try:
-            spans = spans_of(labels, _scheme_of(labels), strict=True)
+            spans = spans_of(labels, Scheme.bioes if is_bioes else Scheme.bio, strict=True)
         except LabelError as error:
             line = sentence.lines[error.index]
             raise CorpusError(f"{path}: line {line}: {error}; correct the labels") from None
@@ -246,9 +227,3 @@ def _record(path: Path, sentence: _Sentence, has_labels: bool) -> Record:
     else:
         units = [(*offset, label) for offset, label in zip(offsets, labels, strict=True)]
     return Record(text, annotation=json.dumps(units, ensure_ascii=False, separators=(",", ":")))
-
-
-def _scheme_of(labels: list[str]) -> Scheme:
-    """Return the scheme of the labels of a sentence: BIOES if one begins with E- or S-."""
-    prefixes = {parse_label(label)[0] for label in labels}
-    return Scheme.bioes if prefixes & {"E", "S"} else Scheme.bio

@@ -43,9 +43,9 @@ def read_table(
     """Yield the rows of a table, in file order; blank rows are skipped.
 
     Args:
-        path: path of the file.
-        read_lines: function that returns the lines of the file from its beginning. The lines of
-            standard input are kept in memory unless the settings name separator and quoting.
+        path: the file.
+        read_lines: returns the lines of the file from its beginning. Those of standard input are
+            kept in memory unless the settings name separator and quoting.
         config: columns, separator and quoting.
         file_format: tsv or csv.
         notes: counts remarks on the file.
@@ -56,12 +56,11 @@ def read_table(
         CorpusError: a column is missing, a row has another number of columns than the first one, or
             the quoting is broken.
     """
-    is_named = config.separator is not Separator.auto and config.quoting is not Quoting.auto
-    if path == STDIN and not is_named:
+    if path == STDIN and not _is_dialect_named(config):
         read_lines = functools.partial(iter, list(read_lines()))
     separator, quoting = _find_dialect(path, read_lines, config, file_format, notes)
     columns: list[int] | None = None
-    width, first_row = 0, ""
+    width, first_row = 0, "the header" if _has_header(config) else "row 1"
     lines: Iterable[Line] = enumerate(read_lines(), 1)
     if rest is not None:
         first = next(line for line in lines if line[1])
@@ -70,7 +69,6 @@ def read_table(
         if columns is None:
             columns = _find_columns(path, row, config)
             width = len(row)
-            first_row = "the header" if _has_header(config) else "row 1"
             if _has_header(config) or rest is not None:
                 continue
         if len(row) != width:
@@ -91,12 +89,6 @@ def read_names(
 ) -> list[str]:
     """Return the other columns than that of the text; their numbers if the file has no header.
 
-    Args:
-        path: of the file, not standard input.
-        read_lines: see ``read_table``.
-        config: columns, separator and quoting.
-        file_format: tsv or csv.
-
     Raises:
         CorpusError: the quoting of the first row is broken.
     """
@@ -115,8 +107,7 @@ def _find_dialect(
     notes: Notes,
 ) -> tuple[str, Quoting]:
     """Return the separator of a table, and whether quotes are quoting: csv or none."""
-    is_named = config.separator is not Separator.auto and config.quoting is not Quoting.auto
-    first_line = "" if is_named else next(iter(read_lines()), "")
+    first_line = "" if _is_dialect_named(config) else next(iter(read_lines()), "")
     separator = find_separator(config, file_format, first_line)
     quoting = config.quoting
     if quoting is Quoting.auto and file_format is CorpusFormat.csv:
@@ -127,6 +118,10 @@ def _find_dialect(
             remark = "cells that keep their double quotes (corpus.quoting=csv removes them)"
             notes.add(remark, str(path), num_kept)
     return separator, quoting
+
+
+def _is_dialect_named(config: TextConfig) -> bool:
+    return config.separator is not Separator.auto and config.quoting is not Quoting.auto
 
 
 def _has_header(config: TextConfig) -> bool:
@@ -169,11 +164,6 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
       the others doubled, and all rows have the same number of columns.
     - There is evidence of quoting: without it the numbers of columns would differ, or quotes are
       doubled, or all cells (or all names in the header) are quoted.
-
-    Args:
-        lines: the lines of the table.
-        separator: the separator of its columns.
-        has_header: True if the first row has the names of the columns.
 
     Returns:
         ``Quoting.csv`` and 0; or ``Quoting.none`` and the number of cells that begin and end with a

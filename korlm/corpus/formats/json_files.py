@@ -59,10 +59,7 @@ def read_json(path: Path, text: str, config: TextConfig, notes: Notes) -> Iterat
 def read_keys(path: Path, lines: Iterable[Line] | str, config: TextConfig) -> list[str]:
     """Return the other keys of the first record than that of the text, without objects and lists.
 
-    Args:
-        path: of the file.
-        lines: of JSON lines, or the text of another JSON file.
-        config: the key of the text.
+    ``lines`` are those of JSON lines, or the text of another JSON file.
 
     Raises:
         CorpusError: the file is not JSON.
