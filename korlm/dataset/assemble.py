@@ -5,12 +5,13 @@ The executor does all work that grows with the text; this process reads no token
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,7 @@ def assemble(
             folder than that of ``target`` (``prepare.folder``) stay there; the ids are made there
             and fetched.
         config: settings of the vocabulary.
-        manifest: values of ``manifest.json`` that do not depend on the tokens; the others are
-            added.
+        manifest: values of ``manifest.json`` that do not depend on the tokens.
         executor: counts and encodes.
         given_vocab: used instead of a vocabulary of the text.
         reverse: whether to reverse the tokens of each line.
@@ -107,7 +107,9 @@ def assemble(
             for split, shard in shards.items()
         }
         if is_remote:
-            _copy((*ENCODER_FILES, *ids), encoded_folder, building)
+            for name in (*ENCODER_FILES, *ids):
+                with new_file(building / name) as path:
+                    copy_file(encoded_folder / name, path)
             manifest["remote"] = str(tokens.folder)
         manifest |= {"vocab_size": vocab_size, **_manifest_values(tokens, encoded)}
         token_files = {
@@ -122,12 +124,6 @@ def assemble(
             remove_tree(encoded_folder)
         shutil.rmtree(building, ignore_errors=True)
         release_encoder()  # of this process, which may train next
-
-
-def _copy(names: Iterable[str], source: Path, target: Path) -> None:
-    for name in names:
-        with new_file(target / name) as path:
-            copy_file(source / name, path)
 
 
 def _manifest_values(
@@ -152,17 +148,14 @@ def _manifest_values(
         "splits": splits,
         "status": total.status,
         "num_dropped": total.num_dropped,
-        "pieces": [record.to_json() for record in tokens.records],
+        "pieces": [dataclasses.asdict(record) for record in tokens.records],
     }
 
 
 def _write_manifest(building: Path, manifest: dict[str, Any], known: dict[str, str]) -> None:
     """Write manifest.json with the checksums of all files, and flush these to disk.
 
-    Args:
-        building: folder of the corpus.
-        manifest: values.
-        known: file name -> checksum, of files that need not be read.
+    ``known``: file name -> checksum, of files that need not be read.
     """
     paths = [path for path in building.rglob("*") if path.is_file()]
     manifest = checksums.with_checksums(manifest, building, paths, known)
@@ -179,12 +172,7 @@ def _name(name: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class CountFiles:
-    """Files of token counts to add up.
-
-    Attributes:
-        paths: the files.
-        target: the file of the sums.
-    """
+    """Files of token counts to add up, and the file of the sums."""
 
     paths: list[Path]
     target: Path
@@ -195,15 +183,9 @@ class CountFiles:
 
 
 def _merge_counts(tokens: TokenizedPieces, merged: Path, executor: Executor) -> list[Path]:
-    """Add up the counts of the tokens of train, until at most ``MERGED_FILES`` files are left.
+    """Add up the counts of the tokens of train; return at most ``MERGED_FILES`` files.
 
-    Args:
-        tokens: the pieces.
-        merged: folder of intermediate files, each with the counts of up to 8 files.
-        executor: adds up files.
-
-    Returns:
-        The files that are left.
+    The sums of as many files each are in the folder ``merged``.
     """
     paths = [
         piece_path(tokens.folder, TOKEN_COUNTS, number)
@@ -216,8 +198,7 @@ def _merge_counts(tokens: TokenizedPieces, merged: Path, executor: Executor) -> 
             CountFiles(paths[begin : begin + MERGED_FILES], merged / f"{level}-{begin:05d}.parquet")
             for begin in range(0, len(paths), MERGED_FILES)
         ]
-        for _ in executor.run_all(merge_counts, groups):
-            pass
+        list(executor.run_all(merge_counts, groups))
         paths, level = [group.target for group in groups], level + 1
     return paths
 
@@ -234,8 +215,6 @@ class EncodeSettings:
     Attributes:
         folder: of the files of the pieces.
         target: folder of the ids, the vocabulary and the spelling model.
-        vocab: settings of the vocabulary.
-        reverse: whether to reverse the tokens of each line.
     """
 
     folder: Path
@@ -258,9 +237,6 @@ def build_encoder(
         counts: files with the counts of the tokens of train.
         num_sentences: number of <eos> in train.
         given_vocab: used instead of a vocabulary of the text.
-
-    Raises:
-        VocabError: no token is frequent enough.
     """
     table = add_up_counts(counts)
     if given_vocab is None:
@@ -299,12 +275,7 @@ def build_vocab(counts: pa.Table, config: VocabConfig) -> Vocab:
 def encode_piece(
     settings: EncodeSettings, piece: tuple[int, PieceRecord]
 ) -> dict[str, EncodedShard]:
-    """Write the ids of a piece; return the sums of each split.
-
-    Args:
-        settings: of all pieces.
-        piece: its number and record.
-    """
+    """Write the ids of a piece, given its number and record; return the sums of each split."""
     number, record = piece
     config = settings.vocab
     vocab, spelling = _load_encoder(settings.target, config.lowercase, config.normalize_numbers)

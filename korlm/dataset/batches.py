@@ -35,9 +35,8 @@ from korlm.utils.errors import CorpusError
 Bool = npt.NDArray[np.bool_]
 
 MAX_DEVICE_BYTES = 1 << 28  # bound of the size of a split's ids on the GPU, 4 bytes per token
-BUCKET_BATCHES = (
-    100  # batches whose sentences are sorted together, as in torchtext's BucketIterator
-)
+# Batches whose sentences are sorted together, as in torchtext's BucketIterator.
+BUCKET_BATCHES = 100
 
 
 @dataclass(frozen=True)
@@ -328,13 +327,10 @@ class BucketedSentenceBatches:
     def __len__(self) -> int:
         return -(-len(self._starts) // self.batch_size)
 
-    def _order(self, epoch: int) -> list[Int64]:
-        """Return the indices of the sentences of each batch of an epoch."""
-        return bucket_by_length(self._lengths, self.batch_size, self._seed, epoch)
-
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from the ``first`` on; rows are in decreasing length."""
-        for sentences in self._order(epoch)[first:]:
+        order = bucket_by_length(self._lengths, self.batch_size, self._seed, epoch)
+        for sentences in order[first:]:
             lengths = self._lengths[sentences]
             rows = (self._starts[sentences], lengths, self._is_first[sentences])
             inputs, targets = self._ids.rows(*rows, range(int(lengths.max())), BOS_ID)
@@ -345,11 +341,6 @@ class BucketedSentenceBatches:
 
 class RankBatches:
     """Rows of each batch that one of several processes works on; a batch may have none.
-
-    Args:
-        batches: of all processes.
-        rank: index of the process.
-        world_size: number of processes.
 
     >>> ids = np.arange(4, 11, dtype=np.uint16)
     >>> for batch in RankBatches(StreamBatches(ids, batch_size=2, bptt_length=2), 1, 2).epoch(0):

@@ -34,13 +34,8 @@ class ExampleBatches:
         sequences: the N examples, each an array of token ids.
         targets: see ``TargetsOf``.
         batch_size: number of examples of a batch.
-        shuffle_seed: None: sorted by length, the same in each epoch. Otherwise see
-            ``bucket_by_length``.
-        second_lengths: (N,), such as target lengths: sorts sequences of the same length; None: no
-            second key.
-
-    Attributes:
-        num_targets: number of targets of all examples, as in ``Batch``.
+        shuffle_seed: see ``bucket_by_length``.
+        second_lengths: see ``bucket_by_length``.
 
     >>> sequences = [np.array([4, 5]), np.array([6, 7, 8])]
     >>> labels = torch.tensor([0, 1])

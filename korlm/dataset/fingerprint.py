@@ -17,12 +17,11 @@ FORMAT = 4  # of the folder; part of the fingerprint
 
 def to_json_values(config: Any) -> dict[str, Any]:
     """Return the fields of a settings dataclass as values that JSON can hold."""
-    values: dict[str, Any] = json.loads(
-        json.dumps(
-            dataclasses.asdict(config),
-            default=lambda value: value.value if isinstance(value, enum.Enum) else str(value),
-        )
-    )
+
+    def default(value: object) -> Any:
+        return value.value if isinstance(value, enum.Enum) else str(value)
+
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=default))
     return values
 
 
@@ -39,11 +38,7 @@ def prepared_fingerprint(
 ) -> str:
     """Return the fingerprint of a prepared corpus, given that of its tokens.
 
-    Args:
-        tokens_fingerprint: of the tokens.
-        vocab: settings of the vocabulary.
-        vocab_digest: of a vocabulary that was given, not built from the text; else None.
-        reverse: whether the tokens of each line are reversed.
+    ``vocab_digest`` is that of a vocabulary that was given, not built from the text.
     """
     vocab_key = {
         "min_freq": vocab.min_freq,
@@ -74,7 +69,7 @@ def token_settings(
         "encoding": Encoding(corpus.encoding).value,
         "layout": corpus.format.value,
         "document": corpus.document_unit.value,
-        "columns": [corpus.text_column, corpus.document_column, *_annotation(corpus)],
+        "columns": [corpus.text_column, corpus.document_column],
         "keep_columns": corpus.keep_columns,
         "separator": corpus.separator.value,
         "quoting": corpus.quoting.value,
@@ -82,6 +77,8 @@ def token_settings(
         "unicode": corpus.unicode.value,
         "shares": [corpus.valid_fraction, corpus.test_fraction],
     }
+    if key := corpus.annotation_key:
+        settings["columns"] += [key, getattr(corpus, key)]
     if tokenizer_model is not None:
         settings["tokenizer_model"] = short_hash(tokenizer_model)
     return settings
@@ -90,13 +87,7 @@ def token_settings(
 def text_settings(
     token_key: dict[str, Any], pieces: list[Piece], digests: list[str]
 ) -> dict[str, Any]:
-    """Return all values that the tokens depend on; their hash is the fingerprint of the tokens.
-
-    Args:
-        token_key: result of ``token_settings``.
-        pieces: pieces of the corpus.
-        digests: hashes of the bytes of the pieces.
-    """
+    """Return all values that the tokens depend on; their hash is the fingerprint of the tokens."""
     files = [piece_settings(*pair) for pair in zip(pieces, digests, strict=True)]
     text = {**token_key, "files": files}
     if not any(source.split is None for piece in pieces for source in piece.sources):
@@ -108,9 +99,3 @@ def piece_settings(piece: Piece, digest: str) -> list[Any]:
     """Return what the text of a piece depends on: files, their splits, range, hash of the bytes."""
     files = [[source.name, source.split] for source in piece.sources]
     return [files, piece.begin, piece.end, digest]
-
-
-def _annotation(corpus: CorpusConfig) -> list[str]:
-    """Return the setting that names the column of labels or target texts, and its value."""
-    key = corpus.annotation_key
-    return [key, getattr(corpus, key)] if key else []

@@ -47,12 +47,7 @@ def encode_shard(
 ) -> EncodedShard:
     """Write the ids of a shard as a .npy file, uint16 if they fit, else uint32.
 
-    Args:
-        shard: Parquet file of tokenized lines (``korlm.dataset.storage.shards``).
-        target: the .npy file to write.
-        vocab: the vocabulary.
-        spelling: model of the cost of spelling the lossy tokens.
-        reverse: whether to reverse the tokens of each line; <eos> stays at its end.
+    If ``reverse``, the tokens of each line are reversed; <eos> stays at its end.
     """
     size = read_counts(shard).num_tokens  # <eos> included
     dtype = np.dtype(id_dtype(len(vocab))).newbyteorder("<")
@@ -74,7 +69,8 @@ def encode_shard(
     tokens = sorted(lossy_tokens)
     counts = np.array([lossy_tokens[token] for token in tokens], dtype=np.int64)
     num_unk = int(counts[vocab.encode(tokens) == UNK_ID].sum())
-    return EncodedShard(num_unk, spelling_nats(spelling, lossy_tokens), crc32)
+    spelling_nats = float(spelling.nats(tokens) @ counts.astype(np.float64))
+    return EncodedShard(num_unk, spelling_nats, crc32)
 
 
 def _encode_lines(
@@ -97,10 +93,6 @@ def encode_morphs(
     morphs: pa.ListArray, vocab: Vocab
 ) -> tuple[list[str], npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Look up each distinct token of some lines once.
-
-    Args:
-        morphs: the tokens of each line.
-        vocab: the vocabulary.
 
     Returns:
         (tokens, indices, token_ids, lossless): the K distinct tokens; for each of the N tokens of
@@ -142,11 +134,7 @@ def insert_eos(
 
 
 def reverse_lines(values: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Reverse the order of the values within each line.
-
-    Args:
-        values: one value per token of all lines, (N,).
-        lengths: number of values of each line, (lines,); their sum is N.
+    """Reverse the order of the values, (N,), within each line of a length of ``lengths``, (lines,).
 
     >>> reverse_lines(np.array([1, 2, 3, 4, 5]), np.array([3, 2])).tolist()
     [3, 2, 1, 5, 4]
@@ -156,10 +144,3 @@ def reverse_lines(values: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> n
     sources = np.repeat(2 * ends - lengths - 1, lengths) - np.arange(len(values))
     result: npt.NDArray[Any] = values[sources]
     return result
-
-
-def spelling_nats(model: CharNgramModel, lossy_tokens: Counter[str]) -> float:
-    """Return the total cost, in nats, of spelling tokens as often as they are counted."""
-    tokens = sorted(lossy_tokens)
-    counts = np.array([lossy_tokens[token] for token in tokens], dtype=np.float64)
-    return float(model.nats(tokens) @ counts)

@@ -28,7 +28,6 @@ from korlm.corpus.sources import find_sources
 from korlm.corpus.validation import check_scans, validate_corpus
 from korlm.dataset.assemble import assemble
 from korlm.dataset.executors.base import Executor
-from korlm.dataset.executors.open_executor import open_executor
 from korlm.dataset.fingerprint import (
     FORMAT,
     hash_json,
@@ -55,7 +54,13 @@ from korlm.dataset.tokenize import (
 )
 from korlm.dataset.vocab import Vocab, read_given_vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
-from korlm.utils.errors import CorpusError, OutputError, PreparedError, output_errors
+from korlm.utils.errors import (
+    CorpusError,
+    OutputError,
+    PreparedError,
+    output_errors,
+    require_extra,
+)
 from korlm.utils.io import checksums
 from korlm.utils.io.checksums import short_hash
 from korlm.utils.io.locks import file_lock
@@ -70,12 +75,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class TextEncoding:
-    """The vocabulary and the tokenizer model of a trained run.
-
-    Attributes:
-        vocab: of the run.
-        tokenizer_model: of the run (``korlm.tokenizers.registry.train_tokenizer``), if it has one.
-    """
+    """The vocabulary and the tokenizer model, if there is one, of a trained run."""
 
     vocab: Vocab
     tokenizer_model: bytes | None = None
@@ -93,7 +93,7 @@ def prepare(
     """Return the prepared corpus of these settings; make it if it does not exist.
 
     Args:
-        corpus: settings of the text.
+        corpus: the text.
         tokenizer: settings of the tokenizer.
         vocab: settings of the vocabulary.
         outputs: folder that contains ``prepared/`` and ``cache/``.
@@ -197,7 +197,11 @@ class _Preparation:
         return open_prepared(target, manifest["fingerprint"])
 
     def _open_executor(self) -> contextlib.AbstractContextManager[Executor]:
-        return open_executor(self.cluster, self.tokenizer, self.outputs / "cluster")
+        if self.cluster.cluster is None:
+            return contextlib.nullcontext(Executor())
+        with require_extra("distributed"):
+            from korlm.dataset.executors.dask_executor import DaskExecutor
+        return DaskExecutor(self.cluster, self.tokenizer, self.outputs / "cluster")
 
     def _run_all(self, executor: Executor, function: Callable[[Piece], Result]) -> list[Result]:
         """Return the results of a function of all pieces, in their order."""
@@ -206,11 +210,7 @@ class _Preparation:
         return [by_number[piece.number] for piece in self.pieces]
 
     def _scan(self, executor: Executor) -> list[PieceScan]:
-        """Read all pieces once.
-
-        Raises:
-            CorpusError: the text cannot be read.
-        """
+        """Read all pieces once; raise a ``CorpusError`` if the text cannot be read."""
         kept_columns(self.corpus)  # raises if names are taken
         scans = self._run_all(executor, functools.partial(scan_piece, self.corpus))
         check_scans(self.corpus, self.pieces, scans)
@@ -272,14 +272,10 @@ class _Preparation:
         """Tokenize the pieces that neither an interrupted run nor an earlier corpus has.
 
         Args:
-            folder: folder of the files of the pieces.
+            folder: of the files of the pieces.
             digests: hashes of the bytes of the pieces.
             scans: of the pieces; None: not scanned yet.
             executor: reads and tokenizes the pieces.
-
-        Raises:
-            CorpusError: the text has changed, or cannot fill the splits.
-            TokenizerError: the tokenizer cannot be trained.
         """
         if self.store != self.root:
             _check_store(self.store)
@@ -383,11 +379,7 @@ def _store_of(folder: Path, manifest: dict[str, Any]) -> Path | None:
 
 
 def _check_store(store: Path) -> None:
-    """Check that files can be written to a folder or URL.
-
-    Raises:
-        OutputError: they cannot.
-    """
+    """Raise an ``OutputError`` if files cannot be written to a folder or URL."""
     probe = store / ".korlm"
     with url_errors(store, OutputError), output_errors(store, "prepare.folder=FOLDER"):
         with new_file(probe) as path:

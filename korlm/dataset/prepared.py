@@ -52,10 +52,7 @@ class Prepared:
     """A prepared corpus on disk.
 
     Attributes:
-        folder: its folder.
         fingerprint: of the text and all settings.
-        vocab: the vocabulary.
-        vocab_config: its settings.
         spelling: model of the cost of spelling the lossy tokens.
         stats: counts of each split.
         manifest: values of manifest.json.
@@ -123,11 +120,7 @@ class Prepared:
         return self._column(LABEL, split)
 
     def texts(self, split: str) -> list[str]:
-        """Return each line of a split as it was read, as many as sentences of ids.
-
-        Raises:
-            PreparedError: a file is damaged.
-        """
+        """Return each line of a split as it was read, as many as sentences of ids."""
         return self._column("text", split)
 
     def _column(self, name: str, split: str) -> list[str]:
@@ -142,10 +135,6 @@ class Prepared:
 
 def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
     """Open a prepared corpus and verify it; shards and ids are verified when they are read.
-
-    Args:
-        folder: of the prepared corpus.
-        fingerprint: that it must have; None: any.
 
     Raises:
         PreparedError: it is missing, damaged, of another format or of another fingerprint.
@@ -201,11 +190,7 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
 
 
 def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
-    """Verify a file of a prepared corpus against its checksum.
-
-    Raises:
-        PreparedError: it is missing or has changed.
-    """
+    """Raise a ``PreparedError`` if a file of a prepared corpus is missing or has changed."""
     try:
         checksums.check_file(path, folder, manifest[checksums.CRC32_KEY])
     except (OSError, ValueError) as error:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 # All code points but the 2,048 surrogates, and the end of the word.
 UNIFORM = 1.0 / (1_114_112 - 2_048 + 1)
+ORDER = 3  # length of the longest n-grams; three code points fill 63 bits
 _START, _END, _BITS = 1, 2, 21  # a code point has 21 bits
 _CHUNK = 1 << 18  # words whose n-grams are counted at once
 
@@ -31,7 +32,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CharNgramModel:
-    """Counts of character n-grams up to order 3.
+    """Counts of character n-grams up to ``ORDER``.
 
     Attributes:
         grams: for each k, the sorted different (k + 1)-grams, 21 bits per character.
@@ -41,27 +42,15 @@ class CharNgramModel:
     grams: tuple[UInt64, ...]
     counts: tuple[Int64, ...]
 
-    @property
-    def order(self) -> int:
-        """Length of the longest n-grams."""
-        return len(self.grams)
-
     @classmethod
-    def train(cls, words: Iterable[str], order: int = 3) -> CharNgramModel:
-        """Count the n-grams of words.
-
-        Args:
-            words: each different word once.
-            order: length of the longest n-grams, 1 to 3 (three code points fill 63 bits).
-        """
-        if not 1 <= order <= 3:
-            raise ValueError(f"order must be 1, 2 or 3, not {order}")
-        grams = [np.zeros(0, np.uint64)] * order
-        counts = [np.zeros(0, np.int64)] * order
+    def train(cls, words: Iterable[str]) -> CharNgramModel:
+        """Count the n-grams of words, each of which is different."""
+        grams = [np.zeros(0, np.uint64)] * ORDER
+        counts = [np.zeros(0, np.int64)] * ORDER
         words = iter(words)
         while chunk := list(itertools.islice(words, _CHUNK)):
             codes, _ = _codes(chunk)
-            for k in range(order):
+            for k in range(ORDER):
                 # A window that ends in a start symbol belongs to no word.
                 new, count = np.unique(_windows(codes, k)[codes != _START], return_counts=True)
                 grams[k], counts[k] = _add_up([grams[k], new], [counts[k], count])
@@ -102,8 +91,7 @@ class CharNgramModel:
         Raises:
             ValueError: the arrays are not those of a model.
         """
-        order = len(named) // 2
-        for k in range(order):
+        for k in range(ORDER):
             grams, counts = named.get(f"grams{k}"), named.get(f"counts{k}")
             if grams is None or counts is None:
                 raise ValueError("its arrays are not those of a spelling model")
@@ -113,8 +101,8 @@ class CharNgramModel:
             if not are_integers or (len(counts) and counts.min() < 1):
                 raise ValueError("its counts are not positive integers")
         return cls(
-            tuple(named[f"grams{k}"].astype(np.uint64) for k in range(order)),
-            tuple(named[f"counts{k}"].astype(np.int64) for k in range(order)),
+            tuple(named[f"grams{k}"].astype(np.uint64) for k in range(ORDER)),
+            tuple(named[f"counts{k}"].astype(np.int64) for k in range(ORDER)),
         )
 
 

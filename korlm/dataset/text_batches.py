@@ -17,13 +17,7 @@ BATCH_CHARS = 16_384  # characters of a batch, at least, unless the text ends
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Lines of one split that are tokenized together.
-
-    Attributes:
-        split: name of the split.
-        blocks: the lines, in corpus order.
-        unicode: normalization of the corpus.
-    """
+    """Lines of one split that are tokenized together, in corpus order."""
 
     split: str
     blocks: list[LineBlock]
@@ -48,16 +42,10 @@ class TextBatch:
 def batch_lines(
     blocks: Iterable[LineBlock], unicode: UnicodeForm = UnicodeForm.nfc
 ) -> Iterator[TextBatch]:
-    """Group lines into batches.
+    """Group lines, in corpus order, into batches, in the order in which they fill.
 
-    The result depends on the text alone, so that a rerun yields the same batches.
-
-    Args:
-        blocks: lines in corpus order; the splits may alternate.
-        unicode: normalization of the corpus.
-
-    Yields:
-        Batches in the order in which they fill; those of one split are in corpus order.
+    The result depends on the text alone, so that a rerun yields the same batches. Splits may
+    alternate.
     """
     splits: dict[str, _SplitBatcher] = {}
     for block in blocks:

@@ -65,14 +65,7 @@ class EncodedText:
         spelling: CharNgramModel,
         unicode: UnicodeForm = UnicodeForm.nfc,
     ) -> EncodedText:
-        """Encode tokenized lines.
-
-        Args:
-            table: with the columns of ``korlm.dataset.storage.shards.SCHEMA``.
-            vocab: maps tokens to ids.
-            spelling: model of the cost of spelling the lossy tokens.
-            unicode: normalization that the lines were tokenized in.
-        """
+        """Encode tokenized lines, a table with the columns of ``shards.SCHEMA``."""
         table = table.combine_chunks()
         # A column without rows has no chunks.
         columns = [table.column(name) for name in ("morphs", "status", "text")]
@@ -132,13 +125,6 @@ class TextEncoder:
     Kkma starts with the first line (about 1 s) and runs until the exit. Threads may share an
     encoder; it serves one of them at a time.
 
-    Args:
-        tokenizer: settings of the tokenizer.
-        vocab: maps tokens to ids.
-        spelling: model of the cost of spelling the lossy tokens.
-        tokenizer_model: the model of a trained tokenizer, else None.
-        unicode: normalization of the training text.
-
     Raises:
         TokenizerError: a package of the tokenizer is missing, or its model is damaged.
     """
@@ -164,11 +150,9 @@ class TextEncoder:
     def read(
         self, lines: Iterable[LineBlock], columns: Mapping[str, str] = NO_COLUMNS
     ) -> Iterator[EncodedText]:
-        """Encode lines, about 16 thousand characters at a time.
+        """Encode lines of one split, about 16 thousand characters at a time.
 
-        Args:
-            lines: of one split.
-            columns: further columns of the tables -> the columns of ``LineBlock.columns``.
+        ``columns``: further columns of the tables -> the columns of ``LineBlock.columns``.
 
         Raises:
             TokenizerError: the tokenizer does not start.
@@ -215,21 +199,17 @@ def checked_texts(texts: object) -> list[str]:
         raise CorpusError(f"texts is {texts!r:.80}: give a str, or a list of them")
     checked = [texts] if isinstance(texts, str) else list(texts)
     for number, text in enumerate(checked, 1):
-        _check_text(number, text)
+        if not isinstance(text, str):
+            raise CorpusError(f"text {number} is {text!r:.80}: give a str")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise CorpusError(
+                f"text {number} has a lone surrogate (U+{ord(text[error.start]):04X}) as character "
+                f"{error.start + 1}, which UTF-8 cannot encode; decode the text again, with "
+                "errors='replace' if necessary"
+            ) from None
     return checked
-
-
-def _check_text(number: int, text: object) -> None:
-    if not isinstance(text, str):
-        raise CorpusError(f"text {number} is {text!r:.80}: give a str")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"text {number} has a lone surrogate (U+{ord(text[error.start]):04X}) as character "
-            f"{error.start + 1}, which UTF-8 cannot encode; decode the text again, with "
-            "errors='replace' if necessary"
-        ) from None
 
 
 def read_prepared(
@@ -239,15 +219,7 @@ def read_prepared(
     spelling: CharNgramModel,
     unicode: UnicodeForm = UnicodeForm.nfc,
 ) -> Iterator[EncodedText]:
-    """Read the lines of a split of a prepared corpus, one row group at a time.
-
-    Args:
-        folder: of the prepared corpus.
-        split: name of the split.
-        vocab: maps tokens to ids.
-        spelling: model of the cost of spelling the lossy tokens.
-        unicode: normalization of the prepared corpus.
-    """
+    """Read the lines of a split of a prepared corpus, one row group at a time."""
     for path in shard_paths(folder / "tokens", split):
         for batch in read_columns(path, SCHEMA.names):
             yield EncodedText.from_table(pa.Table.from_batches([batch]), vocab, spelling, unicode)

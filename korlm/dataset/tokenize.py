@@ -43,8 +43,6 @@ class TokenizeSettings:
     """Settings of tokenizing, the same for all pieces.
 
     Attributes:
-        corpus: settings of the text.
-        tokenizer: settings of the tokenizer.
         blocks: division of the text into contiguous blocks of a split; None: documents are split.
         folder: folder of the files of the pieces and of the tokenizer model.
         token_key: the settings that decide the tokens (``token_settings``).
@@ -59,14 +57,7 @@ class TokenizeSettings:
 
 @dataclass(frozen=True)
 class PieceText:
-    """A piece that has been scanned.
-
-    Attributes:
-        piece: the piece.
-        start: position of the piece in the corpus: documents and lines before it.
-        digest: hash of its bytes.
-        num_chars: number of characters of its lines, line ends included.
-    """
+    """A piece that has been scanned, what lies before it, the hash of its bytes, and its size."""
 
     piece: Piece
     start: PieceStart
@@ -78,11 +69,7 @@ class PieceText:
         return str(self.piece)
 
     def lines(self, settings: TokenizeSettings) -> Iterator[LineBlock]:
-        """Return the lines of the piece, read from its files.
-
-        Raises:
-            CorpusError: it has changed since it was scanned.
-        """
+        """Return the lines of the piece, read from its files; see ``read_piece``."""
         return read_piece(settings.corpus, self.piece, self.start, settings.blocks, self.digest)
 
     def key(self, settings: TokenizeSettings) -> str:
@@ -100,11 +87,7 @@ def tokenize_piece(
 ) -> PieceRecord:
     """Tokenize a piece, write its files and return their record.
 
-    Args:
-        settings: of all pieces.
-        text: the piece.
-        analyze: the tokenizer.
-        on_progress: called with the number of characters of each batch that is written.
+    ``on_progress`` is called with the number of characters of each batch that is written.
 
     Raises:
         CorpusError: the text has changed since it was scanned.

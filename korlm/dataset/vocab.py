@@ -47,10 +47,8 @@ def normalize_token(token: str, lowercase: bool, normalize_numbers: bool) -> str
 class Vocab:
     """Maps tokens to ids; ``<pad> <unk> <bos> <eos>`` come first.
 
-    Args:
-        counts: of each token in train. A token of the text that is spelt like a special token is
-            unknown.
-        config: settings of the vocabulary.
+    It is built from the count of each token in train. A token of the text that is spelt like a
+    special token is unknown.
 
     Raises:
         VocabError: no token is frequent enough.

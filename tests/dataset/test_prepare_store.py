@@ -92,16 +92,16 @@ def test_shards_stay_and_are_fetched(
 def test_two_machines_with_the_same_store(
     corpus: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    store, copy = tmp_path / "store", assemble._copy
+    store, copy = tmp_path / "store", assemble.copy_file
 
     def copy_later(*arguments: Any) -> None:
-        monkeypatch.setattr(assemble, "_copy", copy)
+        monkeypatch.setattr(assemble, "copy_file", copy)
         make(corpus, tmp_path / "other", str(store))
         if fails:
             raise OSError
         copy(*arguments)
 
-    monkeypatch.setattr(assemble, "_copy", copy_later)
+    monkeypatch.setattr(assemble, "copy_file", copy_later)
     with pytest.raises(OSError) if fails else contextlib.nullcontext():
         make(corpus, tmp_path / "outputs", str(store))
     assert not list(store.rglob("encoded-*"))

@@ -48,11 +48,7 @@ class Executor:
     ) -> Iterator[tuple[PieceText, PieceRecord]]:
         """Tokenize pieces and write their files; yield the record of each one, in any order.
 
-        Args:
-            settings: of all pieces.
-            texts: the pieces.
-            cache: folder of the line cache.
-            bar: counts characters.
+        ``cache`` is the folder of the line cache; ``bar`` counts characters.
 
         Raises:
             CorpusError: the text has changed since it was scanned.

@@ -26,13 +26,7 @@ LOST_SECONDS = 300  # without any worker of this machine, before the command giv
 
 
 class ClusterStarter:
-    """Starts the workers of the settings.
-
-    Args:
-        config: settings of the cluster.
-        tokenizer: settings of the tokenizer that the workers run.
-        logs: folder of the output of SLURM jobs.
-    """
+    """Starts the workers of the settings; ``logs`` is the folder of the output of SLURM jobs."""
 
     def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
         self._address = config.cluster
@@ -56,11 +50,7 @@ class ClusterStarter:
         return MEMORY_BESIDE_HEAP + (heap or 0)
 
     def start(self) -> Any:
-        """Start the cluster of the settings.
-
-        Raises:
-            ClusterError: Dask refuses its arguments.
-        """
+        """Start the cluster of the settings; raise a ``ClusterError`` if Dask refuses them."""
         assert self._address is not None
         kinds = {LOCAL: self._local, SLURM: self._slurm, KUBERNETES: self._kubernetes}
         try:

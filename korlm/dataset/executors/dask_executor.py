@@ -163,11 +163,7 @@ class DaskExecutor(Executor):
             raise self._failure(failed, len(pending))
 
     def _stop_worker(self, answer: remote_call.Answer, others_work: bool) -> None:
-        """Stop a worker that cannot run the calls.
-
-        Raises:
-            ClusterError: it is not known that other workers can, or none is left.
-        """
+        """Stop a worker that cannot run the calls, if other workers can; else raise an error."""
         problem = f"the worker {answer.worker} {answer.problem}"
         if not others_work:
             raise ClusterError(f"prepare.cluster={self._address}: {problem}")
@@ -252,11 +248,7 @@ class DaskExecutor(Executor):
         return client
 
     def _check_certificates(self) -> None:
-        """Check that the settings of Dask have certificates for TLS, without which it fails later.
-
-        Raises:
-            ClusterError: they have none, or these cannot be read.
-        """
+        """Raise an error if the settings of Dask have no certificates that can be read for TLS."""
         problem = "there are none"
         try:
             if Security().get_connection_args("client")["ssl_context"] is not None:
@@ -269,11 +261,7 @@ class DaskExecutor(Executor):
         )
 
     def _check_versions(self) -> None:
-        """Check the versions of the scheduler and the workers of an existing cluster.
-
-        Raises:
-            ClusterError: korlm is missing somewhere, or versions differ.
-        """
+        """Raise an error if korlm is missing on an existing cluster, or versions differ."""
         check, expected = remote_call.check_function(), remote_call.versions()
         found = self._client.get_versions()
         processes = {f"worker {name}": versions for name, versions in found["workers"].items()}

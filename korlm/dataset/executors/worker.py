@@ -29,11 +29,6 @@ MIN_HEAP = 512  # MB
 def tokenize_on_worker(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
     """Tokenize a piece; a worker tokenizes one at a time.
 
-    Args:
-        settings: of all pieces.
-        version: of the tokenizer.
-        text: the piece.
-
     Raises:
         CorpusError: the text has changed since it was scanned.
         UnsuitableWorkerError: the tokenizer does not start here, or has another version.
@@ -68,10 +63,8 @@ def release() -> None:
 def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) -> TokenizerConfig:
     """Return the settings of the tokenizer for one worker: one child process, a heap that fits.
 
-    Args:
-        tokenizer: settings of the corpus; ``threads`` and ``heap_mb`` are kept if they are set.
-        threads: number of threads of the worker.
-        memory: memory of the worker in MB; None: unlimited.
+    ``threads`` and ``heap_mb`` are kept if they are set. ``memory`` is that of the worker in MB;
+    None: unlimited.
 
     Raises:
         TokenizerError: there is not enough memory for a JVM.
@@ -94,11 +87,7 @@ def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) 
 
 
 class _WorkerTokenizer:
-    """Tokenizer of this worker process, kept between pieces.
-
-    Attributes:
-        lock: to be held while it is used.
-    """
+    """Tokenizer of this worker process, kept between pieces; hold the lock to use it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -124,8 +113,7 @@ class _WorkerTokenizer:
                         "where the workers run"
                     )
                 pool = TokenizerPool(_fit_to_worker(tokenizer), model)
-                for _ in pool.map(iter([["가"]])):  # starts its processes
-                    pass
+                list(pool.map(iter([["가"]])))  # starts its processes
             except (TokenizerError, MissingPackageError) as error:
                 raise UnsuitableWorkerError(f"cannot start {tokenizer.name}: {error}") from error
             self._pool, self._key = pool, key

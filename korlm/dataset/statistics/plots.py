@@ -19,13 +19,7 @@ MAX_POINTS = 2000  # of the curve of ranks
 
 
 def draw_frequencies(path: Path, statistics: Statistics, frequencies: Ints) -> None:
-    """Draw both plots.
-
-    Args:
-        path: of the PNG file.
-        statistics: as returned by ``collect``.
-        frequencies: of the morphs of train, in decreasing order, shape (types,).
-    """
+    """Draw the results of ``collect`` into a PNG file."""
     with styled():
         figure = Figure(figsize=(12, 5), layout="constrained")
         left, right = figure.subplots(1, 2)

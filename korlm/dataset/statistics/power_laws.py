@@ -28,10 +28,7 @@ def fit_power_law(
 ) -> PowerLaw | None:
     """Fit a line to log x and log y by weighted least squares; None for fewer than two points.
 
-    Args:
-        x: shape (N,), positive.
-        y: shape (N,), positive.
-        weights: of the squared errors, shape (N,); None: equal weights.
+    All arrays have the shape (N,); the weights are those of the squared errors.
 
     >>> law = fit_power_law([1, 2, 4], [8, 4, 2])
     >>> round(law.slope, 6), round(law.scale, 6), round(law.r_squared, 6)
@@ -51,13 +48,10 @@ def fit_power_law(
 
 
 def fit_zipf(frequencies: npt.ArrayLike) -> PowerLaw | None:
-    """Fit frequency against rank, with weight 1 / rank.
+    """Fit frequencies in decreasing order, (types,), against rank, with weight 1 / rank.
 
     The weights make equal intervals of the logarithmic axis count equally. With equal weights the
     rare types, which are nearly all, would dominate.
-
-    Args:
-        frequencies: of the types, in decreasing order, shape (types,).
     """
     ranks = np.arange(1, len(np.asarray(frequencies)) + 1)
     return fit_power_law(ranks, frequencies, 1 / ranks)
@@ -71,10 +65,7 @@ def fit_heaps(growth: Sequence[tuple[int, int]]) -> PowerLaw | None:
 class Coverage:
     """Number of unknown tokens in a text for vocabularies of different sizes, built from train.
 
-    Args:
-        train: counts of the tokens of train.
-        text: counts of the tokens of the text.
-        config: settings of the vocabulary; its size is ignored.
+    ``train`` and ``text`` are counts of tokens; the size in ``config`` is ignored.
     """
 
     def __init__(
@@ -97,11 +88,6 @@ class Coverage:
         return int(np.searchsorted(-self.frequencies, -min_freq, side="right"))
 
     def row(self, size: int, num_tokens: int) -> dict[str, Any]:
-        """Return one point of the curve, as in statistics.json.
-
-        Args:
-            size: of the vocabulary, without special tokens.
-            num_tokens: of the text; the denominator of the rate.
-        """
+        """Return a point of the curve for statistics.json; the size excludes special tokens."""
         num_unk = self.num_unknown(size)
         return {"size": size, "num_unk": num_unk, "rate": num_unk / max(num_tokens, 1)}

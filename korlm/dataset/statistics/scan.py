@@ -132,14 +132,9 @@ def scan_split(
     unicode: UnicodeForm = UnicodeForm.nfc,
     progress: Callable[[int], object] = lambda lines: None,
 ) -> SplitScan:
-    """Scan the shards of a split.
+    """Scan the shards of a split in the folder ``tokens``; see ``SplitScan``.
 
-    Args:
-        tokens: folder of the shards.
-        split: name of the split.
-        train_hashes: see ``SplitScan``.
-        unicode: see ``SplitScan``.
-        progress: called with the number of lines of each row group.
+    ``progress`` is called with the number of lines of each row group.
 
     Raises:
         PreparedError: a shard is damaged.
@@ -178,13 +173,7 @@ def marks(low: int, high: int) -> Iterator[int]:
 
 
 def lines_at(tokens: Path, split: str, indices: Sequence[int]) -> list[tuple[str, int, str]]:
-    """Return document, number and text of some lines.
-
-    Args:
-        tokens: folder of the shards.
-        split: name of the split.
-        indices: of the lines among those of the split that are not blank, from 0.
-    """
+    """Return document, number and text of lines, given their indices among non-blank ones."""
     lines: dict[int, tuple[str, int, str]] = {}
     begin = 0
     for path in shard_paths(tokens, split):

@@ -47,12 +47,7 @@ def report_rows(table: pa.Table, seconds: pa.Array, dropped: pa.Array) -> list[s
 
 
 def write_report(folder: Path, target: Path) -> None:
-    """Write report.tsv from the rows of all pieces.
-
-    Args:
-        folder: of the files with the rows, ``<split>-<number>.jsonl``.
-        target: the file to write.
-    """
+    """Write report.tsv from the rows of all pieces, ``<split>-<number>.jsonl`` in a folder."""
     with open(target, "w", encoding="utf-8", newline="\n") as file:
         file.write(tsv_row(COLUMNS))
         for split in SPLITS:

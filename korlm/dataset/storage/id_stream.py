@@ -103,10 +103,7 @@ def blocks_of(ids: Ids | IdStream) -> Iterator[Ids]:
 def rows_of(ids: Ids | IdStream, starts: Int64, size: int) -> Ids:
     """Return ranges of a stream, (B, ``size``); values beyond its ends are arbitrary.
 
-    Args:
-        ids: the stream.
-        starts: (B,) index of the first id of each row; may be negative.
-        size: of each row.
+    ``starts``, (B,), are the indices of the first id of each row, and may be negative.
     """
     if isinstance(ids, IdStream):
         return ids.rows(starts, size)

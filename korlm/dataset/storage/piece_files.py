@@ -42,18 +42,12 @@ class PieceRecord:
     splits: dict[str, ShardCounts]
     files: dict[str, str]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the values that ``from_json`` takes."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> PieceRecord:
-        """Return a stored record.
+        """Return a record that was stored as ``dataclasses.asdict``.
 
         Raises:
-            TypeError: the values are not those of a record.
-            ValueError: likewise.
-            KeyError: likewise.
+            TypeError, ValueError, KeyError: the values are not those of a record.
         """
         splits = {split: ShardCounts(**counts) for split, counts in values["splits"].items()}
         return cls(values["key"], splits, dict(values["files"]))
@@ -61,12 +55,7 @@ class PieceRecord:
 
 @dataclass(frozen=True)
 class TokenizedPieces:
-    """All pieces of a corpus, tokenized.
-
-    Attributes:
-        folder: folder or URL of their files.
-        records: of the pieces, in their order.
-    """
+    """All pieces of a corpus, tokenized; the folder of their files may be a URL."""
 
     folder: Path
     records: list[PieceRecord]
@@ -89,7 +78,7 @@ def piece_path(folder: Path, name: str, number: int) -> Path:
 def write_record(folder: Path, number: int, record: PieceRecord) -> None:
     """Mark a piece as complete."""
     with new_file(piece_path(folder, _RECORD, number)) as path:
-        path.write_text(json.dumps(record.to_json()), encoding="utf-8")
+        path.write_text(json.dumps(dataclasses.asdict(record)), encoding="utf-8")
 
 
 def read_record(folder: Path, number: int) -> PieceRecord | None:
@@ -102,13 +91,7 @@ def read_record(folder: Path, number: int) -> PieceRecord | None:
 
 @dataclass(frozen=True)
 class EarlierPiece:
-    """A piece of a prepared corpus.
-
-    Attributes:
-        folder: folder or URL of its files.
-        number: of the piece.
-        record: of the piece.
-    """
+    """A piece of a prepared corpus; the folder of its files may be a URL."""
 
     folder: Path
     number: int

@@ -106,11 +106,7 @@ class PieceWriter:
         pa.default_memory_pool().release_unused()
 
     def write(self, batch: TextBatch, analyses: pa.RecordBatch) -> None:
-        """Append a batch.
-
-        Args:
-            batch: the lines; those of one split come in order.
-            analyses: of the lines (``korlm.tokenizers.analysis.ANALYSIS``).
+        """Append a batch; those of one split come in order.
 
         Raises:
             OSError: an earlier row group could not be written.
@@ -178,12 +174,9 @@ def to_table(
     analyses: Sequence[pa.RecordBatch],
     columns: Mapping[str, str] = NO_COLUMNS,
 ) -> pa.Table:
-    """Combine lines with their analyses into rows of ``SCHEMA``.
+    """Combine lines with their analyses (``korlm.tokenizers.analysis``) into rows of ``SCHEMA``.
 
-    Args:
-        batches: the lines.
-        analyses: of each batch (``korlm.tokenizers.analysis.ANALYSIS``).
-        columns: further columns -> the columns of ``LineBlock.columns``; null where there is none.
+    ``columns``: further columns -> the columns of ``LineBlock.columns``; null where there is none.
     """
     analyzed = pa.Table.from_batches(analyses)
     blocks = [block for batch in batches for block in batch.blocks]

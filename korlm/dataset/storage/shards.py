@@ -142,11 +142,7 @@ def read_counts(path: Path) -> ShardCounts:
 
 
 def split_counts(folder: Path, split: str) -> ShardCounts:
-    """Return the summed counts of all shards of a split.
-
-    Raises:
-        PreparedError: as ``read_counts``.
-    """
+    """Return the summed counts of all shards of a split; see ``read_counts``."""
     counts = ShardCounts()
     for path in shard_paths(folder, split):
         counts.add(read_counts(path))
@@ -191,11 +187,7 @@ def _verify(path: Path) -> None:
 
 
 def _fetch(path: Path, remote: str) -> None:
-    """Copy a shard from ``prepare.folder``, where the tokens of a prepared corpus have stayed.
-
-    Raises:
-        PreparedError: it cannot be copied.
-    """
+    """Copy a shard from ``prepare.folder``, where the tokens of a prepared corpus have stayed."""
     source = to_path(remote, PreparedError) / "tokens" / path.name
     try:
         with new_file(path) as temporary:

@@ -41,11 +41,7 @@ def write_token_counts(path: Path, counter: Counter[str]) -> str:
 
 
 def add_up_counts(paths: Sequence[Path]) -> pa.Table:
-    """Return the sums of the counts of several files, sorted by token.
-
-    Raises:
-        PreparedError: a file is damaged or missing.
-    """
+    """Return the sums of the counts of several files, sorted by token."""
     tables = [_SCHEMA.empty_table(), *map(_read, paths)]
     table = pa.concat_tables(tables).group_by("token").aggregate([("count", "sum")])
     table = table.rename_columns({"count_sum": "count"}).select(_SCHEMA.names)
