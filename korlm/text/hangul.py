@@ -48,10 +48,7 @@ def is_compatibility_jamo(char: str) -> bool:
 
 
 def split_syllable(char: str) -> Syllable:
-    """Return the letters of a syllable.
-
-    Raises:
-        ValueError: ``is_syllable`` is False.
+    """Return the letters of a syllable; raise ValueError for any other string.
 
     >>> split_syllable("값")
     Syllable(lead='ㄱ', vowel='ㅏ', tail='ㅄ')
@@ -64,10 +61,7 @@ def split_syllable(char: str) -> Syllable:
 
 
 def build(lead: str, vowel: str, tail: str = "") -> str:
-    """Return the syllable of a lead, a vowel and a tail.
-
-    Raises:
-        ValueError: a letter cannot stand in its position.
+    """Return the syllable of three letters; raise ValueError if one cannot stand in its position.
 
     >>> build("ㄷ", "ㅙ"), build("ㅇ", "ㅏ", "ㄻ")
     ('돼', '앎')

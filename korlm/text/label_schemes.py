@@ -70,14 +70,11 @@ def spans_of(
 ) -> list[LabeledSpan]:
     """Return the spans of a sequence of labels.
 
-    Args:
-        labels: the label of each unit; other labels than those of spans count as O.
-        scheme: which order ``strict`` requires; spans of any scheme are found.
-        strict: if True, an invalid order, such as I-X that does not continue a span of type X, is
-            an error, except in IO. If False, such a label begins a span.
+    Other labels than those of spans count as O, and spans of any scheme are found. A label that is
+    in an invalid order, such as I-X that does not continue a span of type X, begins a span.
 
     Raises:
-        LabelError: ``strict`` is True and the order is invalid.
+        LabelError: ``strict`` is True and the order is not one of the scheme; never for IO.
 
     >>> spans_of(["B-PS", "I-PS", "O", "I-LC"])
     [LabeledSpan(begin=0, end=2, label='PS'), LabeledSpan(begin=3, end=4, label='LC')]
@@ -111,12 +108,9 @@ def spans_of(
 
 
 def labels_of(spans: Iterable[LabeledSpan], size: int, scheme: Scheme = Scheme.bio) -> list[str]:
-    """Return the labels of a sequence of units; the inverse of ``spans_of``, except for IO.
+    """Return the labels of ``size`` units; the inverse of ``spans_of``, except for IO.
 
-    Args:
-        spans: spans of units that do not overlap, in any order.
-        size: number of units of the sequence.
-        scheme: the scheme of the labels.
+    The spans do not overlap, and may be in any order.
 
     >>> labels_of([LabeledSpan(0, 3, "PS"), LabeledSpan(3, 4, "LC")], 5, Scheme.bioes)
     ['B-PS', 'I-PS', 'E-PS', 'S-LC', 'O']
@@ -142,12 +136,7 @@ def label_set(types: Iterable[str], scheme: Scheme) -> list[str]:
 
 
 def may_follow(label: str, previous: str | None, scheme: Scheme) -> bool:
-    """Return True if a label may follow another one.
-
-    Args:
-        label: the label; "" for the end of the sequence.
-        previous: the label before it; None for the beginning of the sequence.
-        scheme: the scheme of the labels.
+    """Return True if a label ("": the end) may follow another one (None: the beginning).
 
     >>> may_follow("I-PS", "O", Scheme.bio), may_follow("I-PS", "B-PS", Scheme.bio)
     (False, True)

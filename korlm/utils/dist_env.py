@@ -15,13 +15,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rank:
-    """One process of a distributed run.
+    """One process of a distributed run, of ``size`` processes (world size).
 
-    Attributes:
-        rank: index of the process, from 0.
-        size: number of processes (world size).
-        local_rank: index on this machine, and index of its GPU.
-        local_size: number of processes on this machine.
+    The local rank is the index on this machine, and the index of the GPU.
     """
 
     rank: int = 0

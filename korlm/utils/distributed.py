@@ -121,11 +121,7 @@ class ProcessGroup:
         return total
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all processes in the order of ranks.
-
-        Args:
-            value: the value of this process, a plain value or a tensor on the CPU.
-        """
+        """Return the values of all processes, plain ones or CPU tensors, in the order of ranks."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size

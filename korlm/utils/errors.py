@@ -97,13 +97,9 @@ _WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLO
 
 
 class OutputKey:
-    """Setting that selects the output folder of the running command, for error messages.
+    """Setting that selects the output folder of the running command, for error messages."""
 
-    Attributes:
-        name: the setting, such as ``outputs=FOLDER``; empty for a command that writes no folder.
-    """
-
-    name: str = "outputs=FOLDER"
+    name: str = "outputs=FOLDER"  # empty for a command that writes no folder
 
 
 @contextmanager
@@ -112,10 +108,8 @@ def output_errors(
 ) -> Iterator[None]:
     """Turn failures to write under ``path`` into an ``OutputError`` of one line.
 
-    Args:
-        path: the file or folder to name in the message if the operating system names none.
-        key: the setting that selects another location; None: ``OutputKey.name``.
-        again: what the message advises to do once the disk has room.
+    ``key`` is the setting that selects another location; None: ``OutputKey.name``. ``again`` is
+    what the message advises to do once the disk has room.
     """
     try:
         yield
@@ -168,11 +162,7 @@ def install_command(*packages: str) -> str:
 
 @contextmanager
 def require_extra(*packages: str) -> Iterator[None]:
-    """Turn the failure to import a package into one line with the command that installs it.
-
-    Raises:
-        MissingPackageError: one of them, or a package that it needs, is not installed.
-    """
+    """Turn a failed import within the block into a ``MissingPackageError`` of one line."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -185,9 +175,7 @@ def require_extra(*packages: str) -> Iterator[None]:
 def enough_memory(what: str, advice: str) -> Iterator[None]:
     """Turn a failed allocation, on the CPU or a GPU, into a ``ConfigError`` of one line.
 
-    Args:
-        what: what needs the memory, the beginning of the message.
-        advice: what to do about it, the end of the message.
+    The message begins with ``what`` needs the memory, and ends with the advice.
     """
     try:
         yield

@@ -21,7 +21,7 @@ def konlpy_folder() -> Path:
 
 
 def version_of(package: str, tokenizer: str) -> str:
-    """Return the installed version of a package without importing it.
+    """Return the version of a package of a tokenizer without importing it.
 
     Raises:
         TokenizerError: the package is not installed.
@@ -37,10 +37,6 @@ def version_of(package: str, tokenizer: str) -> str:
 
 
 def check_installed(package: str, key: str) -> None:
-    """Check that a package is installed, without importing it.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
+    """Raise a ``MissingPackageError`` if a package is not installed, without importing it."""
     if importlib.util.find_spec(package) is None:
         raise MissingPackageError(f"{key}: {package} is not installed: {install_command(package)}")

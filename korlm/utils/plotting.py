@@ -58,16 +58,11 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=130)
 
 
-def set_log_scale(axes: Axes, max_ratio: float = 100) -> None:
-    """Give the y axis a logarithmic scale, with ticks at 1, 2 and 5 if its range is small.
-
-    Args:
-        axes: with all of their lines.
-        max_ratio: largest number / smallest number with ticks at 2 and 5.
-    """
+def set_log_scale(axes: Axes) -> None:
+    """Give the y axis a logarithmic scale; its ticks are at 1, 2 and 5 if its range is small."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < max_ratio else (1,)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -104,12 +99,7 @@ def drawable_chars() -> frozenset[int]:
 
 
 def labels(names: Sequence[str], kind: str) -> list[str]:
-    """Return the labels of names in plots; the label of a name that no font can draw is a number.
-
-    Args:
-        names: names of rows, documents or tokens.
-        kind: word before the number, such as ``document``.
-    """
+    """Return the labels of names in plots; a name that no font can draw becomes "kind number"."""
     drawable = []
     for number, name in enumerate(names, 1):
         short = _shortened(name)

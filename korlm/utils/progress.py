@@ -29,14 +29,7 @@ LOG_SECONDS = 60.0  # time between two log lines; shorter phases log nothing
 class ProgressBar(_Bar):
     """A tqdm bar that logs its progress if stderr is not a terminal (cron, ``nohup``).
 
-    Args:
-        iterable: items to iterate over; None: call ``update``.
-        desc: name of the phase.
-        total: number of units; None: unknown.
-        unit: name of a unit.
-        unit_scale: whether to abbreviate large numbers, as in 1.2M.
-        shown: whether to show progress at all.
-        options: further options of tqdm.
+    If ``shown`` is False, it does neither. The other arguments are those of tqdm.
     """
 
     def __init__(

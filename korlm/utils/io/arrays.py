@@ -24,13 +24,7 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read all arrays of a .npz file.
-
-    Args:
-        path: a file written by ``numpy.savez`` or ``numpy.savez_compressed``.
-
-    Returns:
-        Name -> array.
+    """Read all arrays of a .npz file: name -> array.
 
     Raises:
         OSError: the file cannot be read.
@@ -56,11 +50,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file_size: int) -> None:
-    """Check the declared size of an array before numpy allocates memory for it.
-
-    Raises:
-        ValueError: the size or the type is not that of the stored data.
-    """
+    """Check the declared size and type of an array before numpy allocates memory for it."""
     is_stored = member.compress_type == zipfile.ZIP_STORED
     if member.file_size > (file_size if is_stored else LARGEST):
         raise ValueError(f"{member.filename} declares {member.file_size:,} bytes")

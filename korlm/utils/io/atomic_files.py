@@ -92,12 +92,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
     """Create a folder, and return its path; append a number to its name if it exists.
 
-    Args:
-        stem: path of the folder without a number.
-        key: the setting that selects another location, for the message.
-
-    Raises:
-        OutputError: the folder cannot be created.
+    ``key`` is the setting that selects another location, for the message of the ``OutputError``.
     """
     path, number = stem, 1
     with output_errors(stem, key):

@@ -57,8 +57,8 @@ def with_checksums(
 
     Args:
         values: JSON-serializable values.
-        folder: parent folder of the files.
-        paths: paths of the files.
+        folder: to which the names of the files are relative.
+        paths: the files.
         known: file name -> checksum that is already computed; files that are not in ``paths`` too.
     """
     names = {path.relative_to(folder).as_posix(): path for path in paths}
@@ -83,12 +83,7 @@ def check_values(values: Mapping[str, Any]) -> None:
 
 
 def check_file(path: Path, folder: Path, sums: Mapping[str, str]) -> None:
-    """Check a file against its checksum.
-
-    Args:
-        path: the file.
-        folder: the folder to which the names in ``sums`` are relative.
-        sums: file name -> checksum.
+    """Check a file against its checksum in ``sums``, whose names are relative to a folder.
 
     Raises:
         OSError: the file cannot be read.

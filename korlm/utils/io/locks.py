@@ -16,12 +16,9 @@ from korlm.utils.errors import OutputError
 def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold a lock within the block, and remove its file at the end.
 
-    Args:
-        path: the lock file.
-        timeout: seconds to wait for another process; -1: no limit.
-
     Raises:
-        filelock.Timeout: another process still holds the lock.
+        filelock.Timeout: another process still holds the lock after ``timeout`` seconds; -1: no
+            limit.
     """
     lock = FileLock(path)
     lock.acquire(timeout=timeout)
@@ -37,15 +34,7 @@ def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
 
 @contextmanager
 def exclusive_lock(path: Path, taken: str) -> Iterator[None]:
-    """Hold a lock within the block, or fail at once.
-
-    Args:
-        path: the lock file.
-        taken: message of the error if another process holds the lock.
-
-    Raises:
-        OutputError: another process holds the lock.
-    """
+    """Hold a lock within the block; if another process has it, raise ``taken`` as OutputError."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(file_lock(path, timeout=0))

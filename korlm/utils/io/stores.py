@@ -12,11 +12,7 @@ from korlm.utils.io.urls import is_url
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file; both paths may be URLs.
-
-    Raises:
-        OSError: the file cannot be read or written.
-    """
+    """Copy a file; both paths may be URLs. Any error is an ``OSError``."""
     with _store_errors():
         if is_url(source) and is_url(target) and source.fs is target.fs:  # type: ignore[attr-defined]
             source.fs.copy(source.path, target.path)  # type: ignore[attr-defined]

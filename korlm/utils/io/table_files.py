@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from korlm.utils.errors import OutputError, output_errors
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.streams import TerminalBytes, is_non_utf8_terminal
 
 STDOUT = "-"
@@ -71,11 +72,7 @@ def _rounded(value: Any) -> Any:
 
 
 def check_target(path: Path, key: str) -> None:
-    """Check the place of a file before the work that ends with writing it.
-
-    Raises:
-        OutputError: it is a folder, or its folder does not exist.
-    """
+    """Raise an ``OutputError`` if a path is a folder, or its folder does not exist."""
     if path.is_dir():
         raise OutputError(f"{key}={path}: is a folder; name a file")
     if not path.parent.is_dir():
@@ -106,19 +103,16 @@ class TableWriter:
         self._path = None if target == STDOUT else Path(target)
         self._name = Path("standard output") if self._path is None else self._path
         self._key = key
-        self._file: Any = None
-        self._temporary: Path | None = None
-        try:
-            with self._writing():
-                if self._path is None:
-                    self._file = TerminalBytes() if is_non_utf8_terminal() else sys.stdout.buffer
-                else:
-                    self._open(self._path, schema)
-                if not (isinstance(self._file, pq.ParquetWriter) or self._json_lines):
-                    self._file.write(("\t".join(schema.names) + "\n").encode())
-        except OutputError as error:
-            self.__exit__(error)
-            raise
+        with self._writing(), contextlib.ExitStack() as stack:
+            if self._path is not None:
+                check_target(self._path, key)
+                temporary = stack.enter_context(atomic_write(self._path))
+                self._file = stack.enter_context(_open(temporary, self._path.suffix, schema))
+            else:
+                self._file = TerminalBytes() if is_non_utf8_terminal() else sys.stdout.buffer
+            if not (isinstance(self._file, pq.ParquetWriter) or self._json_lines):
+                self._file.write(("\t".join(schema.names) + "\n").encode())
+            self._stack = stack.pop_all()
 
     @property
     def is_stdout(self) -> bool:
@@ -135,16 +129,6 @@ class TableWriter:
                 if self._path is None:
                     _drop_stdout()
                 raise
-
-    def _open(self, path: Path, schema: pa.Schema) -> None:
-        check_target(path, self._key)
-        self._temporary = path.with_name(path.name + ".tmp")
-        if path.suffix == ".parquet":
-            self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd")
-        elif path.suffix == ".gz":
-            self._file = gzip.open(self._temporary, "wb", 6)  # noqa: SIM115
-        else:
-            self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by __exit__
 
     def write(self, table: pa.Table) -> None:
         """Append rows.
@@ -168,19 +152,15 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         return self
 
-    def __exit__(self, kind: object, *error: object) -> None:
-        if self._path is None or self._temporary is None:
-            return
-        try:
-            if kind is None:
-                with self._writing():
-                    self._file.close()
-                    os.replace(self._temporary, self._path)
-            elif self._file is not None:
-                with contextlib.suppress(OSError):  # a full disk may be what went wrong
-                    self._file.close()
-        finally:
-            self._temporary.unlink(missing_ok=True)
+    def __exit__(self, *error: Any) -> None:
+        with self._writing():
+            self._stack.__exit__(*error)
+
+
+def _open(path: Path, suffix: str, schema: pa.Schema) -> Any:
+    if suffix == ".parquet":
+        return pq.ParquetWriter(path, schema, compression="zstd")
+    return gzip.open(path, "wb", 6) if suffix == ".gz" else open(path, "wb")
 
 
 def _drop_stdout() -> None:

@@ -55,11 +55,7 @@ def tsv_row(values: Iterable[object]) -> str:
 
 
 def aligned(cells: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
-    """Return rows with aligned columns, separated by two spaces.
-
-    Args:
-        cells: the cells of each row.
-        left: indices of left-aligned columns; all others are right-aligned.
+    """Return rows with aligned columns, separated by two spaces; those of ``left`` left-aligned.
 
     >>> aligned([["run", "loss"], ["a", "3.5"]])
     ['run  loss', 'a     3.5']

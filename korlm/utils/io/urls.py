@@ -27,12 +27,9 @@ def is_url(path: str | Path) -> bool:
 def to_path(text: str, kind: type[KorlmError]) -> Path:
     """Return the path of a text; for a URL a ``UPath``, which has the methods of a ``Path``.
 
-    Args:
-        text: a path or URL.
-        kind: class of the error to raise.
-
     Raises:
-        KorlmError: the kind of URL is unknown, or needs a package that is not installed.
+        KorlmError: of the class ``kind``; the kind of URL is unknown, or needs a package that is
+            not installed.
     """
     if not is_url(text):
         return Path(text).expanduser()
@@ -70,11 +67,9 @@ def version_of(path: Path) -> tuple[int, str]:
 
 @contextmanager
 def url_errors(url: str | Path, kind: type[KorlmError]) -> Iterator[None]:
-    """Turn the exceptions of fsspec within the block into errors of one line.
+    """Turn the exceptions of fsspec within the block into errors of the class ``kind``, one line.
 
-    Args:
-        url: the URL that the block accesses; for a local path, exceptions are left alone.
-        kind: class of the error to raise.
+    The exceptions of a local path are left alone.
     """
     if not is_url(url):
         yield
