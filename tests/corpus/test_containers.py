@@ -52,7 +52,7 @@ def error_of(path: Path) -> str:
 def test_compressed_text_is_detected_by_content(
     tmp_path: Path, packer: str, is_named: bool
 ) -> None:
-    path = tmp_path / f"text.txt{ENDINGS[packer] if is_named else ''}"
+    path = tmp_path / f"text.TXT{ENDINGS[packer].upper() if is_named else ''}"
     path.write_bytes(PACKERS[packer](TEXT))
     assert list(read_lines(path)) == ["가 나", "다"]
     with opened(path) as (result, _):
@@ -182,12 +182,8 @@ class Pipe(io.BytesIO):
 @pytest.mark.parametrize(
     "data",
     [TEXT, gzip.compress(TEXT * 99), zstd(TEXT), b""],
-    ids=[
-        "plain",
-        "gzip",
-        "zstd",
-        "empty",
-    ],  # default ids would contain the bytes of gzip, which depend on the time
+    # Default ids would contain the bytes of gzip, which depend on the time.
+    ids=["plain", "gzip", "zstd", "empty"],
 )
 def test_standard_input_that_cannot_seek(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(data)))

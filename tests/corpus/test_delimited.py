@@ -77,10 +77,8 @@ def test_quotes_that_could_be_both_are_kept_and_reported(tmp_path: Path) -> None
     notes = Notes()
     assert read(path, notes=notes) == ['"가 나"', "다"]
     (line,) = notes.lines()
-    assert (
-        "keep their double quotes" in line
-        and ": 1 (first in" in line
-        and "corpus.quoting=csv" in line
+    assert line.startswith(
+        "cells that keep their double quotes (corpus.quoting=csv removes them): 1"
     )
     assert read(path, quoting=Quoting.csv) == ["가 나", "다"]
 
@@ -210,13 +208,9 @@ def test_a_given_separator(tmp_path: Path) -> None:
     assert read(path, "1", separator=Separator.pipe, **as_csv) == ["가;나"]
 
 
-def test_columns_of_the_same_name(tmp_path: Path) -> None:
+def test_names_of_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label,text\n가,1,나\n", encoding="utf-8")
     assert "has 2 columns 'text' (corpus.text_column); rename all but one" in error_of(path)
-
-
-def test_blanks_around_the_name_of_a_column_are_shown(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(" text ,label\n가,1\n", encoding="utf-8")
+    path.write_text(" text ,label\n가,1\n", encoding="utf-8")  # blanks around a name are shown
     assert "has no column 'text', only ' text ', label; " in error_of(path)

@@ -89,6 +89,8 @@ def test_json_lines_under_another_name(path: Path) -> None:
     lines = '{"text": "가"}\n\n{"text": "나"}\n'
     assert read(path, lines) == [("가", ""), ("나", "")]
     assert read(path.with_suffix(".ndjson"), lines) == [("가", ""), ("나", "")]
+    marks = '\ufeff{"text": "가"}\n\ufeff{"text": "나"}\n'  # of files that were put together
+    assert read(path.with_suffix(".jsonl"), marks) == [("가", ""), ("나", "")]
     assert read(path, '{"text":\n"가"} {"text": "나"}') == [("가", ""), ("나", "")]
 
 
@@ -97,12 +99,6 @@ def test_paths_in_json_lines(tmp_path: Path) -> None:
     rows = [{"data": {"doc": [{"text": f"{n}"}, {"text": "끝"}], "id": n}} for n in range(2)]
     lines = "\n".join(json.dumps(row) for row in rows)
     assert read(path, lines, "data.doc.text", "data.id") == [("0\n끝", "0"), ("1\n끝", "1")]
-
-
-def test_lines_of_files_that_were_put_together(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    text = '\ufeff{"text": "가"}\n\ufeff{"text": "나"}\n'
-    assert read(path, text) == [("가", ""), ("나", "")]
 
 
 @pytest.mark.parametrize(

@@ -31,17 +31,11 @@ def test_only_characters_without_a_shape_are_invisible() -> None:
     assert not any(char.isspace() for char in results)
 
 
-def test_letters_that_a_hidden_one_kept_apart_are_composed() -> None:
-    assert normalize("\u1112\u200b\u1161\u11ab") == "한"
-
-
-def test_nfkc() -> None:
+def test_forms() -> None:
+    assert normalize("\u1112\u200b\u1161\u11ab") == "한"  # a hidden character kept them apart
     assert normalize("Ａ①ﬁ㎞", UnicodeForm.nfkc) == "A1fikm"
     assert normalize_all(["Ａ"], UnicodeForm.nfkc) == ["A"]
     assert normalize("Ａ①ﬁ㎞") == "Ａ①ﬁ㎞"
-
-
-def test_none_keeps_decomposed_letters() -> None:
     text = "\u1112\u1161\u11ab"
     assert normalize(text, UnicodeForm.none) == text and normalize(text) == "한"
 

@@ -14,9 +14,9 @@ from fakes import one_by_one
 
 from korlm.config import CorpusConfig, DocumentUnit, Quoting, Separator
 from korlm.corpus import scan
-from korlm.corpus.pieces import PieceStart, digest_of, plan_pieces
+from korlm.corpus.pieces import Piece, PieceStart, digest_of, plan_pieces
 from korlm.corpus.reader import read_corpus, read_piece
-from korlm.corpus.scan import scan_piece, starts_of
+from korlm.corpus.scan import PieceScan, scan_piece, starts_of
 from korlm.corpus.sources import find_sources
 from korlm.corpus.validation import validate_corpus
 from korlm.utils.errors import CorpusError
@@ -32,14 +32,17 @@ def write(folder: Path, **texts: str) -> None:
         (folder / name.replace("_", ".")).write_bytes(text.encode())
 
 
+def scan_all(settings: CorpusConfig, piece_bytes: int) -> tuple[list[Piece], list[PieceScan]]:
+    pieces = plan_pieces(settings, find_sources(settings), piece_bytes)
+    return pieces, [scan_piece(settings, piece) for piece in pieces]
+
+
 def check_pieces(settings: CorpusConfig, piece_bytes: int) -> int:
     """Compare the lines of the pieces with those of the corpus; return the number of pieces."""
-    sources = find_sources(settings)
-    pieces = plan_pieces(settings, sources, piece_bytes)
-    scans = [scan_piece(settings, piece) for piece in pieces]
+    pieces, scans = scan_all(settings, piece_bytes)
     num_chars, blocks = validate_corpus(settings, pieces, scans)
     starts = starts_of(settings, pieces, scans, blocks)
-    expected = one_by_one(read_corpus(settings, sources, blocks=blocks))
+    expected = one_by_one(read_corpus(settings, find_sources(settings), blocks=blocks))
     lines = [
         line
         for piece, start, scan in zip(pieces, starts, scans, strict=True)
@@ -92,8 +95,7 @@ def test_a_parquet_file_that_loses_row_groups(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(table, path, row_group_size=100)
     settings = config(tmp_path)
-    pieces = plan_pieces(settings, find_sources(settings), 1500)
-    scans = [scan_piece(settings, piece) for piece in pieces]
+    pieces, scans = scan_all(settings, 1500)
     starts = starts_of(settings, pieces, scans)
     pq.write_table(table[:150], path, row_group_size=100)
     for piece, start, found in zip(pieces, starts, scans, strict=True):
@@ -101,12 +103,12 @@ def test_a_parquet_file_that_loses_row_groups(tmp_path: Path) -> None:
             list(read_piece(settings, piece, start, None, found.digest))
 
 
-def test_an_error_in_the_text_is_part_of_the_scan(tmp_path: Path) -> None:
-    write(tmp_path, a_txt="가\n", b_txt=" \n")
+@pytest.mark.parametrize("num_lines", [1, 100])  # the file is one piece, or several
+def test_a_file_of_blank_lines(tmp_path: Path, num_lines: int) -> None:
+    write(tmp_path, a_txt="가\n", b_txt="\n" * num_lines)
     settings = config(tmp_path)
-    pieces = plan_pieces(settings, find_sources(settings), 1)
-    scans = [scan_piece(settings, piece) for piece in pieces]
-    assert [bool(scan.error) for scan in scans] == [False, True]
+    pieces, scans = scan_all(settings, 4)
+    assert [bool(scan.error) for scan in scans][:2] == [False, num_lines == 1]
     with pytest.raises(CorpusError, match=r"b\.txt: holds no text \(blank lines"):
         validate_corpus(settings, pieces, scans)
 
@@ -179,8 +181,8 @@ def test_lines_of_a_document_whose_rows_are_anywhere(tmp_path: Path) -> None:
     rows = [f"{row}\t{document}" for row, document in enumerate("가나가나가가")]
     write(tmp_path, a_tsv="\n".join(["text\tby", *rows]))
     settings = config(tmp_path, quoting=Quoting.none, document_column="by")
-    pieces = plan_pieces(settings, find_sources(settings), 20)
-    starts = starts_of(settings, pieces, [scan_piece(settings, piece) for piece in pieces])
+    pieces, scans = scan_all(settings, 20)
+    starts = starts_of(settings, pieces, scans)
     lines = [
         (line.text, line.doc_id, line.line)
         for piece, start in zip(pieces, starts, strict=True)
@@ -240,9 +242,8 @@ def test_errors_name_the_line_of_the_file(tmp_path: Path, name: str) -> None:
     if name == "a_conll":
         path.write_bytes(path.read_bytes().replace("가\n".encode(), "가\n\n".encode(), 25))
     settings = config(tmp_path, quoting=Quoting.none)
-    pieces = plan_pieces(settings, find_sources(settings), 20)
+    pieces, scans = scan_all(settings, 20)
     assert len(pieces) > 3
-    scans = [scan_piece(settings, piece) for piece in pieces]
     with pytest.raises(
         CorpusError, match=ERRORS[name][1].replace("51", str(51 + 25 * (name == "a_conll")))
     ):
@@ -261,15 +262,6 @@ def test_remarks_name_the_line_of_the_file(
     assert check_pieces(settings, 20) > 5
     assert "carriage returns within lines, read as blanks: 2 (first in a.txt#61)" in caplog.text
     assert "2, U+200B 2 (first in a.txt#51)" in caplog.text
-
-
-def test_a_large_file_of_blank_lines(tmp_path: Path) -> None:
-    write(tmp_path, a_txt="가\n", b_txt="\n" * 100)
-    settings = config(tmp_path)
-    pieces = plan_pieces(settings, find_sources(settings), 20)
-    scans = [scan_piece(settings, piece) for piece in pieces]
-    with pytest.raises(CorpusError, match=r"b\.txt: holds no text \(blank lines"):
-        validate_corpus(settings, pieces, scans)
 
 
 def test_other_columns_are_kept(tmp_path: Path) -> None:
