@@ -84,31 +84,21 @@ _MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
 class FileFormat:
     """Compression and encoding of a file.
 
-    Attributes:
-        compression: name of the compression; empty for a plain file.
-        encoding: the encoding that a byte-order mark indicates, else that of the settings; utf8
-            for UTF-16, which is converted.
-        is_divisible: True if the file can be read from the beginning of any line on.
+    The encoding is that of a byte-order mark, else of the settings; UTF-16 is converted to utf8.
     """
 
-    compression: str
+    compression: str  # empty for a plain file
     encoding: Encoding
-    is_divisible: bool
+    is_divisible: bool  # the file can be read from the beginning of any line on
 
 
 @dataclass(frozen=True)
 class _Text:
-    """An open text file.
-
-    Attributes:
-        format: compression and encoding.
-        bom_bytes: length of the byte-order mark.
-        chunks: the text after the byte-order mark, with lines that end at LF or CR LF.
-    """
+    """An open text file."""
 
     format: FileFormat
-    bom_bytes: int
-    chunks: Iterator[bytes]
+    bom_bytes: int  # length of the byte-order mark
+    chunks: Iterator[bytes]  # the text after the mark, with lines that end at LF or CR LF
 
 
 def format_of(path: Path, file_format: CorpusFormat = CorpusFormat.auto) -> CorpusFormat:

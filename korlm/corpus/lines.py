@@ -11,21 +11,13 @@ class LineBlock(NamedTuple):
     """Consecutive lines of one document, or of which each is a document.
 
     An object for each line would be slow.
-
-    Attributes:
-        split: name of the split.
-        document: ``doc_id`` of the document; if the lines are documents, the name of the file.
-        first: number of the first line within the document, or the file, from 1.
-        texts: the lines as read, without line ends.
-        columns: other columns of the file that the settings name, such as the label: name -> value
-            for each line.
-        are_documents: whether each line is a document.
     """
 
     split: str
-    document: str
-    first: int
-    texts: list[str]
+    document: str  # ``doc_id`` of the document; if the lines are documents, the name of the file
+    first: int  # number of the first line within the document, or the file, from 1
+    texts: list[str]  # the lines as read, without line ends
+    # Other columns of the file that the settings name: name -> value for each line.
     columns: Mapping[str, list[str]] = MappingProxyType({})
     are_documents: bool = False
 

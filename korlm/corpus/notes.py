@@ -17,13 +17,7 @@ class Notes:
         self.counts: dict[str, tuple[int, str]] = {}  # remark -> count, first location
 
     def add(self, remark: str, location: str, count: int = 1) -> None:
-        """Count a remark.
-
-        Args:
-            remark: the remark, such as ``"rows left out"``.
-            location: file, and row or line if known.
-            count: number of occurrences.
-        """
+        """Count a remark; the location is a file, and row or line if known."""
         old_count, first = self.counts.get(remark, (0, location))
         self.counts[remark] = old_count + count, first
 

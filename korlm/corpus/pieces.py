@@ -37,18 +37,11 @@ _DIVISIBLE = (CorpusFormat.txt, CorpusFormat.jsonl, CorpusFormat.parquet, *_TABL
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a corpus that one worker reads: whole files, or a range of one file.
+    """A part of a corpus that one worker reads: whole files, or a range of one file."""
 
-    Attributes:
-        number: index of the piece in the corpus.
-        sources: the files; a single one if the piece is a range.
-        begin: beginning of the range, in bytes; for Parquet, in row groups.
-        end: end of the range (exclusive), in the same unit; None: the end of the file.
-    """
-
-    number: int
-    sources: tuple[Source, ...]
-    begin: int = 0
+    number: int  # index of the piece in the corpus
+    sources: tuple[Source, ...]  # a single one if the piece is a range
+    begin: int = 0  # see ``FileRange``
     end: int | None = None
 
     @property
@@ -67,17 +60,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class PieceStart:
-    """Counts of all that precedes a piece in its file.
-
-    Attributes:
-        lines: number of lines before the piece.
-        records: number of records before the piece; of documents, if
-            ``corpus.document_unit=blank_line``.
-        blocks: position in the ``ContiguousSplit``, which counts all files without a split.
-    """
+    """Counts of all that precedes a piece in its file."""
 
     lines: int = 0
-    records: int = 0
+    records: int = 0  # with ``corpus.document_unit=blank_line``, documents
+    # Position in the ``ContiguousSplit``, which counts all files without a split.
     blocks: SplitterState = field(default_factory=SplitterState)
 
 

@@ -26,39 +26,24 @@ MAX_DOCUMENTS = 100  # more documents of a piece are not counted: only few ones 
 
 @dataclass
 class PieceScan:
-    """Counts of a piece. All values are JSON-serializable.
+    """Counts of a piece; characters include one for each line end.
 
-    Attributes:
-        error: message about why the text cannot be read; then all counts are 0. Empty: no error.
-        digest: hash of the bytes (``digest_of``).
-        num_chars: number of characters of all lines, counting one for each line end.
-        num_lines: number of lines that ``read_piece`` yields, blank ones included.
-        num_newlines: number of LF in the bytes of the piece.
-        num_records: number of records of the last file; of a .txt file, of documents.
-        num_documents: number of documents with text that begin in sources without a split, at
-            most ``MAX_DOCUMENTS``; for messages.
-        splits: splits that have text.
-        undivided_chars: number of characters of non-blank lines of sources without a split,
-            counting one for each line end.
-        undivided_lines: number of these lines.
-        notes: remark -> (count, first location).
-        invisible: invisible character -> count.
-        first_invisible: document of the first invisible character.
+    ``undivided`` lines are those with text of sources without a split.
     """
 
-    error: str = ""
-    digest: str = ""
+    error: str = ""  # why the text cannot be read; then all counts are 0
+    digest: str = ""  # hash of the bytes (``digest_of``)
     num_chars: int = 0
-    num_lines: int = 0
-    num_newlines: int = 0
-    num_records: int = 0
-    num_documents: int = 0
-    splits: list[str] = field(default_factory=list)
+    num_lines: int = 0  # that ``read_piece`` yields, blank ones included
+    num_newlines: int = 0  # LF in the bytes of the piece
+    num_records: int = 0  # of the last file; of a .txt file, its documents
+    num_documents: int = 0  # with undivided lines, at most ``MAX_DOCUMENTS``; for messages
+    splits: list[str] = field(default_factory=list)  # that have text
     undivided_chars: int = 0
     undivided_lines: int = 0
-    notes: dict[str, tuple[int, str]] = field(default_factory=dict)
-    invisible: dict[str, int] = field(default_factory=dict)
-    first_invisible: str = ""
+    notes: dict[str, tuple[int, str]] = field(default_factory=dict)  # see ``Notes.counts``
+    invisible: dict[str, int] = field(default_factory=dict)  # invisible character -> count
+    first_invisible: str = ""  # document of the first one
 
 
 def scan_piece(config: CorpusConfig, piece: Piece, start: PieceStart | None = None) -> PieceScan:

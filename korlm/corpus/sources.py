@@ -28,21 +28,13 @@ INPUT = "input"  # name of the split of a text that is not a corpus
 
 @dataclass(frozen=True)
 class Source:
-    """A file of a corpus.
+    """A file of a corpus."""
 
-    Attributes:
-        path: path of the file; it may lead into a zip archive (``korlm.corpus.archives``).
-        name: name of the file in the names of its documents.
-        split: the split that the settings assign the file to; None: its documents are divided.
-        size: size in bytes.
-        version: a text that differs after the file has been changed.
-    """
-
-    path: Path
-    name: str
-    split: str | None
-    size: int
-    version: str = ""
+    path: Path  # may lead into a zip archive (``korlm.corpus.archives``)
+    name: str  # part of the names of its documents
+    split: str | None  # that the settings assign the file to; None: its documents are divided
+    size: int  # in bytes
+    version: str = ""  # differs after the file has been changed
 
 
 def find_sources(config: CorpusConfig) -> list[Source]:

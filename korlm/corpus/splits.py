@@ -18,16 +18,11 @@ class ContiguousSplit:
 
     Each split gets about its share of the characters, and at least one line with text. Blank lines
     are not counted.
-
-    Attributes:
-        shares: split -> its share of the characters, in the order of the blocks; the sum is 1.
-        num_chars: number of characters of the text, counting one for each line end.
-        num_lines: number of lines of the text; at least the number of splits.
     """
 
-    shares: Mapping[str, float]
-    num_chars: int
-    num_lines: int
+    shares: Mapping[str, float]  # of the characters, in the order of the blocks; the sum is 1
+    num_chars: int  # of the text, with one for each line end
+    num_lines: int  # of the text; at least the number of splits
 
 
 class SplitterState(NamedTuple):

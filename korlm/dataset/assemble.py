@@ -36,7 +36,12 @@ from korlm.dataset.storage.piece_files import (
     link_files,
     piece_path,
 )
-from korlm.dataset.storage.token_counts import add_up_counts, iterate_counts, merge_token_counts
+from korlm.dataset.storage.token_counts import (
+    CountFiles,
+    add_up_counts,
+    iterate_counts,
+    merge_counts,
+)
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import EOS_ID, NUMBER, SPECIALS, UNK_ID, Vocab
 from korlm.utils.io import checksums
@@ -170,18 +175,6 @@ def _name(name: str, number: int) -> str:
     return piece_path(Path(), name, number).as_posix()
 
 
-@dataclass(frozen=True)
-class CountFiles:
-    """Files of token counts to add up, and the file of the sums."""
-
-    paths: list[Path]
-    target: Path
-
-    def __str__(self) -> str:
-        """Return the target, for messages."""
-        return str(self.target)
-
-
 def _merge_counts(tokens: TokenizedPieces, merged: Path, executor: Executor) -> list[Path]:
     """Add up the counts of the tokens of train; return at most ``MERGED_FILES`` files.
 
@@ -203,22 +196,12 @@ def _merge_counts(tokens: TokenizedPieces, merged: Path, executor: Executor) -> 
     return paths
 
 
-def merge_counts(files: CountFiles) -> None:
-    """Add up files of token counts."""
-    merge_token_counts(files.paths, files.target)
-
-
 @dataclass(frozen=True)
 class EncodeSettings:
-    """Settings of encoding, the same for all pieces.
+    """Settings of encoding, the same for all pieces."""
 
-    Attributes:
-        folder: of the files of the pieces.
-        target: folder of the ids, the vocabulary and the spelling model.
-    """
-
-    folder: Path
-    target: Path
+    folder: Path  # of the files of the pieces
+    target: Path  # folder of the ids, the vocabulary and the spelling model
     vocab: VocabConfig
     reverse: bool
 

@@ -29,17 +29,13 @@ from korlm.utils.io.new_files import NewFile
 class EncodedShard:
     """Totals of a shard, and the checksum of its ids.
 
-    Attributes:
-        num_unk: number of tokens whose id is <unk>.
-        spelling_nats: total cost, in nats, of spelling the lossy tokens, those that cannot be
-            recovered from their ids: <unk>, and tokens that ``vocab.lowercase`` or
-            ``vocab.normalize_numbers`` maps to another token.
-        crc32: CRC-32 of the .npy file, as text.
+    Lossy tokens are those that cannot be recovered from their ids: <unk>, and tokens that
+    ``vocab.lowercase`` or ``vocab.normalize_numbers`` maps to another token.
     """
 
     num_unk: int
-    spelling_nats: float
-    crc32: str
+    spelling_nats: float  # total cost of spelling the lossy tokens
+    crc32: str  # of the .npy file
 
 
 def encode_shard(

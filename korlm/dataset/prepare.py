@@ -66,7 +66,7 @@ from korlm.utils.io.checksums import short_hash
 from korlm.utils.io.locks import file_lock
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.urls import is_url, to_path, url_errors
-from korlm.utils.progress import progress_bar
+from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -133,31 +133,21 @@ def prepare(
 
 @dataclass(frozen=True)
 class _Preparation:
-    """Finds or makes the prepared corpus of some settings; for the settings see ``prepare``.
-
-    Attributes:
-        given_vocab: used instead of a vocabulary of the text.
-        tokenizer_model: of a trained run; None: train the tokenizer if it is to be trained.
-        root: folder of all prepared corpora.
-        store: folder or URL of the files of the pieces; ``root`` unless it is ``prepare.folder``.
-        stem: names of corpus and tokenizer, with which the names of folders begin.
-        pieces: of the corpus.
-        token_key: the settings that decide the tokens of a piece.
-    """
+    """Finds or makes the prepared corpus of some settings; for the settings see ``prepare``."""
 
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
     vocab: VocabConfig
     cluster: ClusterConfig
-    given_vocab: Vocab | None
-    tokenizer_model: bytes | None
+    given_vocab: Vocab | None  # used instead of a vocabulary of the text
+    tokenizer_model: bytes | None  # of a trained run; None: train it if it is to be trained
     outputs: Path
     progress: bool
-    root: Path
-    store: Path
-    stem: str
+    root: Path  # folder of all prepared corpora
+    store: Path  # folder or URL of the files of the pieces: ``prepare.folder`` or ``root``
+    stem: str  # names of corpus and tokenizer, with which the names of folders begin
     pieces: list[Piece]
-    token_key: dict[str, Any]
+    token_key: dict[str, Any]  # the settings that decide the tokens of a piece
 
     def run(self) -> Prepared:
         """Return the prepared corpus; make it if it does not exist."""
@@ -301,8 +291,8 @@ class _Preparation:
         num_chars = sum(text.num_chars for text in missing)
         name = self.tokenizer.name
         logger.info("tokenizing %s characters with %s", f"{num_chars:,}", name)
-        total = num_chars + num_finished
-        with progress_bar(total, f"tokenizing ({name})", self.progress) as bar:
+        options = {"total": num_chars + num_finished, "unit": "char", "unit_scale": True}
+        with ProgressBar(desc=f"tokenizing ({name})", shown=self.progress, **options) as bar:
             bar.skip(num_finished)
             results = executor.tokenize(settings, missing, self.outputs / "cache", bar)
             records |= {text.piece.number: record for text, record in results}

@@ -21,52 +21,34 @@ from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays
-from korlm.utils.io.checksums import short_hash
 
 BLOCK = 1 << 24  # ids that are checked at once
 
 
 @dataclass(frozen=True)
 class SplitStats:
-    """Counts of one split, under the names of metrics.json.
+    """Counts of one split, under the names of metrics.json."""
 
-    Attributes:
-        num_tokens: length of the id stream, <eos> included.
-        num_unk: number of tokens that are <unk>.
-        num_eojeol: number of units between blanks.
-        num_chars: characters of the normalized lines, one for each line end included.
-        num_lines: number of lines, blank ones included.
-        spelling_nats: cost of spelling the lossy tokens (``CharNgramModel``), in nats.
-    """
-
-    num_tokens: int
+    num_tokens: int  # <eos> included
     num_unk: int
-    num_eojeol: int
-    num_chars: int
-    num_lines: int
-    spelling_nats: float
+    num_eojeol: int  # units between blanks
+    num_chars: int  # of the normalized lines, one for each line end included
+    num_lines: int  # blank ones included
+    spelling_nats: float  # cost of spelling the lossy tokens (``CharNgramModel``)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared corpus on disk.
-
-    Attributes:
-        fingerprint: of the text and all settings.
-        spelling: model of the cost of spelling the lossy tokens.
-        stats: counts of each split.
-        manifest: values of manifest.json.
-        tokenizer_model: model of a trained tokenizer, else None.
-    """
+    """A prepared corpus on disk."""
 
     folder: Path
-    fingerprint: str
+    fingerprint: str  # of the text and all settings
     vocab: Vocab
     vocab_config: VocabConfig
-    spelling: CharNgramModel
-    stats: dict[str, SplitStats]
-    manifest: dict[str, Any]
-    tokenizer_model: bytes | None
+    spelling: CharNgramModel  # the cost of spelling the lossy tokens
+    stats: dict[str, SplitStats]  # of each split
+    manifest: dict[str, Any]  # values of manifest.json
+    tokenizer_model: bytes | None  # of a trained tokenizer
 
     def ids(self, split: str) -> Ids | IdStream:
         """Return the ids of a split, memory-mapped and verified; shape (num_tokens,).
@@ -185,7 +167,11 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         spelling = CharNgramModel.from_arrays(read_arrays(folder / "spelling.npz"))
     except (OSError, ValueError, LookupError, MemoryError) as error:
         raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {advice}") from error
-    tokenizer_model = _read_tokenizer_model(folder, manifest.get("learned"))
+    tokenizer_model = None
+    for path in (folder / name for name in TOKENIZER_MODEL_FILES):
+        if path.name in manifest[checksums.CRC32_KEY]:
+            _check_file(path, folder, manifest)
+            tokenizer_model = path.read_bytes()
     return Prepared(folder, actual, vocab, vocab_config, spelling, stats, manifest, tokenizer_model)
 
 
@@ -197,18 +183,3 @@ def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
         raise PreparedError(
             f"{path}: damaged or missing ({error}); {mend_prepared(folder)}"
         ) from error
-
-
-def _read_tokenizer_model(folder: Path, digest: str | None) -> bytes | None:
-    """Read the tokenizer model, if the manifest lists the hash of one, and verify it."""
-    if digest is None:
-        return None
-    paths = [folder / name for name in TOKENIZER_MODEL_FILES]
-    path = next((path for path in paths if path.exists()), paths[0])
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise PreparedError(f"{path}: {error.strerror}; {mend_prepared(folder)}") from error
-    if short_hash(model) != digest:
-        raise PreparedError(f"{path}: damaged, or of other text; {mend_prepared(folder)}")
-    return model

@@ -36,26 +36,17 @@ from korlm.utils.errors import CorpusError
 class EncodedText:
     """Consecutive lines with N tokens in total, <eos> after each line that is not blank.
 
-    Attributes:
-        table: a row of ``korlm.dataset.storage.shards.SCHEMA`` for each line, blank ones included,
-            and perhaps further columns.
-        ids: int64 (N,).
-        spelling_nats: float64 (N,), cost of spelling each lossy token, one that its id does not
-            determine; 0 for the others.
-        lengths: int64 (lines,), tokens of each line, <eos> included; 0 for a blank line.
-        num_eojeol: int64 (lines,), units between blanks; 0 for a blank line.
-        num_chars: int64 (lines,), characters of the normalized line, one for the line end
-            included; 0 for a blank line.
-        unicode: normalization of the lines.
+    The values of a blank line, which has no tokens, are 0.
     """
 
-    table: pa.Table
-    ids: npt.NDArray[np.int64]
+    table: pa.Table  # a row of ``shards.SCHEMA`` for each line, and perhaps further columns
+    ids: npt.NDArray[np.int64]  # (N,)
+    # (N,), cost of spelling each lossy token, one that its id does not determine; else 0.
     spelling_nats: npt.NDArray[np.float64]
-    lengths: npt.NDArray[np.int64]
-    num_eojeol: npt.NDArray[np.int64]
-    num_chars: npt.NDArray[np.int64]
-    unicode: UnicodeForm = UnicodeForm.nfc
+    lengths: npt.NDArray[np.int64]  # (lines,), tokens, <eos> included
+    num_eojeol: npt.NDArray[np.int64]  # (lines,), units between blanks
+    num_chars: npt.NDArray[np.int64]  # (lines,), of the normalized line and its end
+    unicode: UnicodeForm = UnicodeForm.nfc  # normalization of the lines
 
     @classmethod
     def from_table(

@@ -40,19 +40,13 @@ Analyze: TypeAlias = Callable[[Iterator[list[str]]], Iterator[pa.RecordBatch]]
 
 @dataclass(frozen=True)
 class TokenizeSettings:
-    """Settings of tokenizing, the same for all pieces.
-
-    Attributes:
-        blocks: division of the text into contiguous blocks of a split; None: documents are split.
-        folder: folder of the files of the pieces and of the tokenizer model.
-        token_key: the settings that decide the tokens (``token_settings``).
-    """
+    """Settings of tokenizing, the same for all pieces."""
 
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
-    blocks: ContiguousSplit | None
-    folder: Path
-    token_key: dict[str, Any]
+    blocks: ContiguousSplit | None  # None: documents are split by a hash
+    folder: Path  # of the files of the pieces and of the tokenizer model
+    token_key: dict[str, Any]  # the settings that decide the tokens (``token_settings``)
 
 
 @dataclass(frozen=True)

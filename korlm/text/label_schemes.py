@@ -10,6 +10,7 @@ Each unit of a text (a character, an eojeol, a token) has one label:
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -79,32 +80,33 @@ def spans_of(
     >>> spans_of(["B-PS", "I-PS", "O", "I-LC"])
     [LabeledSpan(begin=0, end=2, label='PS'), LabeledSpan(begin=3, end=4, label='LC')]
     """
+    if strict:
+        _check_order(labels, scheme)
     spans: list[LabeledSpan] = []
     begin, open_type = 0, ""  # begin and type of the span that the next unit may continue; "": none
     for index, label in enumerate([*labels, OUTSIDE]):
         prefix, kind = parse_label(label)
-        continues = bool(open_type) and prefix in "IE" and kind == open_type
-        if strict and scheme is not Scheme.io and index < len(labels):
-            previous = labels[index - 1] if index else ""
-            if prefix in "IE" and not continues:
-                reason = f"follows {previous}" if previous else "begins the sentence"
-                raise LabelError(index, f"{label} {reason}; a span begins with B-{kind}")
-            if scheme is Scheme.bioes and open_type and not continues:
-                reason = f"{label} follows {previous}"
-                raise LabelError(index, f"{reason}; a span ends with E-{open_type}")
-        if not continues:
+        if not (open_type and prefix in "IE" and kind == open_type):
             if open_type:
                 spans.append(LabeledSpan(begin, index, open_type))
             begin, open_type = index, kind
         if prefix in "ES":
             spans.append(LabeledSpan(begin, index + 1, kind))
             open_type = ""
-    if strict and scheme is Scheme.bioes and labels and parse_label(labels[-1])[0] in "BI":
-        kind = parse_label(labels[-1])[1]
-        raise LabelError(
-            len(labels) - 1, f"{labels[-1]} ends the sentence; a span ends with E-{kind}"
-        )
     return spans
+
+
+def _check_order(labels: Sequence[str], scheme: Scheme) -> None:
+    for index, (previous, label) in enumerate(itertools.pairwise([None, *labels, ""])):
+        if may_follow(label or "", previous, scheme):
+            continue
+        prefix, kind = parse_label(label or "")
+        if prefix in "IE":
+            reason = f"follows {previous}" if previous else "begins the sentence"
+            raise LabelError(index, f"{label} {reason}; a span begins with B-{kind}")
+        reason = f"{label} follows {previous}" if label else f"{previous} ends the sentence"
+        kind = parse_label(previous or "")[1]
+        raise LabelError(min(index, len(labels) - 1), f"{reason}; a span ends with E-{kind}")
 
 
 def labels_of(spans: Iterable[LabeledSpan], size: int, scheme: Scheme = Scheme.bio) -> list[str]:

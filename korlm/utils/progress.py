@@ -101,8 +101,3 @@ class ProgressBar(_Bar):
 
     def _number(self, value: float) -> str:
         return str(tqdm.format_sizeof(value)) if self._is_scaled else f"{value:,}"
-
-
-def progress_bar(total: int, title: str, progress: bool) -> ProgressBar:
-    """Return a progress bar that counts characters."""
-    return ProgressBar(None, title, total, "char", unit_scale=True, shown=progress)

@@ -17,6 +17,7 @@ from korlm.config import BatchesConfig, Mode
 from korlm.dataset import batches as batches_module
 from korlm.dataset.batches import (
     Batch,
+    Batches,
     BucketedSentenceBatches,
     RankBatches,
     StreamBatches,
@@ -133,15 +134,16 @@ def test_stream_against_torchtext(batch_size: int, bptt_length: int) -> None:
     assert targets[:, 0].tolist() == ids[:: len(ids) // batch_size].tolist()
 
 
-def test_a_stream_continues_from_any_window() -> None:
-    batches = StreamBatches(stream_of(101), 4, 5)
-    whole = list(batches.epoch(0))
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("mode", Mode)
+def test_an_epoch_continues_from_any_batch(mode: Mode, seed: int | None) -> None:
+    batches = StreamBatches(stream_of(101), 4, 5, shuffle_seed=seed)
+    if mode is Mode.sentence:
+        batches = BucketedSentenceBatches(joined(sentences_of(60, longest=9)), 8, 20, seed)
+    assert batches.carries_state is (mode is Mode.stream)
+    whole = list(batches.epoch(4))
     for first in range(len(whole) + 1):
-        rest = list(batches.epoch(3, first))
-        assert len(rest) == len(whole) - first
-        for one, other in zip(rest, whole[first:], strict=True):
-            assert torch.equal(one.inputs, other.inputs)
-            assert torch.equal(one.targets, other.targets)
+        check_same(list(batches.epoch(4, first)), whole[first:])
 
 
 def test_random_starts_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,17 +182,10 @@ def test_random_starts_keep_every_token_and_its_predecessor(
 
 
 def test_random_starts_follow_from_seed_and_epoch() -> None:
-    def targets(seed: int, epoch: int, first: int = 0) -> list[list[list[int]]]:
-        batches = StreamBatches(stream_of(101), 4, 5, shuffle_seed=seed)
-        return [batch.targets.tolist() for batch in batches.epoch(epoch, first)]
+    def targets(seed: int, epoch: int) -> list[list[list[int]]]:
+        return epoch_of(StreamBatches(stream_of(101), 4, 5, shuffle_seed=seed), epoch)
 
     assert targets(1, 0) == targets(1, 0) != targets(1, 1) != targets(2, 1)
-    assert targets(1, 3, first=2) == targets(1, 3)[2:]
-
-
-def test_a_stream_carries_its_state() -> None:
-    assert StreamBatches(stream_of(9), 2, 2).carries_state
-    assert not BucketedSentenceBatches(stream_of(9), 2, 2).carries_state
 
 
 # Sentences
@@ -279,8 +274,8 @@ def test_sentences_against_torchtext(batch_size: int) -> None:
     assert padding < 0.1 * unsorted
 
 
-def epoch_of(batches: BucketedSentenceBatches, epoch: int, first: int = 0) -> list[list[list[int]]]:
-    return [batch.targets.tolist() for batch in batches.epoch(epoch, first)]
+def epoch_of(batches: Batches, epoch: int) -> list[list[list[int]]]:
+    return [batch.targets.tolist() for batch in batches.epoch(epoch)]
 
 
 def test_the_order_follows_from_seed_and_epoch() -> None:
@@ -314,13 +309,6 @@ def test_without_a_seed_every_epoch_is_the_same() -> None:
     assert widths == sorted(widths, reverse=True)
 
 
-def test_sentences_continue_from_any_batch() -> None:
-    batches = BucketedSentenceBatches(joined(sentences_of(60, longest=9)), 8, 20, shuffle_seed=1)
-    whole = epoch_of(batches, 4)
-    for first in range(len(whole) + 1):
-        assert epoch_of(batches, 4, first) == whole[first:]
-
-
 def test_ids_may_be_mapped_from_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "ids.npy", joined(sentences_of(20, longest=5)))
     ids = np.load(tmp_path / "ids.npy", mmap_mode="r")
@@ -331,13 +319,9 @@ def test_ids_may_be_mapped_from_a_file(tmp_path: Path) -> None:
 # From settings
 
 
-def config(mode: Mode, **sizes: int) -> BatchesConfig:
-    return BatchesConfig(mode=mode, **sizes)
-
-
 def test_settings_of_a_stream() -> None:
     ids = stream_of(100)
-    settings = config(Mode.stream, batch_size=5, eval_batch_size=2, bptt_length=10)
+    settings = BatchesConfig(mode=Mode.stream, batch_size=5, eval_batch_size=2, bptt_length=10)
     train = build_batches(ids, settings, train=True, seed=1, split="train")
     valid = build_batches(ids, settings, train=False, seed=1, split="valid")
     assert isinstance(train, StreamBatches) and isinstance(valid, StreamBatches)
@@ -357,18 +341,14 @@ def test_settings_of_a_stream() -> None:
 
 def test_settings_of_sentences() -> None:
     ids = joined(sentences_of(40, longest=9))
-    settings = config(Mode.sentence, batch_size=8, eval_batch_size=4, bptt_length=3)
+    settings = BatchesConfig(mode=Mode.sentence, batch_size=8, eval_batch_size=4, bptt_length=3)
     train = build_batches(ids, settings, train=True, seed=1, split="train")
     valid = build_batches(ids, settings, train=False, seed=1, split="valid")
     assert isinstance(train, BucketedSentenceBatches) and isinstance(valid, BucketedSentenceBatches)
-    assert (
-        epoch_of(train, 0)
-        == epoch_of(BucketedSentenceBatches(ids, 8, 3, 1), 0)
-        != epoch_of(train, 1)
-    )
-    assert (
-        epoch_of(valid, 0) == epoch_of(BucketedSentenceBatches(ids, 4, 3), 0) == epoch_of(valid, 1)
-    )
+    expected = epoch_of(BucketedSentenceBatches(ids, 8, 3, 1), 0)
+    assert epoch_of(train, 0) == expected != epoch_of(train, 1)
+    expected = epoch_of(BucketedSentenceBatches(ids, 4, 3), 0)
+    assert epoch_of(valid, 0) == expected == epoch_of(valid, 1)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +360,7 @@ def test_settings_of_sentences() -> None:
     ],
 )
 def test_too_little_text(mode: Mode, train: bool, ids: np.ndarray, words: list[str]) -> None:  # type: ignore[type-arg]
-    settings = config(mode, batch_size=5, eval_batch_size=5, bptt_length=10)
+    settings = BatchesConfig(mode=mode, batch_size=5, eval_batch_size=5, bptt_length=10)
     with pytest.raises(CorpusError) as caught:
         build_batches(ids, settings, train=train, seed=1, split="train")
     message = str(caught.value)
@@ -388,10 +368,9 @@ def test_too_little_text(mode: Mode, train: bool, ids: np.ndarray, words: list[s
 
 
 def test_just_enough_text() -> None:
-    settings = config(Mode.stream, batch_size=5, eval_batch_size=5, bptt_length=10)
-    assert len(build_batches(stream_of(50), settings, True, 1, "train")) == 1
-    settings = config(Mode.sentence, batch_size=5, eval_batch_size=5, bptt_length=10)
-    assert len(build_batches(joined([[10, EOS_ID]] * 5), settings, True, 1, "train")) == 1
+    for mode, ids in ((Mode.stream, stream_of(50)), (Mode.sentence, joined([[10, EOS_ID]] * 5))):
+        settings = BatchesConfig(mode=mode, batch_size=5, eval_batch_size=5, bptt_length=10)
+        assert len(build_batches(ids, settings, True, 1, "train")) == 1
 
 
 def test_a_batch_on_the_cpu_stays_where_it_is() -> None:
@@ -459,12 +438,10 @@ def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
     parts = zip(*(share.epoch(1, 2) for share in shares), strict=True)
     for batch, mine in zip(whole.epoch(1, 2), parts, strict=True):
         for rank, part in enumerate(mine):
-            assert part.num_targets == batch.num_targets
-            assert torch.equal(part.inputs, batch.inputs[rank::size])
-            assert torch.equal(part.targets, batch.targets[rank::size])
-            assert (part.lengths is None) == (batch.lengths is None)
-            if part.lengths is not None and batch.lengths is not None:
-                assert torch.equal(part.lengths, batch.lengths[rank::size])
+            rows = slice(rank, None, size)
+            lengths = None if batch.lengths is None else batch.lengths[rows]
+            share = Batch(batch.inputs[rows], batch.targets[rows], lengths, batch.num_targets)
+            check_same([part], [share])
 
 
 # Ids on a device

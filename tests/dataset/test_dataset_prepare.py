@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import flip_bit, new_checksums, note_disk, sentences
-from fakes import install_fake_kkma
+from fakes import install_fake_kkma, interrupt_after
 from filelock import FileLock
 
 from korlm.config import (
@@ -53,15 +53,14 @@ from korlm.dataset.fingerprint import (
     token_settings,
 )
 from korlm.dataset.prepare import prepare
-from korlm.dataset.prepared import Prepared, SplitStats, open_prepared
+from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage import shards
 from korlm.dataset.storage.piece_files import read_record
-from korlm.dataset.storage.shards import read_columns, shard_paths
+from korlm.dataset.storage.shards import shard_paths
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.registry import train_tokenizer
-from korlm.tokenizers.workers import pool
 from korlm.utils.errors import (
     CorpusError,
     KorlmError,
@@ -97,9 +96,13 @@ def corpus(tmp_path: Path) -> CorpusConfig:
 def large_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     """Return a corpus of one file with 400 documents, which has several pieces and many batches."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 100)
-    path = tmp_path / "large_corpus.txt"
-    path.write_text(random_text(1), encoding="utf-8")
-    return CorpusConfig(name="many", files=[str(path)], document_unit=DocumentUnit.line)
+    return corpus_of(tmp_path / "many.txt", random_text(1), document_unit=DocumentUnit.line)
+
+
+def corpus_of(path: Path, text: str, **settings: Any) -> CorpusConfig:
+    """Return a corpus of one file."""
+    path.write_text(text, encoding="utf-8")
+    return CorpusConfig(name=path.stem, files=[str(path)], **settings)
 
 
 def random_text(seed: int, lines: int = 400) -> str:
@@ -192,24 +195,14 @@ def test_ids_and_counts_by_hand(corpus: CorpusConfig, outputs: Path) -> None:
         "train": sum(unknown.nats(["<eos>", "KBS", "12"])),
         "valid": sum(unknown.nats(["온다", "없는", "말", "KBS"])),
     }
-    assert prepared.stats == {
-        "train": SplitStats(
-            num_tokens=11,
-            num_unk=3,
-            num_eojeol=8,
-            num_chars=6 + 13 + 9,
-            num_lines=4,
-            spelling_nats=pytest.approx(costs["train"]),  # type: ignore[arg-type]
-        ),
-        "valid": SplitStats(
-            num_tokens=7,
-            num_unk=4,
-            num_eojeol=5,
-            num_chars=6 + 9,
-            num_lines=2,
-            spelling_nats=pytest.approx(costs["valid"]),  # type: ignore[arg-type]
-        ),
-    }
+    counts = ("num_tokens", "num_unk", "num_eojeol", "num_chars", "num_lines")
+    for split, expected in {
+        "train": (11, 3, 8, 6 + 13 + 9, 4),
+        "valid": (7, 4, 5, 6 + 9, 2),
+    }.items():
+        stats = prepared.stats[split]
+        assert tuple(getattr(stats, name) for name in counts) == expected
+        assert stats.spelling_nats == pytest.approx(costs[split])
 
 
 def test_lowered_tokens_are_known_but_pay_for_spelling(corpus: CorpusConfig, outputs: Path) -> None:
@@ -384,21 +377,13 @@ def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> No
     """The tokenizer learns only from the documents of train, even within one file."""
     pytest.importorskip("sentencepiece")
     lines = sentences(300, 4)
-    path = tmp_path / "all.txt"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    corpus = CorpusConfig(name="dealt", files=[str(path)], document_unit=DocumentUnit.line)
+    text = "\n".join(lines) + "\n"
+    corpus = corpus_of(tmp_path / "dealt.txt", text, document_unit=DocumentUnit.line)
     prepared = make(corpus, outputs, PIECES)
-    shards_of_train = shard_paths(prepared.folder / "tokens", "train")
-    train = [
-        text
-        for shard in shards_of_train
-        for batch in read_columns(shard, ["text"])
-        for text in batch.column("text").to_pylist()
-    ]
+    train = prepared.texts("train")
     assert 0 < len(train) < len(lines)
-    assert (
-        prepared.tokenizer_model == train_tokenizer(PIECES, train) != train_tokenizer(PIECES, lines)
-    )
+    model = train_tokenizer(PIECES, train)
+    assert prepared.tokenizer_model == model != train_tokenizer(PIECES, lines)
 
 
 def test_other_settings_make_other_pieces(learnable: CorpusConfig, outputs: Path) -> None:
@@ -417,17 +402,12 @@ def test_another_vocabulary_shares_the_pieces(
     assert second.folder != first.folder and second.tokenizer_model == first.tokenizer_model
 
 
-@pytest.mark.parametrize("damage", [None, b"", b"x"])
-def test_damaged_pieces(learnable: CorpusConfig, outputs: Path, damage: bytes | None) -> None:
-    prepared = make(learnable, outputs, PIECES)
-    path = prepared.folder / "sentencepiece.model"
-    if damage is None:
-        path.unlink()
-    else:
-        path.write_bytes(damage)
-    assert_error(
-        PreparedError, lambda: open_prepared(prepared.folder), str(path), "delete the folder"
-    )
+def test_damaged_pieces(learnable: CorpusConfig, outputs: Path) -> None:
+    folder = make(learnable, outputs, PIECES).folder
+    path = folder / "sentencepiece.model"
+    for damage in (becomes(""), becomes("x"), Path.unlink):
+        damage(path)
+        assert_error(PreparedError, lambda: open_prepared(folder), str(path), "delete the folder")
 
 
 def test_too_few_pieces_leave_nothing(learnable: CorpusConfig, outputs: Path) -> None:
@@ -561,29 +541,13 @@ def test_fractions_have_no_effect_with_fixed_splits(
 # Interruptions
 
 
-class InterruptedPool(pool.TokenizerPool):
-    """Fails after some batches, like a full disk or Ctrl-C."""
-
-    batches_left = 0
-    num_tokenized = 0
-
-    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[pa.RecordBatch]:
-        for analyses in super().map(batches):
-            if not type(self).batches_left:
-                raise KeyboardInterrupt
-            type(self).batches_left -= 1
-            type(self).num_tokenized += len(analyses)
-            yield analyses
-
-
 def test_a_failure_leaves_complete_pieces_and_the_next_run_continues(
     large_corpus: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make(large_corpus, tmp_path / "unbroken")
     for num_batches in (30, 10):
-        monkeypatch.setattr(InterruptedPool, "batches_left", num_batches)
-        monkeypatch.setattr(base, "TokenizerPool", InterruptedPool)
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt_after(num_batches, patch)
             make(large_corpus, outputs)
         assert visible_names(outputs / "prepared") == []
         (partial,) = (outputs / "prepared").glob(".*.partial")
@@ -597,10 +561,9 @@ def test_a_failure_leaves_complete_pieces_and_the_next_run_continues(
     assert sorted(left) == sorted([*names, *markers])
     kept = sum(counts.num_lines for record in finished for counts in record.splits.values())
 
-    monkeypatch.setattr(InterruptedPool, "batches_left", 10_000)
-    monkeypatch.setattr(InterruptedPool, "num_tokenized", 0)
+    counts = interrupt_after(10_000, monkeypatch)
     prepared = make(large_corpus, outputs)
-    assert InterruptedPool.num_tokenized == 400 - kept  # nothing was tokenized twice
+    assert counts.total() == 400 - kept  # nothing was tokenized twice
     assert prepared.folder.name == whole.folder.name
     assert contents(prepared.folder) == contents(whole.folder)
     assert not list((outputs / "prepared").glob(".*.partial"))
@@ -710,53 +673,50 @@ def test_processes_that_need_the_same_tokens_make_them_once(
 
 
 def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("가 나\n\n다 라\n", encoding="utf-8")
-    corpus = CorpusConfig(name="few", files=[str(path)])
+    corpus = corpus_of(tmp_path / "few.txt", "가 나\n\n다 라\n")
     too_few = "1 document with 2 lines of text cannot fill train, valid and test"
     assert_error(CorpusError, lambda: make(corpus, outputs), "no text for valid", too_few)
-    only_train = CorpusConfig(name="few", train=[str(path)])
+    only_train = CorpusConfig(name="few", train=corpus.files)
     assert_error(
         CorpusError, lambda: make(only_train, outputs), "no text for valid", "corpus.valid="
     )
+    line = corpus_of(tmp_path / "line.txt", "가 나 다 " * 1000)
+    too_few = "1 document with 1 line of text cannot fill train, valid and test"
+    assert_error(CorpusError, lambda: make(line, outputs), "no text for ", too_few)
+    none = dataclasses.replace(line, valid_fraction=0.0)
+    assert_error(CorpusError, lambda: make(none, outputs), "corpus.valid_fraction=0.0")
     assert visible_names(outputs / "prepared") == []
     assert not list((outputs / "prepared").glob(".*.partial"))
 
 
 def splits_in(prepared: Prepared) -> dict[str, list[tuple[str, int, str]]]:
     """Return document, number and text of the lines of each split."""
-    return {
-        split: [
-            (row["doc_id"], row["line"], row["text"])
-            for path in shard_paths(prepared.folder / "tokens", split)
-            for batch in read_columns(path, ["doc_id", "line", "text"])
-            for row in batch.to_pylist()
-        ]
-        for split in ("train", "valid", "test")
-    }
+    lines: dict[str, list[tuple[str, int, str]]] = {"train": [], "valid": [], "test": []}
+    for split in lines:
+        for path in shard_paths(prepared.folder / "tokens", split):
+            rows = pq.read_table(path, columns=["doc_id", "line", "text"]).to_pylist()
+            lines[split] += [tuple(row.values()) for row in rows]
+    return lines
 
 
 def test_a_single_document_is_split_by_blocks(
     tmp_path: Path, outputs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "book.txt"
     texts = [f"줄 {number:02}" for number in range(50)]
-    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    corpus = CorpusConfig(name="book", files=[str(path)])
+    corpus = corpus_of(tmp_path / "book.txt", "\n".join(texts) + "\n")
     prepared = make(corpus, outputs)
     lines = [("book.txt", number, text) for number, text in enumerate(texts, 1)]
     assert splits_in(prepared) == {"train": lines[:40], "valid": lines[40:45], "test": lines[45:]}
     (message,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
     assert "1 document cannot fill train, valid and test" in message
     assert "train 80%, valid 10%, test 10%" in message
-    shares = CorpusConfig(name="book", files=[str(path)], valid_fraction=0.5, test_fraction=0.0)
+    shares = dataclasses.replace(corpus, valid_fraction=0.5, test_fraction=0.0)
     halves = {"train": lines[:25], "valid": lines[25:], "test": []}
     assert splits_in(make(shares, outputs)) == halves
-    # The vocabulary is built from the same block.
-    prepared = make(corpus, outputs, SentencePieceConfig(name="sentencepiece", vocab_size=30))
-    assert prepared.tokenizer_model == train_tokenizer(
-        SentencePieceConfig(name="sentencepiece", vocab_size=30), iter(texts[:40])
-    )
+    # The tokenizer is trained on the same block.
+    pieces = dataclasses.replace(PIECES, vocab_size=30)
+    model = train_tokenizer(pieces, iter(texts[:40]))
+    assert make(corpus, outputs, pieces).tokenizer_model == model
 
 
 def test_few_documents_are_split_by_blocks_only_if_the_hash_leaves_a_split_empty(
@@ -778,19 +738,6 @@ def test_few_documents_are_split_by_blocks_only_if_the_hash_leaves_a_split_empty
         (texts / f"{key}.txt").write_text(f"{key}\n", encoding="utf-8")
     for split, lines in splits_in(make(corpus, outputs, vocab=vocab)).items():
         assert lines and {split_by_key[line[2]] for line in lines} == {split}
-
-
-def test_one_line_of_text_cannot_be_split(tmp_path: Path, outputs: Path) -> None:
-    path = tmp_path / "line.txt"
-    path.write_text("가 나 다 " * 1000, encoding="utf-8")
-    corpus = CorpusConfig(name="line", files=[str(path)])
-    too_few = "1 document with 1 line of text cannot fill train, valid and test"
-    assert_error(CorpusError, lambda: make(corpus, outputs), "no text for ", too_few)
-    none = CorpusConfig(name="line", files=[str(path)], valid_fraction=0.0)
-    assert_error(
-        CorpusError, lambda: make(none, outputs), "no text for ", "corpus.valid_fraction=0.0"
-    )
-    assert visible_names(outputs / "prepared") == []
 
 
 @pytest.mark.parametrize(
@@ -825,11 +772,9 @@ def test_unicode_of_tokens(
 def test_a_split_of_blank_lines_is_none(tmp_path: Path, outputs: Path) -> None:
     keys = {split_of(str(n), 0.3, 0.0): str(n) for n in range(50)}
     rows = [{"text": "가 나", "id": keys["train"]}, {"text": " \n ", "id": keys["valid"]}]
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    corpus = CorpusConfig(
-        name="few", files=[str(path)], document_column="id", valid_fraction=0.3, test_fraction=0.0
-    )
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    settings = {"document_column": "id", "valid_fraction": 0.3, "test_fraction": 0.0}
+    corpus = corpus_of(tmp_path / "few.jsonl", text, **settings)
     assert_error(CorpusError, lambda: make(corpus, outputs), "no text for valid")
 
 
@@ -854,69 +799,41 @@ def test_a_file_name_that_is_no_utf8(corpus: CorpusConfig, outputs: Path) -> Non
 # Damage
 
 
-def replace_value(path: Path) -> None:
-    """Change a value without changing the manifest."""
-    text = path.read_text("utf-8")
-    path.write_text(text.replace('"num_chars": ', '"num_chars": 1'), "utf-8")
+Damage = Callable[[Path], object]
 
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
+def becomes(content: str) -> Damage:
+    return lambda path: path.write_text(content)
 
 
-def overwrite(path: Path) -> None:
-    path.write_bytes(b"something else\n")
+def changed(**values: Any) -> Damage:
+    """Change values of the manifest deliberately, with matching checksums."""
+    return lambda path: new_checksums(path, **values)
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 20] = b"\xff" * 20
-    path.write_bytes(bytes(data))
-
-
-def drop_last_line(path: Path) -> None:
-    path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:-2]) + b"\n")
-
-
-def an_array_alone(path: Path) -> None:
-    with open(path, "wb") as file:
-        np.save(file, np.zeros(3))
-
-
-DAMAGE: dict[str, list[Callable[[Path], object]]] = {
+ANY_DAMAGE: list[Damage] = [Path.unlink, cut, becomes(""), becomes("something else\n")]
+DAMAGE: dict[str, list[Damage]] = {
     "manifest.json": [
-        Path.unlink,
-        cut,
-        empty,
-        overwrite,
-        lambda path: path.write_text("[]"),
-        lambda path: path.write_text("{}"),
-        lambda path: path.write_text('{"a":' + "[" * 100_000),
-        replace_value,
-        lambda path: new_checksums(path, format=99),
-        lambda path: new_checksums(path, fingerprint="0" * 12),
-        lambda path: new_checksums(path, tokens_fingerprint="0" * 12),
-        lambda path: new_checksums(path, splits={"train": {}}),
-        lambda path: new_checksums(path, splits=None),
-        lambda path: new_checksums(path, settings={}),
-        lambda path: new_checksums(path, vocab_size=99),
+        *ANY_DAMAGE,
+        *map(becomes, ("[]", "{}", '{"a":' + "[" * 100_000)),
+        lambda path: path.write_text(path.read_text("utf-8").replace("num_chars", "num_lines")),
+        *(changed(format=99), changed(fingerprint="0" * 12), changed(tokens_fingerprint="0" * 12)),
+        *(changed(splits={"train": {}}), changed(splits=None), changed(settings={})),
+        changed(vocab_size=99),
     ],
-    "vocab.tsv": [Path.unlink, cut, empty, overwrite, drop_last_line],
-    "spelling.npz": [Path.unlink, cut, empty, overwrite, flip, an_array_alone],
+    "vocab.tsv": [*ANY_DAMAGE, lambda path: flip_bit(path, 0.5)],
+    "spelling.npz": [*ANY_DAMAGE, lambda path: flip_bit(path, 0.5)],
 }
 
 
 @pytest.mark.parametrize(
     ("name", "damage"), [(name, damage) for name, kinds in DAMAGE.items() for damage in kinds]
 )
-def test_damage_is_noticed(
-    corpus: CorpusConfig, outputs: Path, name: str, damage: Callable[[Path], object]
-) -> None:
+def test_damage_is_noticed(corpus: CorpusConfig, outputs: Path, name: str, damage: Damage) -> None:
     prepared = make(corpus, outputs)
     path = prepared.folder / name
     damage(path)
@@ -927,10 +844,8 @@ def test_damage_is_noticed(
         assert "\n" not in message and str(prepared.folder) in message and "delete" in message
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, cut, empty, overwrite])
-def test_damaged_ids_are_noticed(
-    corpus: CorpusConfig, outputs: Path, damage: Callable[[Path], object]
-) -> None:
+@pytest.mark.parametrize("damage", ANY_DAMAGE)
+def test_damaged_ids_are_noticed(corpus: CorpusConfig, outputs: Path, damage: Damage) -> None:
     prepared = make(corpus, outputs)
     path = prepared.folder / "ids" / "train-00000.npy"
     damage(path)
@@ -946,11 +861,6 @@ def other_ids(prepared: Prepared, ids: npt.NDArray[Any]) -> Prepared:
     return open_prepared(prepared.folder)
 
 
-def test_ids_of_another_corpus_are_noticed(corpus: CorpusConfig, outputs: Path) -> None:
-    prepared = other_ids(make(corpus, outputs), np.zeros(10, dtype=np.uint16))
-    assert_error(PreparedError, lambda: prepared.ids("train"), "10", "11")
-
-
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
@@ -960,8 +870,9 @@ def test_ids_of_another_corpus_are_noticed(corpus: CorpusConfig, outputs: Path) 
         (np.full(11, np.nan), "holds float64, not uint16"),
         (np.full(11, 4, np.uint32), "holds uint32, not uint16"),
         (np.full((11, 1), 4, np.uint16), "holds (11, 1) ids"),
+        (np.zeros(10, np.uint16), "holds 10 ids of train, the manifest says 11"),
     ],
-    ids=["one too large", "far too large", "negative", "NaN", "wide", "matrix"],
+    ids=["one too large", "far too large", "negative", "NaN", "wide", "matrix", "too few"],
 )
 def test_ids_that_are_none_are_refused(
     corpus: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], message: str
@@ -1052,9 +963,6 @@ def test_another_fingerprint_is_refused(corpus: CorpusConfig, outputs: Path) -> 
     prepared = make(corpus, outputs)
     assert_error(PreparedError, lambda: open_prepared(prepared.folder, "0" * 12), "000000000000")
     assert open_prepared(prepared.folder, prepared.fingerprint).stats == prepared.stats
-
-
-def test_no_such_folder(outputs: Path) -> None:
     assert_error(PreparedError, lambda: open_prepared(outputs / "nothing"), "nothing")
 
 

@@ -17,7 +17,12 @@ from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.piece_files import TOKEN_COUNTS, piece_path
 from korlm.dataset.storage.piece_writer import PieceWriter
 from korlm.dataset.storage.shards import split_counts
-from korlm.dataset.storage.token_counts import add_up_counts, iterate_counts, merge_token_counts
+from korlm.dataset.storage.token_counts import (
+    CountFiles,
+    add_up_counts,
+    iterate_counts,
+    merge_counts,
+)
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.tokenizers.analysis import Analysis
@@ -137,7 +142,7 @@ def test_counts_are_added_up(tmp_path: Path) -> None:
     texts = [["가 나 <eos>"], ["나 다\0 😀"], ["나 가"]]
     paths = [piece_path(tmp_path, TOKEN_COUNTS, number) for number in range(3)]
     counts = [write(tmp_path, lines, number=number) for number, lines in enumerate(texts)]
-    merge_token_counts(paths, tmp_path / "all.parquet")
+    merge_counts(CountFiles(paths, tmp_path / "all.parquet"))
     total = Counter(dict(iterate_counts(pq.read_table(tmp_path / "all.parquet"))))
     assert total == sum(counts, Counter()) and list(total) == sorted(total)
     with pytest.raises(PreparedError, match=r"none.parquet: damaged or missing"):

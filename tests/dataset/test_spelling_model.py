@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from korlm.dataset import spelling_model
-from korlm.dataset.spelling_model import UNIFORM, CharNgramModel
+from korlm.dataset.spelling_model import ORDER, UNIFORM, CharNgramModel
+from korlm.utils.io.arrays import read_arrays, write_arrays
 
 # Unicode's code points without surrogates, and the end of a word.
 OUTCOMES = 0x110000 - 0x800 + 1
@@ -21,13 +22,12 @@ ALPHABETS = ["가나다", "가각ab.\u1112\u119e", "가😀\U0010ffff\U00020000\
 class WittenBell:
     """p(c | h) = (n(h, c) + t(h) p(c | h')) / (n(h) + t(h)), down to a uniform distribution."""
 
-    def __init__(self, words: list[str], order: int) -> None:
-        self.order = order
+    def __init__(self, words: list[str]) -> None:
         self.n: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
         for word in words:
-            padded = [START] * (order - 1) + [*word, END]
-            for at in range(order - 1, len(padded)):
-                for length in range(order):
+            padded = [START] * (ORDER - 1) + [*word, END]
+            for at in range(ORDER - 1, len(padded)):
+                for length in range(ORDER):
                     self.n[tuple(padded[at - length : at])][padded[at]] += 1
 
     def p(self, char: str, history: tuple[str, ...]) -> Fraction:
@@ -39,10 +39,10 @@ class WittenBell:
         return (following[char] + t * lower) / Fraction(n + t)
 
     def nats(self, word: str) -> float:
-        padded = [START] * (self.order - 1) + [*word, END]
+        padded = [START] * (ORDER - 1) + [*word, END]
         total = 0.0
-        for at in range(self.order - 1, len(padded)):
-            p = self.p(padded[at], tuple(padded[at - self.order + 1 : at]))
+        for at in range(ORDER - 1, len(padded)):
+            p = self.p(padded[at], tuple(padded[at - ORDER + 1 : at]))
             total -= math.log(p.numerator) - math.log(p.denominator)
         return total
 
@@ -69,22 +69,19 @@ def test_words_are_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_by_hand() -> None:
-    model = CharNgramModel.train(["가", "가나"], order=1)
-    # Counts: 가 twice, 나 once, the end twice; five in all, of three types.
-    ga, na, end, other = ((n + 3 * UNIFORM) / 8 for n in (2, 1, 2, 0))
-    assert model.nats(["가"])[0] == pytest.approx(-math.log(ga * end))
-    assert model.nats(["나나"])[0] == pytest.approx(-math.log(na * na * end))
-    assert model.nats([""])[0] == pytest.approx(-math.log(end))
-    assert model.nats(["다"])[0] == pytest.approx(-math.log(other * end))
+    model = CharNgramModel.train(["가"])
+    # n and t are 1 for each history. Without a history, 가 and the end occur once each.
+    p = (1 + 2 * UNIFORM) / 4
+    for _ in ("one character of history", "two characters"):
+        p = (1 + p) / 2
+    assert model.nats(["가"])[0] == pytest.approx(-2 * math.log(p))
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 @pytest.mark.parametrize("count", [1, 5, 60])
-def test_equals_the_formula(order: int, alphabet: str, count: int) -> None:
+def test_equals_the_formula(alphabet: str, count: int) -> None:
     train = random_words(1, alphabet, count)
-    model, slow = CharNgramModel.train(train, order), WittenBell(train, order)
-    assert model.order == order
+    model, slow = CharNgramModel.train(train), WittenBell(train)
     tests = [*train, *random_words(2, alphabet + "힣z", 60, longest=9), ""]
     expected = [slow.nats(word) for word in tests]
     np.testing.assert_allclose(model.nats(tests), expected, rtol=1e-10)
@@ -93,36 +90,18 @@ def test_equals_the_formula(order: int, alphabet: str, count: int) -> None:
         assert model.nats([word])[0] == pytest.approx(nats, rel=1e-10)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
-def test_probabilities_after_a_history_sum_to_one(order: int) -> None:
-    train = random_words(3, "가나a😀", 40)
-    slow = WittenBell(train, order)
+def test_probabilities_after_a_history_sum_to_one() -> None:
+    slow = WittenBell(random_words(3, "가나a😀", 40))
     seen = [*"가나a😀", END]
-    some_unseen = "힣"
-    for history in [(START, "가"), ("가", "나"), ("힣", "a"), ("힣", "힣"), (START, START)]:
-        context = history[2 - (order - 1) :] if order > 1 else ()
-        total = sum(slow.p(char, context) for char in seen)
-        rest = (OUTCOMES - len(seen)) * slow.p(some_unseen, context)
-        assert total + rest == 1
-
-
-def test_single_characters_sum_to_one() -> None:
-    # The same for the fast model, where order 1 reveals p(c): p(word) = p(c) p(end).
-    train = random_words(3, "가나a😀", 40)
-    model = CharNgramModel.train(train, order=1)
-    end = math.exp(-model.nats([""])[0])
-    seen = sum(np.exp(-model.nats(list("가나a😀")))) / end
-    rest = (OUTCOMES - 5) * math.exp(-model.nats(["힣"])[0]) / end
-    assert end + seen + rest == pytest.approx(1, rel=1e-12)
-
-
-def test_trained_on_nothing_all_characters_are_alike() -> None:
-    model = CharNgramModel.train([])
-    expected = [-math.log(UNIFORM), -3 * math.log(UNIFORM)]
-    np.testing.assert_allclose(model.nats(["", "가😀"]), expected)
+    for history in [(), ("나",), (START, "가"), ("가", "나"), ("힣", "a"), ("힣", "힣")]:
+        total = sum(slow.p(char, history) for char in seen)
+        assert total + (OUTCOMES - len(seen)) * slow.p("힣", history) == 1
 
 
 def test_no_words() -> None:
+    model = CharNgramModel.train([])  # for which all characters are alike
+    expected = [-math.log(UNIFORM), -3 * math.log(UNIFORM)]
+    np.testing.assert_allclose(model.nats(["", "가😀"]), expected)
     nats = CharNgramModel.train(["가"]).nats([])
     assert nats.shape == (0,) and nats.dtype == np.float64
 
@@ -133,20 +112,10 @@ def test_a_likely_spelling_costs_less() -> None:
     assert likely < odd < foreign
 
 
-@pytest.mark.parametrize("order", [0, 4])
-def test_orders_that_do_not_fit(order: int) -> None:
-    with pytest.raises(ValueError, match="1, 2 or 3"):
-        CharNgramModel.train(["가"], order)
-
-
-@pytest.mark.parametrize("order", [1, 2, 3])
-def test_saved_and_loaded(tmp_path: Path, order: int) -> None:
-    words = random_words(4, ALPHABETS[2], 50)
-    model = CharNgramModel.train(words, order)
-    np.savez(tmp_path / "spelling.npz", **model.arrays())
-    with np.load(tmp_path / "spelling.npz", allow_pickle=False) as arrays:
-        loaded = CharNgramModel.from_arrays(dict(arrays))
-    assert loaded.order == order
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    model = CharNgramModel.train(random_words(4, ALPHABETS[2], 50))
+    write_arrays(tmp_path / "spelling.npz", model.arrays())
+    loaded = CharNgramModel.from_arrays(read_arrays(tmp_path / "spelling.npz"))
     tests = random_words(5, ALPHABETS[2] + "z", 50)
     assert loaded.nats(tests).tolist() == model.nats(tests).tolist()
 

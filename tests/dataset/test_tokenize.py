@@ -8,14 +8,12 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes import install_fake_kkma
+from fakes import install_fake_kkma, interrupt_after
 
 from korlm.config import (
     ClusterConfig,
@@ -26,12 +24,9 @@ from korlm.config import (
     VocabConfig,
 )
 from korlm.dataset import prepare, text_batches, tokenize
-from korlm.dataset.executors import base
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.shards import shard_paths
-from korlm.tokenizers.workers import pool
-from korlm.utils import progress
 from korlm.utils.errors import OutputError
 from korlm.utils.progress import ProgressBar
 
@@ -59,20 +54,6 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     return CorpusConfig(name="test", files=[str(folder)], document_unit=DocumentUnit.line)
 
 
-class InterruptedPool(pool.TokenizerPool):
-    """Counts batches and interrupts the work after ``limit`` of them."""
-
-    limit = 10_000
-    count = 0
-
-    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[pa.RecordBatch]:
-        for analyses in super().map(batches):
-            if type(self).count >= type(self).limit:
-                raise KeyboardInterrupt
-            type(self).count += 1
-            yield analyses
-
-
 def make(corpus: CorpusConfig, outputs: Path, min_freq: int = 1) -> Prepared:
     vocab = VocabConfig(min_freq=min_freq)
     return prepare.prepare(corpus, KKMA, vocab, outputs, progress=False, cluster=PIECES)
@@ -82,14 +63,13 @@ def run(
     corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch, limit: int = 10_000
 ) -> int:
     """Prepare to the end or up to a number of batches; return how many were tokenized."""
-    monkeypatch.setattr(InterruptedPool, "limit", limit)
-    monkeypatch.setattr(InterruptedPool, "count", 0)
-    monkeypatch.setattr(base, "TokenizerPool", InterruptedPool)
-    try:
-        make(corpus, outputs)
-    except KeyboardInterrupt:
-        assert limit < 10_000
-    return InterruptedPool.count
+    with monkeypatch.context() as patch:
+        counts = interrupt_after(limit, patch)
+        try:
+            make(corpus, outputs)
+        except KeyboardInterrupt:
+            assert limit < 10_000
+        return len(counts)
 
 
 def contents(outputs: Path) -> dict[str, bytes]:
@@ -189,7 +169,7 @@ def test_progress_bar_does_not_count_finished_shards_as_speed(
             super().__init__(*arguments, **settings | {"shown": True, "file": Terminal()})
             bars.append(self)
 
-    monkeypatch.setattr(progress, "ProgressBar", RecordedBar)
+    monkeypatch.setattr(prepare, "ProgressBar", RecordedBar)
     for limit in (30, 10_000):
         run(corpus, tmp_path / "outputs", monkeypatch, limit=limit)
     first, second = bars
@@ -225,11 +205,7 @@ def test_report(
     assert count == len(expected)
     assert f"{count} fallback" in caplog.text and "report.tsv" in caplog.text
     # An interrupted run ends with the same report, and another vocabulary shares it.
-    monkeypatch.setattr(InterruptedPool, "limit", 22)
-    monkeypatch.setattr(InterruptedPool, "count", 0)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(base, "TokenizerPool", InterruptedPool)
-        make(corpus, tmp_path / "broken")
+    run(corpus, tmp_path / "broken", monkeypatch, limit=22)
     again = make(corpus, tmp_path / "broken")
     other = make(corpus, tmp_path / "broken", min_freq=2)
     assert other.folder != again.folder

@@ -41,12 +41,6 @@ def test_specials_come_first() -> None:
     assert len(vocab) == 5
 
 
-def test_order_by_hand() -> None:
-    vocab = Vocab({"나": 2, "가": 2, "다": 5, "b": 2, "a": 1}, ALL)
-    assert vocab.tokens[4:] == ["다", "b", "가", "나", "a"]
-    assert vocab.counts[4:] == [5, 2, 2, 2, 1]
-
-
 @pytest.mark.parametrize(
     ("min_freq", "max_size"), [(1, None), (2, None), (5, None), (1, 10), (3, 40), (1, 10_000)]
 )
@@ -64,8 +58,9 @@ def test_order_equals_that_of_torchtext(min_freq: int, max_size: int | None) -> 
     assert sum(vocab.counts) == sum(counts.values())
 
 
-def test_min_freq_and_max_size_by_hand() -> None:
-    counts = {"가": 3, "나": 2, "다": 1, "라": 2}
+def test_order_min_freq_and_max_size_by_hand() -> None:
+    counts = {"나": 2, "가": 3, "다": 1, "라": 2}
+    assert Vocab(counts, ALL).tokens[4:] == ["가", "나", "라", "다"]
     assert Vocab(counts, VocabConfig()).tokens[4:] == ["가", "나", "라"]
     cut = Vocab(counts, VocabConfig(max_size=2))
     assert cut.tokens[4:] == ["가", "나"]
@@ -97,30 +92,13 @@ def test_upper_case_specials_are_plain_tokens_unless_lowered() -> None:
     assert vocab.encode(["<EOS>", "<eos>"]).tolist() == [4, UNK_ID]
 
 
-@pytest.mark.parametrize(
-    ("token", "normal"),
-    [
-        ("1", NUMBER),
-        ("2024", NUMBER),
-        ("1,234.5", NUMBER),
-        ("１２", NUMBER),
-        ("1.", "1."),
-        (",5", ",5"),
-        ("1a", "1a"),
-        ("-1", "-1"),
-        ("일", "일"),
-        ("1\n", "1\n"),
-        ("", ""),
-    ],
-)
-def test_numbers(token: str, normal: str) -> None:
-    assert normalize_token(token, lowercase=False, normalize_numbers=True) == normal
-    assert normalize_token(token, lowercase=False, normalize_numbers=False) == token
-
-
-def test_lower() -> None:
+def test_normalized_tokens() -> None:
+    for number in ("1", "2024", "1,234.5", "１２"):
+        assert normalize_token(number, lowercase=False, normalize_numbers=True) == NUMBER
+        assert normalize_token(number, lowercase=False, normalize_numbers=False) == number
+    for token in ("1.", ",5", "1a", "-1", "일", "1\n", "", "KBS방송"):
+        assert normalize_token(token, lowercase=False, normalize_numbers=True) == token
     assert normalize_token("KBS방송", lowercase=True, normalize_numbers=False) == "kbs방송"
-    assert normalize_token("KBS방송", lowercase=False, normalize_numbers=True) == "KBS방송"
 
 
 def test_normalized_tokens_share_an_id() -> None:
@@ -202,14 +180,10 @@ def test_damaged_files(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(GOOD.encode())
     assert Vocab.load(path, ALL).tokens == [*SPECIALS, "가"]
     path.write_bytes(content)
-    with pytest.raises(VocabError) as caught:
-        Vocab.load(path, ALL)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(VocabError, match=r"vocab\.tsv"):
-        Vocab.load(tmp_path / "vocab.tsv", ALL)
+    for file in (path, tmp_path / "missing.tsv"):
+        with pytest.raises(VocabError) as caught:
+            Vocab.load(file, ALL)
+        assert str(file) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_restored_from_a_checkpoint() -> None:

@@ -1,16 +1,20 @@
-"""Single lines of a corpus, and a fake Kkma that needs no Java.
+"""Single lines of a corpus, an interruption, and a fake Kkma that needs no Java.
 
 With the fake, the real worker process and pool take a tenth of the time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 import pytest
 
 from korlm.corpus.lines import LineBlock
+from korlm.dataset.executors import base
 from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.workers.pool import TokenizerPool
 
 
 class Line(NamedTuple):
@@ -132,6 +136,26 @@ JPYPE = """
 class JException(Exception):
     pass
 """
+
+
+def interrupt_after(num_batches: int, monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """Interrupt the tokenizing of a corpus after some batches, as Ctrl-C does.
+
+    Returns:
+        Number of the batch -> its number of lines, of the batches that will have been tokenized.
+    """
+    counts: Counter[int] = Counter()
+
+    class InterruptedPool(TokenizerPool):
+        def map(self, batches: Iterable[Sequence[str]]) -> Iterator[pa.RecordBatch]:
+            for analyses in super().map(batches):
+                if len(counts) >= num_batches:
+                    raise KeyboardInterrupt
+                counts[len(counts)] = len(analyses)
+                yield analyses
+
+    monkeypatch.setattr(base, "TokenizerPool", InterruptedPool)
+    return counts
 
 
 def faked(text: str) -> Analysis:

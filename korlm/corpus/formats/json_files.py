@@ -198,24 +198,21 @@ def _cell(
     if parents and keys[: len(parents)] == parents:
         keys = keys[len(parents) :]
     values = list(_leaves(record, keys))
-    if setting == "keep_columns" and config.kept_is_optional and _MISSING in values:
+    value = values[0] if len(values) == 1 else values
+    is_kept = setting == "keep_columns"
+    if is_kept and (value is None or (config.kept_is_optional and _MISSING in values)):
         return ""
-    if setting == "keep_columns" and values and _MISSING not in values:
-        value = values[0] if len(values) == 1 else values
-        if value is None:
-            return ""
+    if is_kept:
+        is_valid = bool(values) and _MISSING not in values
+    elif setting == "label_column":
+        is_valid = len(values) == 1 and isinstance(value, str | int | list)  # a list of spans
+    else:
+        is_valid = isinstance(value, str | int) and not isinstance(value, bool)
+    if is_valid:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         return replace_lone_surrogates(text)
-    is_label = setting == "label_column"
-    if len(values) == 1 and isinstance(values[0], bool):
-        if is_label:
-            return str(values[0]).lower()
-    elif len(values) == 1 and is_label and isinstance(values[0], list):  # of spans
-        return json.dumps(values[0], ensure_ascii=False)
-    elif len(values) == 1 and isinstance(values[0], str | int):
-        return replace_lone_surrogates(str(values[0]))
-    actual = _describe(values[0]) if len(values) == 1 else f"{len(values)} values"
-    expected = "" if setting == "keep_columns" else ", not one string or integer"
+    actual = _describe(value) if len(values) == 1 else f"{len(values)} values"
+    expected = "" if is_kept else ", not one string or integer"
     raise CorpusError(
         f"{location} has {actual} under {key!r}{expected}"
         f"{_describe_keys(record, parents)}; give corpus.{setting}=KEY"

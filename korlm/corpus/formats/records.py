@@ -11,19 +11,12 @@ Line = tuple[int, str]  # number of a line in its file, from 1, and its text wit
 
 
 class Record(NamedTuple):
-    """A record of a corpus.
+    """A record of a corpus."""
 
-    Attributes:
-        text: the text, which may have several lines.
-        document: name of the document; empty: the record is a document of its own.
-        annotation: the label or the target text; empty if the settings name no such column.
-        kept: the values of ``corpus.keep_columns``.
-    """
-
-    text: str
-    document: str = ""
-    annotation: str = ""
-    kept: tuple[str, ...] = ()
+    text: str  # may have several lines
+    document: str = ""  # name of the document; empty: the record is a document of its own
+    annotation: str = ""  # the label or the target text; empty if the settings name no column
+    kept: tuple[str, ...] = ()  # values of ``corpus.keep_columns``
 
 
 def to_record(config: TextConfig, cells: Sequence[str]) -> Record:
@@ -36,17 +29,11 @@ def to_record(config: TextConfig, cells: Sequence[str]) -> Record:
 
 
 class FileRange(NamedTuple):
-    """A part of a file that begins and ends at a record; by default the whole file.
+    """A part of a file that begins and ends at a record; by default the whole file."""
 
-    Attributes:
-        begin: beginning of the part, in bytes; for Parquet, in row groups.
-        end: end of the part (exclusive), in the same unit; None: the end of the file.
-        lines: number of lines of the file before the part.
-    """
-
-    begin: int = 0
-    end: int | None = None
-    lines: int = 0
+    begin: int = 0  # in bytes; for Parquet, in row groups
+    end: int | None = None  # exclusive, in the same unit; None: the end of the file
+    lines: int = 0  # number of lines before the part
 
 
 WHOLE = FileRange()

@@ -22,18 +22,11 @@ Result = TypeVar("Result")
 
 
 class Answer(NamedTuple):
-    """Result of a task.
+    """Result of a task."""
 
-    Attributes:
-        worker: address of the worker.
-        problem: why this worker cannot run the call, as continuation of "the worker X"; others may
-            be able to. Empty: it has run the call.
-        result: of the call.
-    """
-
-    worker: str
-    problem: str
-    result: Any
+    worker: str  # address
+    problem: str  # why this worker cannot run the call, to continue "the worker X"; empty: it has
+    result: Any  # of the call
 
 
 class UnsuitableWorkerError(Exception):

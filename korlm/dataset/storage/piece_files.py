@@ -30,17 +30,11 @@ _RECORD = "pieces/#.json"
 
 @dataclass(frozen=True)
 class PieceRecord:
-    """A piece whose files are complete.
+    """A piece whose files are complete."""
 
-    Attributes:
-        key: hash of all that decides the files.
-        splits: counts of each split.
-        files: names of the files -> checksums.
-    """
-
-    key: str
+    key: str  # hash of all that decides the files
     splits: dict[str, ShardCounts]
-    files: dict[str, str]
+    files: dict[str, str]  # name -> checksum
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> PieceRecord:

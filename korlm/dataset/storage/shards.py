@@ -59,24 +59,15 @@ class ShardCounts:
     """Counts of one shard or, added up, of one split.
 
     Blank lines count in ``num_lines`` and ``status`` only: no token is predicted there.
-
-    Attributes:
-        num_lines: all lines.
-        num_sentences: lines that are not blank.
-        num_morphs: tokens without <eos>.
-        num_eojeol: units between blanks.
-        num_chars: characters of the normalized lines, one for each line end included.
-        status: number of lines with each status of the tokenizer.
-        num_dropped: characters that are part of no token.
     """
 
     num_lines: int = 0
-    num_sentences: int = 0
-    num_morphs: int = 0
-    num_eojeol: int = 0
-    num_chars: int = 0
-    status: dict[str, int] = field(default_factory=dict)
-    num_dropped: int = 0
+    num_sentences: int = 0  # lines that are not blank
+    num_morphs: int = 0  # tokens without <eos>
+    num_eojeol: int = 0  # units between blanks
+    num_chars: int = 0  # of the normalized lines, one for each line end included
+    status: dict[str, int] = field(default_factory=dict)  # of the tokenizer -> number of lines
+    num_dropped: int = 0  # characters that are part of no token
 
     @property
     def num_tokens(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,21 @@ def add_up_counts(paths: Sequence[Path]) -> pa.Table:
     return table.cast(_SCHEMA).sort_by("token")
 
 
-def merge_token_counts(paths: Sequence[Path], target: Path) -> None:
+@dataclass(frozen=True)
+class CountFiles:
+    """Files of token counts to add up, and the file of the sums."""
+
+    paths: list[Path]
+    target: Path
+
+    def __str__(self) -> str:
+        """Return the target, for messages."""
+        return str(self.target)
+
+
+def merge_counts(files: CountFiles) -> None:
     """Write the sums of the counts of several files."""
-    _write(target, add_up_counts(paths))
+    _write(files.target, add_up_counts(files.paths))
 
 
 def iterate_counts(table: pa.Table) -> Iterator[tuple[str, int]]:

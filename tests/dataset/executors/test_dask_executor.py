@@ -53,19 +53,21 @@ SYLLABLE = TokenizerConfig(name="syllable")
 PIECE_BYTES = 1500
 
 
+def start_cluster(num_workers: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=num_workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    )
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Yield the address of a running scheduler with two workers."""
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        ) as running,
-    ):
+    allowed = {"distributed.scheduler.allowed-failures": 1}
+    with dask.config.set(allowed), start_cluster(2) as running:
         yield running.scheduler_address
 
 
@@ -239,13 +241,7 @@ def test_workers_of_other_versions_are_refused(
 @pytest.fixture
 def growing(tmp_path: Path) -> Iterator[LocalCluster]:
     """Yield a cluster of one worker that has its own scheduler."""
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    ) as running:
+    with start_cluster(1) as running:
         yield running
 
 
@@ -321,15 +317,14 @@ def test_a_worker_without_the_tokenizer_is_named(
     assert re.search(r"has syllable .*, not 99: install the same version", problem_of("99"))
 
 
-def test_an_unsuitable_worker_ends_a_run_that_has_just_begun(tmp_path: Path) -> None:
+def test_an_unsuitable_worker_ends_a_run_that_has_just_begun(unconnected: Any) -> None:
     answer = remote_call.Answer("tcp://a:1", "has no korlm", None)
-    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
-    executor._client = SimpleNamespace(nthreads=lambda: {"tcp://a:1": 1})
+    unconnected._client = SimpleNamespace(nthreads=lambda: {"tcp://a:1": 1})
     with pytest.raises(ClusterError, match=r"=tcp://a:9: the worker tcp://a:1 has no korlm$"):
-        executor._stop_worker(answer, others_work=False)
+        unconnected._stop_worker(answer, others_work=False)
     expected = r"no worker is left: the last one, tcp://a:1, has no korlm; the same command"
     with pytest.raises(ClusterError, match=expected):
-        executor._stop_worker(answer, others_work=True)
+        unconnected._stop_worker(answer, others_work=True)
 
 
 def unsuitable_after_one(item: str) -> str:
@@ -353,11 +348,10 @@ def test_a_worker_refused_after_doing_the_only_items_ends_a_run(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_changed_texts_are_an_error_of_the_corpus(count: int, tmp_path: Path) -> None:
-    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+def test_changed_texts_are_an_error_of_the_corpus(count: int, unconnected: Any) -> None:
     errors = [CorpusError(f"{name}.txt: has changed") for name in "ab"[:count]]
     failed = [(f"piece of {error}", error) for error in [*errors, *errors[1:]]]
-    error = executor._failure([*failed], 0)
+    error = unconnected._failure([*failed], 0)
     assert isinstance(error, CorpusError)
     assert str(error) == "; ".join(map(str, errors))
 
@@ -400,6 +394,12 @@ def test_kkma_on_a_local_cluster(make: Make) -> None:
 # Connections
 
 
+@pytest.fixture
+def unconnected(tmp_path: Path) -> Any:
+    """Return an executor for tcp://a:9 that has no client."""
+    return DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+
+
 def test_a_scheduler_that_is_lost(address: str, tmp_path: Path) -> None:
     with DaskExecutor(ClusterConfig(cluster=address), SYLLABLE, tmp_path) as executor:
         future = executor._client.submit(len, "")
@@ -423,23 +423,19 @@ def test_no_scheduler(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers within 1 s; start" in error
 
 
-def test_workers_of_another_cluster_need_korlm(tmp_path: Path) -> None:
-    class Client:
-        def get_versions(self) -> Any:
-            return versions_of_python({})
+def test_workers_of_another_cluster_need_korlm(
+    unconnected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(function: Callable[..., str], *arguments: Any, on_error: str) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "korlm", None)
+            gone = ConnectionError("closed")
+            return {"tcp://a:1": "", "tcp://c:3": gone, "tcp://b:2": function(*arguments)}
 
-        def run(self, function: Callable[..., str], *arguments: Any, on_error: str) -> Any:
-            with monkeypatch.context() as patch:
-                patch.setitem(sys.modules, "korlm", None)
-                gone = ConnectionError("closed")
-                return {"tcp://a:1": "", "tcp://c:3": gone, "tcp://b:2": function(*arguments)}
-
-    monkeypatch = pytest.MonkeyPatch()
-    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
-    executor._client = Client()
+    unconnected._client = SimpleNamespace(get_versions=lambda: versions_of_python({}), run=run)
     expected = r"=tcp://a:9: the worker tcp://b:2 has no korlm: install the same versions where"
     with pytest.raises(ClusterError, match=expected):
-        executor._check_versions()
+        unconnected._check_versions()
 
 
 def versions_of_python(others: dict[str, str]) -> dict[str, Any]:
@@ -455,13 +451,12 @@ def versions_of_python(others: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("process", "name"), [("scheduler", "the scheduler"), ("tcp://b:2", "the worker tcp://b:2")]
 )
-def test_another_python_in_a_cluster(process: str, name: str, tmp_path: Path) -> None:
-    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+def test_another_python_in_a_cluster(process: str, name: str, unconnected: Any) -> None:
     found = versions_of_python({process: "3.2.1.final.0"})
-    executor._client = SimpleNamespace(get_versions=lambda: found)
+    unconnected._client = SimpleNamespace(get_versions=lambda: found)
     here = ".".join(platform.python_version_tuple()[:2])
     with pytest.raises(ClusterError, match=rf"{name} has Python 3\.2, not {re.escape(here)}: inst"):
-        executor._check_versions()
+        unconnected._check_versions()
 
 
 class UnloadableFunction:
@@ -480,12 +475,11 @@ def test_workers_that_cannot_be_checked(
         pass
 
 
-def test_an_error_of_other_code_asks_for_the_version(tmp_path: Path) -> None:
-    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+def test_an_error_of_other_code_asks_for_the_version(unconnected: Any) -> None:
     error = AttributeError("no attribute 'encode'")
     future: Any = SimpleNamespace(exception=lambda: error, cancelled=lambda: False)
     with pytest.raises(ClusterError, match=r"'encode'; is korlm [0-9.]+ installed where the w"):
-        executor._error_of(future)
+        unconnected._error_of(future)
 
 
 def test_tls_without_certificates(korlm: Command, tmp_path: Path) -> None:
@@ -523,19 +517,15 @@ def test_settings_that_do_not_fit(korlm: Command) -> None:
     assert other.error.endswith("got an unexpected keyword argument 'foo'")
 
 
-@pytest.mark.parametrize(
-    ("memory", "heap"), [(None, 512), (1024 + 600, 512), (1024 + 100, None), (4096, 512)]
-)
-def test_a_heap_that_fits(memory: int | None, heap: int | None) -> None:
+def test_a_heap_that_fits() -> None:
     kkma = KkmaConfig(name="kkma", heap_mb=512)
-    if heap is None:
-        with pytest.raises(TokenizerError, match=r"no room for a JVM.*raise prepare.memory_gb"):
-            worker.fit_to_memory(kkma, 4, memory)
-        return
-    fitted = worker.fit_to_memory(kkma, 4, memory)
-    assert isinstance(fitted, KkmaConfig)
-    assert (fitted.heap_mb, fitted.threads, fitted.workers) == (heap, 4, 1)
-    assert worker.fit_to_memory(SYLLABLE, 4, memory) is SYLLABLE
+    with pytest.raises(TokenizerError, match=r"no room for a JVM.*raise prepare.memory_gb"):
+        worker.fit_to_memory(kkma, 4, 1024 + 100)
+    for memory in (None, 1024 + 600, 4096):
+        fitted = worker.fit_to_memory(kkma, 4, memory)
+        assert isinstance(fitted, KkmaConfig)
+        assert (fitted.heap_mb, fitted.threads, fitted.workers) == (512, 4, 1)
+        assert worker.fit_to_memory(SYLLABLE, 4, memory) is SYLLABLE
 
 
 # A fake SLURM: sbatch copies the script and starts the job at once on this machine. Requests for
