@@ -41,25 +41,14 @@ BUCKET_BATCHES = 100
 
 @dataclass(frozen=True)
 class Batch:
-    """Input of one training or validation step.
+    """Input of one training or validation step; <pad> follows the end of a row."""
 
-    Attributes:
-        inputs: int64 (B, T), <pad> after the end of a row; (B, T, F) if a task has further ids of
-            each token.
-        targets: int64 (B, T), the token that follows each input, <pad> after the end of a row; of a
-            task those of its ``TargetsOf``, (B, ...).
-        lengths: int64 (B,) on the CPU, tokens in each row; None if all rows are full, or if the
-            state at the end of a row is not needed.
-        num_targets: number of targets, padding excluded, including the rows of other processes.
-        rows: int64 (B,) on the CPU, the index of each row's example in its split; None if rows are
-            not examples.
-    """
-
-    inputs: Tensor
-    targets: Tensor
+    inputs: Tensor  # int64 (B, T); (B, T, F) if a task has further ids of each token
+    targets: Tensor  # int64 (B, T), the token after each input; of a task, see ``TargetsOf``
+    # int64 (B,) on the CPU; None if all rows are full, or their final state is not needed.
     lengths: Tensor | None
-    num_targets: int
-    rows: Tensor | None = None
+    num_targets: int  # padding excluded, the rows of other processes included
+    rows: Tensor | None = None  # int64 (B,) on the CPU, indices of examples, if rows are examples
 
     def for_rank(self, rank: int, world_size: int) -> Batch:
         """Return the rows of one process, which may be none; num_targets does not change.
@@ -118,13 +107,19 @@ class Batches(Protocol):
         """Yield the batches of an epoch from the ``first`` on; they depend on the epoch alone."""
 
 
-class _HostIds:
-    """Ids in memory or mapped from disk."""
+class _Rows:
+    """Rows of ids, which are in memory, mapped from disk, or copied to a device.
 
-    def __init__(self, ids: Ids | IdStream) -> None:
-        self._ids = ids
+    No operator on a device synchronizes with the host.
+    """
 
-    def rows(
+    def __init__(self, ids: Ids | IdStream, device: torch.device | None) -> None:
+        self._host_ids = ids
+        self._ids: Tensor | None = None
+        if device is not None:
+            self._ids = torch.from_numpy(np.asarray(ids).astype(np.int32)).to(device)
+
+    def gather(
         self, starts: Int64, lengths: Int64, starts_sequence: Bool, window: range, start_id: int
     ) -> tuple[Tensor, Tensor]:
         """Gather the inputs and targets of a batch, int64 (B, T), <pad> after the end of a row.
@@ -136,39 +131,20 @@ class _HostIds:
             window: the T steps of the rows to return.
             start_id: <bos> or <eos>.
         """
-        is_token = np.arange(window.start, window.stop) < lengths[:, None]
-        ids = rows_of(self._ids, starts + window.start - 1, len(window) + 1)
-        targets = np.where(is_token, ids[:, 1:], PAD_ID).astype(np.int64)
-        inputs = np.where(is_token, ids[:, :-1], PAD_ID).astype(np.int64)
-        if window.start == 0:
-            inputs[starts_sequence, 0] = start_id
-        return torch.from_numpy(inputs), torch.from_numpy(targets)
-
-
-class _DeviceIds:
-    """Ids on a GPU; the same as ``_HostIds`` with PyTorch operators.
-
-    No operator synchronizes with the host.
-    """
-
-    def __init__(self, ids: Ids | IdStream, device: torch.device) -> None:
-        self._ids = torch.from_numpy(np.asarray(ids).astype(np.int32)).to(device)
-
-    def rows(
-        self, starts: Int64, lengths: Int64, starts_sequence: Bool, window: range, start_id: int
-    ) -> tuple[Tensor, Tensor]:
-        """Gather a batch as ``_HostIds.rows`` does."""
-        device = self._ids.device
-        rows = _to_device(np.stack([starts, starts + lengths, starts_sequence]), device)
-        begin, end, is_start = rows[..., None]  # each (B, 1)
+        first = starts + window.start - 1
+        device = torch.device("cpu") if self._ids is None else self._ids.device
+        values = _to_device(np.stack([first, lengths, starts_sequence]), device)
+        begin, length, is_start = values[..., None]  # each (B, 1)
         steps = torch.arange(window.start, window.stop, device=device)
-        index = begin + steps
-        is_token = index < end
-        last = len(self._ids) - 1
-        targets = torch.where(is_token, self._ids[index.clamp(max=last)], PAD_ID)
-        inputs = torch.where(is_token, self._ids[(index - 1).clamp(0, last)], PAD_ID)
-        inputs = inputs.masked_fill((is_start > 0) & (steps == 0), start_id)
-        return inputs.long(), targets.long()
+        if self._ids is None:
+            ids = torch.from_numpy(rows_of(self._host_ids, first, len(window) + 1).astype(np.int64))
+        else:
+            index = begin + torch.arange(len(window) + 1, device=device)
+            ids = self._ids[index.clamp(0, len(self._ids) - 1)].long()  # (B, T + 1)
+        is_token = steps < length
+        targets = torch.where(is_token, ids[:, 1:], PAD_ID)
+        inputs = torch.where(is_token, ids[:, :-1], PAD_ID)
+        return inputs.masked_fill((is_start > 0) & (steps == 0), start_id), targets
 
 
 def _to_device(values: npt.NDArray[Any], device: torch.device) -> Tensor:
@@ -177,10 +153,6 @@ def _to_device(values: npt.NDArray[Any], device: torch.device) -> Tensor:
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
-
-
-def _ids_on(device: torch.device | None, ids: Ids | IdStream) -> _HostIds | _DeviceIds:
-    return _HostIds(ids) if device is None else _DeviceIds(ids, device)
 
 
 class StreamBatches:
@@ -213,7 +185,7 @@ class StreamBatches:
         device: torch.device | None = None,
         shuffle_seed: int | None = None,
     ) -> None:
-        self._ids = _ids_on(device, ids)
+        self._rows = _Rows(ids, device)
         self.num_targets = len(ids)
         self.batch_size = min(batch_size, len(ids))
         self._bptt_length = bptt_length
@@ -234,12 +206,11 @@ class StreamBatches:
         for index in range(first, len(self)):
             begin = index * self._bptt_length
             window = range(begin, min(begin + self._bptt_length, int(self._lengths[0])))
-            inputs, targets = self._ids.rows(
-                self._starts + shifts, self._lengths, is_first, window, EOS_ID
-            )
+            rows = (self._starts + shifts, self._lengths, is_first)
+            inputs, targets = self._rows.gather(*rows, window, EOS_ID)
             if window.stop > ends.min():
                 rows = (self._starts - ends, self._lengths, is_first)
-                other_inputs, other_targets = self._ids.rows(*rows, window, EOS_ID)
+                other_inputs, other_targets = self._rows.gather(*rows, window, EOS_ID)
                 has_ended = _to_device(np.array(window) >= ends[:, None], inputs.device)
                 inputs = torch.where(has_ended, other_inputs, inputs)
                 targets = torch.where(has_ended, other_targets, targets)
@@ -312,7 +283,7 @@ class BucketedSentenceBatches:
         shuffle_seed: int | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self._ids = _ids_on(device, ids)
+        self._rows = _Rows(ids, device)
         self.num_targets = len(ids)
         self.batch_size = batch_size
         self._seed = shuffle_seed
@@ -333,7 +304,7 @@ class BucketedSentenceBatches:
         for sentences in order[first:]:
             lengths = self._lengths[sentences]
             rows = (self._starts[sentences], lengths, self._is_first[sentences])
-            inputs, targets = self._ids.rows(*rows, range(int(lengths.max())), BOS_ID)
+            inputs, targets = self._rows.gather(*rows, range(int(lengths.max())), BOS_ID)
             is_full = bool((lengths == lengths[0]).all())
             row_lengths = None if is_full else torch.from_numpy(lengths)
             yield Batch(inputs, targets, row_lengths, int(lengths.sum()))

@@ -13,7 +13,7 @@ from korlm.dataset.executors.base import Executor
 from korlm.dataset.storage.piece_files import TOKEN_COUNTS, PieceRecord, TokenizedPieces, piece_path
 from korlm.dataset.storage.token_counts import add_up_counts, iterate_counts, write_token_counts
 from korlm.dataset.vocab import NUMBER, SPECIALS, Vocab
-from korlm.utils.errors import VocabError
+from korlm.utils.errors import PreparedError, VocabError
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,7 @@ def test_counts_of_many_pieces_are_added_up(tmp_path: Path) -> None:
     records = [PieceRecord("", {}, {TOKEN_COUNTS: ""}) for _ in counts]
     left = _merge_counts(TokenizedPieces(tmp_path, records), tmp_path / "merged", Executor())
     assert len(left) == 2  # 70 -> 9 -> 2
-    assert dict(iterate_counts(add_up_counts(left))) == sum(counts, Counter())
+    total = dict(iterate_counts(add_up_counts(left)))
+    assert total == sum(counts, Counter()) and list(total) == sorted(total)
+    with pytest.raises(PreparedError, match=r"none.parquet: damaged or missing"):
+        add_up_counts([tmp_path / "none.parquet"])

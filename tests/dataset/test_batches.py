@@ -505,7 +505,7 @@ def check_same(batches: list[Batch], others: list[Batch]) -> None:
 
 def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     devices: list[torch.device | None] = []
-    monkeypatch.setattr(batches_module, "_ids_on", lambda device, ids: devices.append(device))
+    monkeypatch.setattr(batches_module, "_Rows", lambda ids, device: devices.append(device))
     ids = np.append(stream_of(99), EOS_ID)
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     for mode in (Mode.stream, Mode.sentence):

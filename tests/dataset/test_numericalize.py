@@ -17,37 +17,27 @@ from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.piece_files import TOKEN_COUNTS, piece_path
 from korlm.dataset.storage.piece_writer import PieceWriter
 from korlm.dataset.storage.shards import split_counts
-from korlm.dataset.storage.token_counts import (
-    CountFiles,
-    add_up_counts,
-    iterate_counts,
-    merge_counts,
-)
+from korlm.dataset.storage.token_counts import iterate_counts
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
-from korlm.utils.errors import PreparedError
 
 
-def write(folder: Path, texts: list[str], split: str = "train", number: int = 0) -> Counter[str]:
-    """Write the piece of lines, split at spaces; return the counts of its tokens."""
-    lines = (Line(split, "doc", number, text) for number, text in enumerate(texts, 1))
-    with PieceWriter(folder, number) as writer:
+def write(folder: Path, texts: list[str]) -> Counter[str]:
+    """Write a piece of lines, split at spaces; return the counts of its tokens."""
+    lines = (Line("train", "doc", number, text) for number, text in enumerate(texts, 1))
+    with PieceWriter(folder, 0) as writer:
         for batch in batch_lines(packed(lines)):
             writer.write(batch, EojeolTokenizer().analyze_batch(batch.texts))
         writer.finish("key")
-    path = piece_path(folder, TOKEN_COUNTS, number)
-    return Counter(dict(iterate_counts(pq.read_table(path)))) if path.exists() else Counter()
+    return Counter(dict(iterate_counts(pq.read_table(piece_path(folder, TOKEN_COUNTS, 0)))))
 
 
-def encode(
-    folder: Path, vocab: Vocab, split: str = "train", known: tuple[str, ...] = ("가",)
-) -> tuple[np.ndarray, EncodedShard]:  # type: ignore[type-arg]
-    target = folder / "ids.npy"
-    shard = folder / "tokens" / f"{split}-00000.parquet"
-    sums = encode_shard(shard, target, vocab, CharNgramModel.train(known))
+def encode(folder: Path, vocab: Vocab) -> tuple[np.ndarray, EncodedShard]:  # type: ignore[type-arg]
+    target, shard = folder / "ids.npy", folder / "tokens" / "train-00000.parquet"
+    sums = encode_shard(shard, target, vocab, CharNgramModel.train(["가"]))
     return np.load(target), sums
 
 
@@ -136,14 +126,3 @@ def test_ids_are_as_small_as_the_vocabulary_allows(tmp_path: Path, kinds: int, d
     ids, _ = encode(tmp_path, vocab)
     assert ids.dtype == dtype
     assert ids.tolist() == [4, kinds + 3, EOS_ID]
-
-
-def test_counts_are_added_up(tmp_path: Path) -> None:
-    texts = [["가 나 <eos>"], ["나 다\0 😀"], ["나 가"]]
-    paths = [piece_path(tmp_path, TOKEN_COUNTS, number) for number in range(3)]
-    counts = [write(tmp_path, lines, number=number) for number, lines in enumerate(texts)]
-    merge_counts(CountFiles(paths, tmp_path / "all.parquet"))
-    total = Counter(dict(iterate_counts(pq.read_table(tmp_path / "all.parquet"))))
-    assert total == sum(counts, Counter()) and list(total) == sorted(total)
-    with pytest.raises(PreparedError, match=r"none.parquet: damaged or missing"):
-        add_up_counts([tmp_path / "none.parquet"])

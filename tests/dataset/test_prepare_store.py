@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,8 @@ def test_shards_stay_and_are_fetched(
     monkeypatch.setattr(base, "TokenizerPool", None)
     other = make(corpus, tmp_path / "outputs", store, min_freq=2)
     assert content(other).keys() == content(alone).keys()
-    monkeypatch.setattr(base, "TokenizerPool", tokenize_nothing)
+    unused = contextlib.nullcontext(SimpleNamespace(map=None))
+    monkeypatch.setattr(base, "TokenizerPool", lambda *arguments: unused)
     assert content(make(corpus, tmp_path / "elsewhere", store)) == content(alone)
 
 
@@ -122,19 +124,6 @@ def test_a_store_that_was_moved(corpus: CorpusConfig, tmp_path: Path) -> None:
     assert content(make(corpus, tmp_path / "outputs", min_freq=2)).keys() == expected.keys()
     (tmp_path / "moved").rename(store)
     assert content(stored) == expected
-
-
-class tokenize_nothing:  # noqa: N801
-    """A pool that must not be used."""
-
-    def __init__(self, *arguments: object) -> None:
-        self.map = None
-
-    def __enter__(self) -> "tokenize_nothing":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
 
 def test_a_corpus_grows_there(

@@ -89,31 +89,35 @@ def read_conll(
 
 def _parse_conll(path: Path, lines: Iterable[Line], config: TextConfig) -> Iterator[_Sentence]:
     text, label = _columns(config, {"text": 0}, {})
-    sentence, width, first = _Sentence(), 0, 0
-    for number, line in lines:
-        if not line.strip():
-            if sentence.tokens:
-                yield sentence
-            sentence = _Sentence()
-            continue
-        cells = line.split("\t") if "\t" in line else line.split()
-        if not sentence.tokens and _is_comment(line, cells, width):
-            sentence.is_klue |= line.startswith("## ") and "\t" in line
-            continue
-        if not width:
-            width, first = len(cells), number
-        _check_width(path, number, len(cells), first, width)
-        for key, index in (("text_column", text), ("label_column", label)):
-            if index >= width:
-                raise CorpusError(
-                    f"{path}: line {number} has {width} columns, and corpus.{key}="
-                    f"{getattr(config, key)}; give the number of a column"
-                )
-        token = cells[text]
-        _check_cells(path, number, token if sentence.is_klue else token.strip(), cells[label])
-        sentence.add(token, cells[label].strip(), number)
-    if sentence.tokens:
-        yield sentence
+    width = first = 0
+    for block in _blocks(lines):
+        sentence = _Sentence()
+        for number, line in block:
+            cells = line.split("\t") if "\t" in line else line.split()
+            if not sentence.tokens and _is_comment(line, cells, width):
+                sentence.is_klue |= line.startswith("## ") and "\t" in line
+                continue
+            if not width:
+                width, first = len(cells), number
+            _check_width(path, number, len(cells), first, width)
+            for key, index in (("text_column", text), ("label_column", label)):
+                if index >= width:
+                    raise CorpusError(
+                        f"{path}: line {number} has {width} columns, and corpus.{key}="
+                        f"{getattr(config, key)}; give the number of a column"
+                    )
+            token = cells[text]
+            _check_cells(path, number, token if sentence.is_klue else token.strip(), cells[label])
+            sentence.add(token, cells[label].strip(), number)
+        if sentence.tokens:
+            yield sentence
+
+
+def _blocks(lines: Iterable[Line]) -> Iterator[Iterator[Line]]:
+    """Yield the lines between blank ones."""
+    for is_blank, block in itertools.groupby(lines, key=lambda line: not line[1].strip()):
+        if not is_blank:
+            yield block
 
 
 def _is_comment(line: str, cells: list[str], width: int) -> bool:
@@ -126,39 +130,35 @@ def _is_comment(line: str, cells: list[str], width: int) -> bool:
 def _parse_conllu(path: Path, lines: Iterable[Line], config: TextConfig) -> Iterator[_Sentence]:
     names = {name: index for index, name in enumerate(CONLLU_COLUMNS)}
     text, label = _columns(config, {**names, "text": names["form"]}, names)
-    sentence, last_of_range = _Sentence(), 0
-    for number, line in lines:
-        if not line.strip():
-            if sentence.tokens:
-                yield sentence
-            sentence, last_of_range = _Sentence(), 0
-            continue
-        if line.startswith("#"):
-            continue
-        cells = line.split("\t")
-        _check_width(path, number, len(cells), 0, len(CONLLU_COLUMNS))
-        first, _, last = cells[0].partition("-")
-        if "." in cells[0]:  # an empty node
-            continue
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise CorpusError(
-                f"{path}: line {number} has the ID {cells[0]!r}; it must be a number, a range such "
-                "as 3-4, or a decimal such as 3.1"
-            )
-        glued = "SpaceAfter=No" in cells[9].split("|")
-        if last:
-            last_of_range = int(last)
-            _check_cells(path, number, cells[text].strip(), "_")
-            sentence.add(cells[text], "", number, glued)
-            continue
-        _check_cells(path, number, cells[text].strip(), cells[label])
-        if int(first) <= last_of_range:  # a word of the previous token, a multiword token
-            parts = [sentence.labels[-1], cells[label]]
-            sentence.labels[-1] = "+".join(part for part in parts if part)
-        else:
-            sentence.add(cells[text], cells[label], number, glued)
-    if sentence.tokens:
-        yield sentence
+    for block in _blocks(lines):
+        sentence, last_of_range = _Sentence(), 0
+        for number, line in block:
+            if line.startswith("#"):
+                continue
+            cells = line.split("\t")
+            _check_width(path, number, len(cells), 0, len(CONLLU_COLUMNS))
+            first, _, last = cells[0].partition("-")
+            if "." in cells[0]:  # an empty node
+                continue
+            if not first.isdecimal() or (last and not last.isdecimal()):
+                raise CorpusError(
+                    f"{path}: line {number} has the ID {cells[0]!r}; it must be a number, a range "
+                    "such as 3-4, or a decimal such as 3.1"
+                )
+            glued = "SpaceAfter=No" in cells[9].split("|")
+            if last:
+                last_of_range = int(last)
+                _check_cells(path, number, cells[text].strip(), "_")
+                sentence.add(cells[text], "", number, glued)
+                continue
+            _check_cells(path, number, cells[text].strip(), cells[label])
+            if int(first) <= last_of_range:  # a word of the previous token, a multiword token
+                parts = [sentence.labels[-1], cells[label]]
+                sentence.labels[-1] = "+".join(part for part in parts if part)
+            else:
+                sentence.add(cells[text], cells[label], number, glued)
+        if sentence.tokens:
+            yield sentence
 
 
 def _columns(

@@ -43,25 +43,17 @@ class SplitScan:
         train_hashes: sorted hashes of the lines of train, to count lines that are in both splits;
             None: do not count them.
         unicode: form in which lines are compared; characters are counted in NFC.
-
-    Attributes:
-        counts: number of occurrences of each morph, in order of first occurrence.
-        growth: pairs of (number of morphs, number of distinct morphs), after 100, 200, 500,
-            1,000 ... morphs and at the end.
-        line_lengths: number of morphs -> number of lines.
-        longest: the lines with the most characters, in decreasing order.
-        num_morphs: number of morphs.
-        num_in_train: number of lines whose hash is in ``train_hashes``.
-        num_morphs_in_train: number of morphs of these lines.
     """
 
     def __init__(
         self, train_hashes: Ints | None = None, unicode: UnicodeForm = UnicodeForm.nfc
     ) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()  # of each morph, in order of first occurrence
+        # Numbers of morphs and of distinct ones, after 100, 200, 500 ... morphs and at the end.
         self.growth: list[tuple[int, int]] = []
-        self.line_lengths: Counter[int] = Counter()
-        self.longest: list[LongLine] = []
+        self.line_lengths: Counter[int] = Counter()  # number of morphs -> number of lines
+        self.longest: list[LongLine] = []  # with the most characters, in decreasing order
+        # In train are lines whose hash is in ``train_hashes``.
         self.num_morphs = self.num_in_train = self.num_morphs_in_train = 0
         self._train_hashes = np.empty(0, np.int64) if train_hashes is None else train_hashes
         self._unicode = unicode

@@ -17,12 +17,9 @@ Int64 = npt.NDArray[np.int64]
 
 
 class IdStream:
-    """Arrays seen as one 1-D array, without copying them.
+    """Arrays of the same dtype, at least one, seen as one 1-D array without copying them.
 
     NumPy functions accept a stream as an array, but copy all of it.
-
-    Args:
-        shards: at least one, of the same dtype.
 
     >>> stream = IdStream([np.array([4, 5, 3]), np.array([6, 3])])
     >>> len(stream), stream[1:4].tolist(), stream.rows(np.array([-1, 2]), 3).tolist()

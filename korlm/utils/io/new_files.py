@@ -18,14 +18,8 @@ from korlm.utils.io.urls import is_url
 class NewFile:
     """A file that has a temporary name until it is complete.
 
-    Unlike ``atomic_write``, it needs no locks, which shared disks may lack.
-
-    Args:
-        target: the final path or URL. The folder of a path is created; a URL needs none.
-
-    Attributes:
-        path: the temporary file to write to, beside the target, or in the system's folder for
-            temporary files if the target is a URL.
+    Unlike ``atomic_write``, it needs no locks, which shared disks may lack, and the target may be a
+    URL; the folder of a path is created. Write to ``path``.
     """
 
     def __init__(self, target: Path) -> None:

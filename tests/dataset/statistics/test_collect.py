@@ -113,11 +113,6 @@ def test_medians_and_repeated_lines_of_a_larger_corpus(tmp_path: Path) -> None:
     assert actual["unknown"]["by_size"][0]["size"] == 100
 
 
-@pytest.mark.parametrize(("lengths", "median"), [([3], 3), ([1, 4], 2.5), ([1, 1, 9], 1), ([], 0)])
-def test_median(lengths: list[int], median: float) -> None:
-    assert station._median(Counter(lengths)) == median
-
-
 def test_files(small: Prepared) -> None:
     before = sorted(path.name for path in small.folder.iterdir())
     result, frequencies = collect(small)

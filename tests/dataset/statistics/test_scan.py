@@ -12,7 +12,14 @@ from korlm.config import VocabConfig
 from korlm.corpus.normalization import normalize
 from korlm.dataset import text_batches
 from korlm.dataset.statistics import scan as splits
-from korlm.dataset.statistics.scan import LongLine, hash_lines, lines_at, marks, scan_split
+from korlm.dataset.statistics.scan import (
+    LongLine,
+    SplitScan,
+    hash_lines,
+    lines_at,
+    marks,
+    scan_split,
+)
 from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.shards import shard_paths
 
@@ -58,31 +65,31 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     assert lines_at(tokens, "train", []) == []
 
 
+def scan_of(folder: Path, lines: list[str]) -> SplitScan:
+    config = VocabConfig(min_freq=1)
+    prepared = prepare_corpus(folder, config, train=lines, valid=["가"])
+    return scan_split(prepared.folder / "tokens", "train", np.array([7]))
+
+
 def test_nothing_but_blank_lines(tmp_path: Path) -> None:
     """Whole row groups may consist of blank lines."""
-    prepared = prepare_corpus(tmp_path, train=[*[""] * 2000, "가 가", *["\t"] * 2000], valid=["가"])
-    scan = scan_split(prepared.folder / "tokens", "train", np.array([7]))
+    scan = scan_of(tmp_path, [*[""] * 2000, "가 가", *["\t"] * 2000])
     assert (scan.growth, scan.longest) == ([(2, 1)], [LongLine(3, 2, "train.txt", 2001)])
     assert (len(scan.hashes()), scan.counts, scan.line_lengths) == (1, {"가": 2}, {2: 1})
-    assert lines_at(prepared.folder / "tokens", "train", [0]) == [("train.txt", 2001, "가 가")]
+    (folder,) = (tmp_path / "outputs" / "prepared").iterdir()
+    assert lines_at(folder / "tokens", "train", [0]) == [("train.txt", 2001, "가 가")]
 
 
-def test_one_point_of_growth_where_a_mark_is_the_end(tmp_path: Path) -> None:
-    prepared = prepare_corpus(tmp_path, train=["가 나"] * 50, valid=["가"])
-    assert scan_split(prepared.folder / "tokens", "train").growth == [(100, 2)]
+def test_growth(tmp_path: Path) -> None:
+    assert scan_of(tmp_path, ["가 나"] * 50).growth == [(100, 2)]  # a mark is the end
+    growth = scan_of(tmp_path, [f"말{n}" for n in range(250)]).growth
+    assert growth == [(100, 100), (200, 200), (250, 250)]
 
 
-def test_lines_in_decomposed_letters_are_the_same_lines(tmp_path: Path) -> None:
-    lines = ["한글", unicodedata.normalize("NFD", "한글")]
-    prepared = prepare_corpus(tmp_path, train=lines, valid=["가"])
-    scan = scan_split(prepared.folder / "tokens", "train")
+def test_equal_and_similar_lines(tmp_path: Path) -> None:
+    scan = scan_of(tmp_path, ["한글", unicodedata.normalize("NFD", "한글")])
     assert len(np.unique(scan.hashes())) == 1 and {line.num_chars for line in scan.longest} == {2}
-
-
-def test_similar_lines_are_not_duplicates(tmp_path: Path) -> None:
-    lines = ["가 나", "가  나", "가 나 ", "가 나"]
-    prepared = prepare_corpus(tmp_path, train=lines, valid=["가"])
-    scan = scan_split(prepared.folder / "tokens", "train")
+    scan = scan_of(tmp_path, ["가 나", "가  나", "가 나 ", "가 나"])
     assert len(np.unique(scan.hashes())) == 3
     assert hash_lines([]).shape == (0,)
 
@@ -90,11 +97,3 @@ def test_similar_lines_are_not_duplicates(tmp_path: Path) -> None:
 def test_marks() -> None:
     assert list(marks(1, 99)) == []
     assert list(marks(101, 1000)) == [200, 500, 1000]
-
-
-def test_growth_without_repeated_morphs(tmp_path: Path) -> None:
-    prepared = prepare_corpus(
-        tmp_path, VocabConfig(min_freq=1), train=[f"말{n}" for n in range(250)], valid=["가"]
-    )
-    growth = scan_split(prepared.folder / "tokens", "train").growth
-    assert growth == [(100, 100), (200, 200), (250, 250)]
