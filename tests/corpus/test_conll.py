@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_line import error_of
 
 from korlm.config import CorpusFormat, TextConfig
 from korlm.corpus.files import read_records
@@ -105,9 +106,8 @@ def test_conllu(tmp_path: Path) -> None:
     ],
 )
 def test_errors(tmp_path: Path, text: str, settings: dict[str, str], message: str) -> None:
-    with pytest.raises(CorpusError) as caught:
-        read(tmp_path / "a", text, **{"text_column": "1", "label_column": "2", **settings})
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    settings = {"text_column": "1", "label_column": "2", **settings}
+    error_of(lambda: read(tmp_path / "a", text, **settings), message)
 
 
 def test_errors_of_conllu(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import one_line
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from korlm.corpus.containers import STDIN, opened
 from korlm.corpus.files import read_lines
-from korlm.utils.errors import CorpusError
 
 TEXT = "가 나\n다\n".encode()
 
@@ -40,11 +40,7 @@ def tar(data: bytes) -> bytes:
 
 
 def error_of(path: Path) -> str:
-    with pytest.raises(CorpusError) as caught:
-        list(read_lines(path))
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message
-    return message
+    return one_line.error_of(lambda: list(read_lines(path)), f"{path}: ")
 
 
 @pytest.mark.parametrize("packer", PACKERS)

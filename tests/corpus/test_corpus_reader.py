@@ -9,12 +9,12 @@ import random
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import Line, one_by_one
+from one_line import error_of
 
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, TextConfig
 from korlm.corpus import files
@@ -43,15 +43,6 @@ def names_of(settings: CorpusConfig) -> list[str]:
 
 def lines_of(settings: CorpusConfig) -> list[Line]:
     return one_by_one(read_corpus(settings, find_sources(settings)))
-
-
-def error_of(make: Callable[[], object], *words: str) -> None:
-    with pytest.raises(CorpusError) as caught:
-        make()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
 
 
 # Files

@@ -6,13 +6,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import one_line
 import pytest
 
 from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
 from korlm.corpus.files import read_records
 from korlm.corpus.formats.delimited import CELL_CHARS, find_quoting, find_separator
 from korlm.corpus.notes import Notes
-from korlm.utils.errors import CorpusError
 
 ROWS = [
     ("1", "좋은 영화다"),
@@ -30,11 +30,7 @@ def read(path: Path, text: str = "text", notes: Notes | None = None, **settings:
 
 
 def error_of(path: Path, text: str = "text", **settings: Any) -> str:
-    with pytest.raises(CorpusError) as caught:
-        read(path, text, **settings)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message
-    return message
+    return one_line.error_of(lambda: read(path, text, **settings), f"{path}: ")
 
 
 def table(rows: Any, separator: str, quoting: Any = csv.QUOTE_MINIMAL, end: str = "\n") -> str:

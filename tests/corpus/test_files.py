@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import one_line
 import pytest
 
 from korlm.config import CorpusFormat, Encoding, TextConfig
@@ -35,11 +36,7 @@ def error_of(
     path: Path, encoding: Encoding = Encoding.utf8, read: Callable[[], object] | None = None
 ) -> str:
     """Return the one-line error of reading a file; check that it names the file."""
-    with pytest.raises(CorpusError) as caught:
-        read() if read else list(read_lines(path, encoding))
-    message = str(caught.value)
-    assert str(path) in message and "\n" not in message
-    return message
+    return one_line.error_of(read or (lambda: list(read_lines(path, encoding))), str(path))
 
 
 def rows_of(path: Path, text: str, document: str = "") -> list[tuple[str, str]]:
@@ -136,10 +133,8 @@ def test_a_mark_of_utf8_comes_before_the_settings(path: Path) -> None:
 )
 def test_wrong_file_endings(path: Path, text: str, what: str) -> None:
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(CorpusError) as caught:
-        inspect_file(path)
-    message = str(caught.value)
-    assert what in message and "corpus.format=txt" in message and "\n" not in message
+    message = error_of(path, read=lambda: inspect_file(path))
+    assert what in message and "corpus.format=txt" in message
     assert inspect_file(path, file_format=CorpusFormat.txt).is_divisible
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import one_line
 import pytest
 
 from korlm.config import CorpusFormat, TextConfig
@@ -48,11 +49,7 @@ def read(
 
 
 def error_of(path: Path, value: Any, *settings: str) -> str:
-    with pytest.raises(CorpusError) as caught:
-        read(path, value, *settings)
-    message = str(caught.value)
-    assert str(path) in message and "\n" not in message
-    return message
+    return one_line.error_of(lambda: read(path, value, *settings), str(path))
 
 
 @pytest.fixture

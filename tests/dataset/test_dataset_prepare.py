@@ -25,6 +25,7 @@ import pytest
 from conftest import flip_bit, new_checksums, note_disk, sentences
 from fakes import install_fake_kkma, interrupt_after
 from filelock import FileLock
+from one_line import error_of
 
 from korlm.config import (
     ClusterConfig,
@@ -146,12 +147,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def assert_error(kind: type[KorlmError], do: Callable[[], object], *words: str) -> None:
-    with pytest.raises(kind) as caught:
-        do()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
+    error_of(do, *words, kind=kind)
 
 
 # Content
@@ -834,10 +830,7 @@ def test_damage_is_noticed(corpus: CorpusConfig, outputs: Path, name: str, damag
     path = prepared.folder / name
     damage(path)
     for do in (lambda: open_prepared(prepared.folder), lambda: make(corpus, outputs)):
-        with pytest.raises((PreparedError, VocabError)) as caught:
-            do()
-        message = str(caught.value)
-        assert "\n" not in message and str(prepared.folder) in message and "delete" in message
+        error_of(do, str(prepared.folder), "delete", kind=(PreparedError, VocabError))
 
 
 @pytest.mark.parametrize("damage", ANY_DAMAGE)

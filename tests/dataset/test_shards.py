@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes import Line, one_by_one, packed
+from one_line import error_of
 
 from korlm.dataset import text_batches
 from korlm.dataset.storage import piece_writer
@@ -218,9 +219,7 @@ def test_damaged_shards(tmp_path: Path, damage: str) -> None:
     if damage == "foreign":
         readers.pop()
     for read in readers:
-        with pytest.raises(PreparedError) as caught:
-            read()
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        error_of(read, str(path), kind=PreparedError)
 
 
 # The batches

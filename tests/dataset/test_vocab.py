@@ -1,11 +1,13 @@
 """Ids of tokens, and the vocabulary file."""
 
+import functools
 import random
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from one_line import error_of
 from torchtext.vocab import Vocab as TorchtextVocab
 
 from korlm.config import VocabConfig
@@ -69,9 +71,7 @@ def test_order_min_freq_and_max_size_by_hand() -> None:
 
 @pytest.mark.parametrize("counts", [{}, {"가": 2, "나": 1}, {"<unk>": 9}])
 def test_no_token_is_frequent_enough(counts: dict[str, int]) -> None:
-    with pytest.raises(VocabError, match=r"vocab\.min_freq=3") as caught:
-        Vocab(counts, VocabConfig(min_freq=3))
-    assert "\n" not in str(caught.value)
+    error_of(lambda: Vocab(counts, VocabConfig(min_freq=3)), "vocab.min_freq=3", kind=VocabError)
 
 
 @pytest.mark.parametrize("lower", [False, True])
@@ -181,9 +181,7 @@ def test_damaged_files(tmp_path: Path, content: bytes) -> None:
     assert Vocab.load(path, ALL).tokens == [*SPECIALS, "가"]
     path.write_bytes(content)
     for file in (path, tmp_path / "missing.tsv"):
-        with pytest.raises(VocabError) as caught:
-            Vocab.load(file, ALL)
-        assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+        error_of(functools.partial(Vocab.load, file, ALL), str(file), kind=VocabError)
 
 
 def test_restored_from_a_checkpoint() -> None:
