@@ -34,7 +34,6 @@ class PieceScan:
     error: str = ""  # why the text cannot be read; then all counts are 0
     digest: str = ""  # hash of the bytes (``digest_of``)
     num_chars: int = 0
-    num_lines: int = 0  # that ``read_piece`` yields, blank ones included
     num_newlines: int = 0  # LF in the bytes of the piece
     num_records: int = 0  # of the last file; of a .txt file, its documents
     num_documents: int = 0  # with undivided lines, at most ``MAX_DOCUMENTS``; for messages
@@ -83,7 +82,6 @@ class _Scanner:
         scan, texts = self._scan, block.texts
         joined = "\n".join(texts)
         scan.num_chars += len(joined) + 1
-        scan.num_lines += len(texts)
         characters = [] if joined.isascii() else INVISIBLE.findall(joined)
         # A line that may have invisible characters takes longer to check.
         is_empty = (lambda text: not has_text(text)) if characters else is_blank

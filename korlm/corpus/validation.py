@@ -20,12 +20,11 @@ logger = logging.getLogger(__name__)
 
 def validate_corpus(
     corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]
-) -> tuple[int, ContiguousSplit | None]:
+) -> ContiguousSplit | None:
     """Check that the text can be read and fills the splits, and log remarks on it.
 
     Returns:
-        The number of characters, counting one for each line end; and how the text is divided into
-        blocks of lines, or None if its documents fill all splits.
+        How the text is divided into blocks of lines; None: its documents fill all splits.
 
     Raises:
         CorpusError: the text cannot be read, or cannot fill the splits.
@@ -33,11 +32,10 @@ def validate_corpus(
     check_scans(corpus, pieces, scans)
     for line in _remarks(corpus, pieces, scans):
         logger.warning("corpus: %s", line)
-    total_chars = sum(scan.num_chars for scan in scans)
     with_text = {split for scan in scans for split in scan.splits}
     missing = [split for split in _required_splits(corpus) if split not in with_text]
     if not missing:
-        return total_chars, None
+        return None
     num_documents = sum(scan.num_documents for scan in scans)
     if corpus.target_column:
         raise CorpusError(
@@ -46,7 +44,7 @@ def validate_corpus(
         )
     num_chars = sum(scan.undivided_chars for scan in scans)
     num_lines = sum(scan.undivided_lines for scan in scans)
-    return total_chars, _split_by_blocks(corpus, missing, num_chars, num_lines, num_documents)
+    return _split_by_blocks(corpus, missing, num_chars, num_lines, num_documents)
 
 
 def check_scans(corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]) -> None:

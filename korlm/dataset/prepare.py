@@ -272,7 +272,7 @@ class _Preparation:
         if self.tokenizer_model is not None:
             write_tokenizer_model(folder, self.tokenizer, self.tokenizer_model)
         scans = scans or self._scan(executor)
-        _, blocks = validate_corpus(self.corpus, self.pieces, scans)
+        blocks = validate_corpus(self.corpus, self.pieces, scans)
         for piece, scan, digest in zip(self.pieces, scans, digests, strict=True):
             if scan.digest != digest:
                 raise CorpusError(f"{piece}: has changed while it was read; run the command again")
@@ -291,8 +291,8 @@ class _Preparation:
         num_chars = sum(text.num_chars for text in missing)
         name = self.tokenizer.name
         logger.info("tokenizing %s characters with %s", f"{num_chars:,}", name)
-        options = {"total": num_chars + num_finished, "unit": "char", "unit_scale": True}
-        with ProgressBar(desc=f"tokenizing ({name})", shown=self.progress, **options) as bar:
+        title, total = f"tokenizing ({name})", num_chars + num_finished
+        with ProgressBar(None, title, total, "char", True, self.progress) as bar:
             bar.skip(num_finished)
             results = executor.tokenize(settings, missing, self.outputs / "cache", bar)
             records |= {text.piece.number: record for text, record in results}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -47,38 +48,20 @@ def batch_lines(
     The result depends on the text alone, so that a rerun yields the same batches. Splits may
     alternate.
     """
-    splits: dict[str, _SplitBatcher] = {}
+    pending: dict[str, list[LineBlock]] = {}  # of the unfinished batch of each split
+    num_chars: Counter[str] = Counter()
     for block in blocks:
-        if block.split not in splits:
-            splits[block.split] = _SplitBatcher(block.split, unicode)
-        yield from splits[block.split].add(block)
-    for split in splits.values():
-        yield from split.flush()
-
-
-class _SplitBatcher:
-    """The batch of one split that is being filled."""
-
-    def __init__(self, split: str, unicode: UnicodeForm) -> None:
-        self._split, self._unicode = split, unicode
-        self._blocks: list[LineBlock] = []
-        self._num_chars = 0
-
-    def add(self, block: LineBlock) -> Iterator[TextBatch]:
-        """Add lines and yield the batches that they fill."""
+        split = block.split
         ends = list(itertools.accumulate(len(text) + 1 for text in block.texts))
         begin = num_chars_before = 0
         while begin < len(ends):
-            needed = num_chars_before + BATCH_CHARS - self._num_chars
+            needed = num_chars_before + BATCH_CHARS - num_chars[split]
             end = min(bisect.bisect_left(ends, needed, begin) + 1, len(ends))
-            self._blocks.append(block.part(begin, end))
-            self._num_chars += ends[end - 1] - num_chars_before
+            pending.setdefault(split, []).append(block.part(begin, end))
+            num_chars[split] += ends[end - 1] - num_chars_before
             begin, num_chars_before = end, ends[end - 1]
-            if self._num_chars >= BATCH_CHARS:
-                yield from self.flush()
-
-    def flush(self) -> Iterator[TextBatch]:
-        """Yield the last batch, unless it is empty."""
-        if self._blocks:
-            yield TextBatch(self._split, self._blocks, self._unicode)
-        self._blocks, self._num_chars = [], 0
+            if num_chars[split] >= BATCH_CHARS:
+                yield TextBatch(split, pending.pop(split), unicode)
+                num_chars[split] = 0
+    for split, parts in pending.items():
+        yield TextBatch(split, parts, unicode)

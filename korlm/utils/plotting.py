@@ -58,11 +58,11 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=130)
 
 
-def set_log_scale(axes: Axes) -> None:
-    """Give the y axis a logarithmic scale; its ticks are at 1, 2 and 5 if its range is small."""
+def set_log_scale(axes: Axes, max_ratio: float = 100) -> None:
+    """Give the y axis a logarithmic scale; its ticks are at 1, 2 and 5 up to a ratio of its ends."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < max_ratio else (1,)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -35,11 +35,7 @@ class Executor:
     def run_all(
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[tuple[Item, Result]]:
-        """Yield each item with the result of the function, in any order.
-
-        Raises:
-            Exception: what the function raised.
-        """
+        """Yield each item with the result of the function, in any order."""
         for item in items:
             yield item, function(item)
 
