@@ -148,7 +148,7 @@ class _Rows:
 
 
 def _to_device(values: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """Return an array as a tensor on a device, without waiting for the device."""
+    """Copy an array to a device, without waiting for the device."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":
         tensor = tensor.pin_memory()

@@ -157,7 +157,8 @@ class _Preparation:
             executor = Executor() if seems_prepared else stack.enter_context(self._open_executor())
             scans = None
             if seems_prepared or any(self._earlier_corpora()):
-                digests = self._run_all(executor, functools.partial(_digest, self.corpus))
+                hashes = self._run_all(executor, functools.partial(digest_of, self.corpus))
+                digests = [digest for digest, _ in hashes]
             else:  # the scan, which is needed anyway, hashes the text as well
                 scans = self._scan(executor)
                 digests = [scan.digest for scan in scans]
@@ -319,10 +320,6 @@ class _Preparation:
             elif key in earlier and link_piece(earlier[key], settings.folder, number):
                 records[number] = earlier[key].record
         return records
-
-
-def _digest(corpus: CorpusConfig, piece: Piece) -> str:
-    return digest_of(corpus, piece)[0]
 
 
 def _remove_stale(partial: Path, lock: Path) -> None:

@@ -7,7 +7,6 @@ import lzma
 import random
 import sys
 import tarfile
-import zipfile
 from pathlib import Path
 
 import one_line
@@ -117,13 +116,6 @@ def test_a_tar_archive(tmp_path: Path, packer: str | None) -> None:
     path.write_bytes(PACKERS[packer](data) if packer else data)
     message = error_of(path)
     assert "archive" in message and "tar" in message and "tar -xf" in message
-
-
-def test_a_zip_archive(tmp_path: Path) -> None:
-    path = tmp_path / "corpus.txt"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("글.txt", TEXT)
-    assert "zip archive" in error_of(path)
 
 
 def test_packed_twice(tmp_path: Path) -> None:

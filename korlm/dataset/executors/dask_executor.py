@@ -60,10 +60,7 @@ DASK_DEFAULTS = {
 class DaskExecutor(Executor):
     """A connection to workers; a context manager that stops the workers it started.
 
-    Args:
-        config: settings of the cluster.
-        tokenizer: settings of the tokenizer that the workers run.
-        logs: folder of the output of SLURM jobs.
+    The output of SLURM jobs comes into the folder ``logs``.
 
     Raises:
         ConfigError: the settings contradict each other.
@@ -177,11 +174,7 @@ class DaskExecutor(Executor):
         self._client.retire_workers([answer.worker])
 
     def _error_of(self, future: Future) -> BaseException | None:
-        """Return why a piece failed, once it is done; None if it did not.
-
-        Raises:
-            ClusterError: all other pieces would fail for the same reason.
-        """
+        """Return why a piece failed; raise the error if it would be that of all others."""
         error: BaseException | None = future.exception()  # waits; None if it was cancelled
         if future.cancelled():
             raise ClusterError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -112,7 +111,8 @@ def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None
 
 
 def _split(scan: SplitScan, counts: ShardCounts, is_train: bool) -> Statistics:
-    lengths = scan.line_lengths
+    sizes = np.array(list(scan.line_lengths.items()), np.int64).reshape(-1, 2)
+    lengths = np.repeat(sizes[:, 0], sizes[:, 1])  # number of morphs of each line
     num_duplicates = counts.num_sentences - len(np.unique(scan.hashes()))
     statistics: Statistics = {
         "num_lines": counts.num_lines,
@@ -126,8 +126,8 @@ def _split(scan: SplitScan, counts: ShardCounts, is_train: bool) -> Statistics:
         "type_token_ratio": len(scan.counts) / max(counts.num_morphs, 1),
         "morphs_per_line": {
             "mean": counts.num_morphs / max(counts.num_sentences, 1),
-            "median": _median(lengths),
-            "max": max(lengths, default=0),
+            "median": float(np.median(lengths)) if len(lengths) else 0.0,
+            "max": max(scan.line_lengths, default=0),
         },
         "num_duplicate_lines": num_duplicates,
         "duplicate_share": num_duplicates / max(counts.num_sentences, 1),
@@ -144,16 +144,6 @@ def _split(scan: SplitScan, counts: ShardCounts, is_train: bool) -> Statistics:
         "longest_lines": [line._asdict() for line in scan.longest],
         "types": [{"num_morphs": n, "num_types": types} for n, types in scan.growth],
     }
-
-
-def _median(lengths: Counter[int]) -> float:
-    """Return the median of values given by their counts."""
-    if not lengths:
-        return 0.0
-    sizes = np.array(sorted(lengths))
-    ends = np.cumsum([lengths[size] for size in sizes.tolist()])
-    middle = [(ends[-1] - 1) // 2, ends[-1] // 2]
-    return float(sizes[np.searchsorted(ends, middle, side="right")].mean())
 
 
 def _repeated(prepared: Prepared, hashes: Ints) -> list[Statistics]:

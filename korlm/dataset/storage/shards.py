@@ -46,11 +46,8 @@ SCHEMA = pa.schema(
 )
 LABEL = "label"  # column of ``corpus.label_column``
 # Lines hardly ever repeat: a dictionary of texts would cost time and save no space.
-_DICTIONARIES = [
-    "doc_id",
-    *(f"{name}.list.element" for name in ("morphs", "tags", "eojeol")),
-    "status",
-]
+_LISTS = [f"{name}.list.element" for name in ("morphs", "tags", "eojeol")]
+_DICTIONARIES = ["doc_id", *_LISTS, "status"]
 _COUNTS = b"korlm"  # key of the counts in the metadata
 
 
