@@ -47,7 +47,6 @@ from korlm.dataset.vocab import EOS_ID, NUMBER, SPECIALS, UNK_ID, Vocab
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import fsync_file
-from korlm.utils.io.checksums import short_hash
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.stores import copy_file, local_copy, remove_tree
 
@@ -91,7 +90,6 @@ def assemble(
         for name in TOKENIZER_MODEL_FILES:
             if (model := tokens.folder / name).exists():
                 link(model, building / name)
-                manifest["learned"] = short_hash(model.read_bytes())
         write_report(tokens.folder / "reports", building / "report.tsv")
         build = functools.partial(
             build_encoder,
