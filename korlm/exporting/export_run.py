@@ -134,11 +134,7 @@ def export_run(
 
 
 def _check_onnx(run: TrainedRun | TaskRun, formats: Sequence[ExportFormat]) -> None:
-    """Check that a run can be exported as ONNX.
-
-    Raises:
-        ExportError: it cannot.
-    """
+    """Raise ``ExportError`` if a run cannot be exported as ONNX."""
     if isinstance(run, TaskRun):
         has_onnx = isinstance(run.model, TASK_MODELS)
         if not has_onnx or ExportFormat.sherpa in formats:

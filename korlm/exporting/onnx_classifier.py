@@ -33,16 +33,11 @@ LOG_PROBS = "log_probs"
 
 
 def build_classifier(model: Classifier, graph: Graph, labels: Sequence[str]) -> bytes:
-    """Return the serialized ONNX graph of a classifier.
+    """Return the serialized ONNX graph of a classifier, with the labels as JSON in the metadata.
 
     Inputs: ``ids``, int64 (B, T), rows padded with any ids of the vocabulary, and ``lengths``,
     int64 (B,), the number of tokens of each row, 1 or more. Output: ``log_probs``, float32 (B, C),
     of logits divided by the temperature that was fitted on valid.
-
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how embeddings and output layer are stored.
-        labels: names of the C classes, stored as JSON in the metadata.
 
     Raises:
         ExportError: ONNX has no operator for the encoder, or the weights are too large for one

@@ -71,13 +71,9 @@ class RowInputs(NamedTuple):
 def add_encoder(
     encoder: RecurrentEncoder | PairedEncoder, graph: Graph, inputs: RowInputs, prefix: str = ""
 ) -> EncoderOutputs:
-    """Add an encoder, see its ``forward``.
+    """Add an encoder in evaluation mode, see its ``forward``.
 
-    Args:
-        encoder: in evaluation mode.
-        graph: the graph.
-        inputs: names of the inputs.
-        prefix: prefix of the names of weights and of outputs.
+    ``prefix`` is that of the names of weights and of outputs.
 
     Raises:
         ExportError: ONNX has no operator for it.
@@ -147,11 +143,7 @@ def recurrent_layers(modules: torch.nn.ModuleList) -> list[RecurrentLayer]:
 def _add_layer(
     graph: Graph, x: str, lengths: str, layer: RecurrentLayer, is_backward: bool, name: str
 ) -> LayerOutputs:
-    """Add a layer that reads each row from its first token, or from its last one.
-
-    Raises:
-        ExportError: ONNX has no operator for the layer.
-    """
+    """Add a layer that reads each row from its first token, or from its last one."""
     if layer.norm_ih is not None:
         raise ExportError(
             "ONNX's recurrent operators have no layer normalization (model.layer_norm=true): give "

@@ -55,10 +55,6 @@ def build_encoder(model: Seq2Seq, graph: Graph) -> bytes:
     attends to, and its initial state: ``h0``, ... (B, H) and, if it feeds its last output back,
     ``vector`` (B, A).
 
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how matrices are stored.
-
     Raises:
         ExportError: ONNX has no operator for the encoder, or the weights are too large for one
             file.
@@ -92,12 +88,8 @@ def build_decoder(model: Seq2Seq, config: Seq2SeqConfig, graph: Graph) -> bytes:
 
     Inputs: ``ids``, int64 (B,), the token before; ``values``, ``keys`` and the state, as outputs of
     the encoder; ``lengths``, int64 (B,), of the sources. Outputs: ``log_probs``, float32 (B, V);
-    ``weights``, float32 (B, S), the attention; the new state, with the prefix ``next_``.
-
-    Args:
-        model: in evaluation mode.
-        config: settings of the search, for the metadata.
-        graph: an empty graph; its class decides how matrices are stored.
+    ``weights``, float32 (B, S), the attention; the new state, with the prefix ``next_``. The
+    metadata has settings of the search.
 
     Raises:
         ExportError: the weights are too large for one file.
@@ -138,17 +130,10 @@ def build_decoder(model: Seq2Seq, config: Seq2SeqConfig, graph: Graph) -> bytes:
 def onnx_decoder(
     encoder: Path, decoder: Path, sources: Ints, lengths: Ints, threads: int | None = 1
 ) -> Callable[[Ints], Array]:
-    """Encode sources and return a function that runs the next step of the decoder.
+    """Encode sources (B, S) and return a function that runs the next step of the decoder.
 
     Each call continues from the one before. It takes the token before of each source, (B,), and
     returns log-probabilities (B, V).
-
-    Args:
-        encoder: the .onnx file of the encoder.
-        decoder: the .onnx file of the decoder.
-        sources: (B, S).
-        lengths: (B,).
-        threads: number of threads of onnxruntime; None: its default.
     """
     first, step = open_session(encoder, threads), open_session(decoder, threads)
     names = [output.name for output in first.get_outputs()]

@@ -45,7 +45,7 @@ _END = np.iinfo(np.int64).max  # of a slice: the end of the axis
 
 
 def build_tagger(model: Tagger, graph: Graph, labels: Sequence[str]) -> bytes:
-    """Return the serialized ONNX graph of a tagger.
+    """Return the serialized ONNX graph of a tagger, with the labels as JSON in the metadata.
 
     Inputs: ``ids``, int64 (B, T), rows padded with any ids of the vocabulary; ``lengths``, int64
     (B,), the number of tokens of each row; ``units``, int64 (B, U), the index of the last token of
@@ -53,11 +53,6 @@ def build_tagger(model: Tagger, graph: Graph, labels: Sequence[str]) -> bytes:
     ``korlm.tasks.morpheme_tags``. Outputs: ``scores``, float32 (B, U, L), undefined for padding;
     of a CRF also the scores ``start`` (L,), ``transitions`` (L, L) and ``end`` (L,), see
     ``korlm.tasks.heads.crf``.
-
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how embeddings and weights of labels are stored.
-        labels: names of the L labels, stored as JSON in the metadata.
 
     Raises:
         ExportError: ONNX has no operator for the encoder, or the weights are too large for one
@@ -86,11 +81,8 @@ def onnx_scores(
 ) -> Array:
     """Return the scores of an exported tagger, (len(lines), U, L).
 
-    Args:
-        path: the .onnx file.
-        lines: ids, each (T,), or ids and tags, each (T, 2).
-        units: index of the last token of each unit of a line; some line has one or more.
-        threads: number of threads of onnxruntime; None: its default.
+    ``lines`` are ids, each (T,), or ids and tags, each (T, 2); ``units`` the index of the last
+    token of each unit of a line.
     """
     session = open_session(path, threads)
     ids, lengths = (part.numpy() for part in pad(lines))
@@ -165,11 +157,7 @@ def _add_ngrams(ngrams: NgramEmbedding, graph: Graph) -> list[str]:
 def _add_linear_features(linear: LinearFeatures, graph: Graph, last: str, has_tags: bool) -> str:
     """Add the scores of linear features, (B, U, L), see ``LinearFeatures``.
 
-    Args:
-        linear: the features.
-        graph: the graph.
-        last: name of the index of the last token of each unit, (B, U, 1).
-        has_tags: whether tags are an input.
+    ``last`` is the name of the index of the last token of each unit, (B, U, 1).
     """
     ids = _with_pad_ids(graph, IDS)
     kinds = graph.add("Gather", graph.weight("kinds", values_of(linear.kinds)), ids)

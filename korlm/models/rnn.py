@@ -66,11 +66,6 @@ class RecurrentLM(NeuralLM):
     """RNN, GRU or LSTM language model (Mikolov et al. 2010; Sundermeyer et al. 2012).
 
     The encoder is never bidirectional: it would have read the token that it predicts.
-
-    Args:
-        config: sizes, cell, dropouts.
-        vocab_size: V.
-        tokens: the V tokens, in the order of their ids; required for subwords.
     """
 
     def __init__(
@@ -88,7 +83,7 @@ class RecurrentLM(NeuralLM):
         self.register_load_state_dict_pre_hook(_add_encoder_embedding)  # type: ignore[no-untyped-call]
 
     def initial_state(self, batch_size: int) -> State:
-        """Return the initial states of all layers, each (batch_size, units)."""
+        """See ``LanguageModel.initial_state``."""
         return self.encoder.initial_state(batch_size)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:

@@ -132,11 +132,6 @@ class TransformerLM(NeuralLM):
     The state is the number of tokens in memory, int64 (B,), at most M, and the keys and values of
     each layer, (B, M, D), the newest last. Keys are kept without their rotation: only distances
     between positions matter, and the positions of a long text would lose precision.
-
-    Args:
-        config: sizes, heads, window, dropouts.
-        vocab_size: V.
-        tokens: the V tokens, in the order of their ids; required for subwords.
     """
 
     cos: Tensor
@@ -209,11 +204,7 @@ class TransformerLM(NeuralLM):
         """Return which keys each query of a block of time attends to, bool (B, 1, block, S).
 
         A query attends to the window of keys that ends with its own, without the empty part of the
-        memory.
-
-        Args:
-            size: tokens in memory, int64 (B,).
-            steps: T.
+        memory, which holds ``size``, int64 (B,), tokens.
         """
         masks = []
         for begin in range(0, steps, self.block):

@@ -44,10 +44,7 @@ class _TiedLookup(torch.autograd.Function):
 class TokenEmbedding(nn.Embedding):
     """Embeddings of all tokens: E[w], or E[w] + the subword sum of w.
 
-    Args:
-        config: embedding size, embedding dropout, use of subwords, weight tying.
-        vocab_size: V.
-        tokens: the V tokens, in the order of their ids; required for subwords.
+    ``tokens``, in the order of their ids, are required for subwords.
     """
 
     def __init__(
@@ -89,13 +86,10 @@ class TokenEmbedding(nn.Embedding):
     def embed(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return embeddings after embedding dropout, and the matrix for a tied output layer.
 
-        Args:
-            ids: int64, any shape (...).
-
         Returns:
-            The embeddings (..., E); the matrix (V, E) that a tied output layer must use in this
-            step, or None if the output layer is not tied. No other operation may use the matrix,
-            because its gradient is modified in place.
+            The embeddings (..., E) of ids (...); the matrix (V, E) that a tied output layer must
+            use in this step, or None if the output layer is not tied. No other operation may use
+            the matrix, because its gradient is modified in place.
         """
         output_weight: Tensor | None = None
         if self.is_tied and self.subword_mode is not SubwordMode.input:

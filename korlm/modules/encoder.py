@@ -55,8 +55,7 @@ class RecurrentEncoder(nn.Module):
     Args:
         embedding: the token embedding, which the caller may share with a head or another encoder.
         config: cell, number and size of layers, dropouts.
-        last_dim: hidden units of the last layer, per direction; None: ``config.hidden_dim``, as in
-            the other layers.
+        last_dim: hidden units of the last layer, per direction; None: ``config.hidden_dim``.
         bidirectional: add the backward direction.
         feature_dim: size of further features of each token, which ``forward`` receives.
 
@@ -231,8 +230,7 @@ def build_encoder(
         bidirectional: add the backward direction.
         pretrained: the weights will be those of language models with the settings ``config``: with
             ``config.tie_weights``, the last layer has ``embedding_dim`` units.
-        feature_dim: see ``RecurrentEncoder``; columns of features are not pretrained, since
-            language models have none.
+        feature_dim: see ``RecurrentEncoder``; columns of features are not pretrained.
     """
     assert isinstance(config, RecurrentConfig)
     last_dim = config.embedding_dim if pretrained and config.tie_weights else None

@@ -146,15 +146,11 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
 
     With one language model and a bidirectional encoder, the backward direction gets its embedding
     only. Features of tokens other than embeddings (``task.ngram_dim``) start from random weights.
-
-    Args:
-        model: with an attribute ``encoder`` of ``korlm.modules.encoder.build_encoder``, or, where
-            language models stay as they are, ``language_models`` of the same kind.
-        settings: of the run, with ``init``.
-        vocab: of the prepared corpus.
+    The encoder is ``model.encoder`` or, where language models stay as they are,
+    ``model.language_models``.
 
     Raises:
-        VocabError: the vocabulary is not that of the language models.
+        VocabError: the vocabulary of the corpus is not that of the language models.
     """
     runs = load_language_models(settings)
     check_same_vocab(f"init={settings.init[0]}", runs[0][0].vocab, "the corpus", vocab)

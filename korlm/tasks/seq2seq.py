@@ -114,11 +114,9 @@ class Seq2Seq(Trainable):
         return model
 
     def encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Memory, State]:
-        """Return the memory and the initial state of the decoder.
+        """Return the memory of sources, int64 (B, S), and the initial state of the decoder.
 
-        Args:
-            inputs: int64 (B, S), the sources.
-            lengths: int64 (B,) on the CPU, tokens of each row; None: S.
+        ``lengths``, int64 (B,) on the CPU, are the tokens of each row; None: S.
         """
         return self.decoder.start(self.encoder(inputs, lengths=lengths), lengths)
 
@@ -132,8 +130,8 @@ class Seq2Seq(Trainable):
         """Run the decoder over given targets.
 
         Args:
-            inputs: int64 (B, S), the sources.
-            lengths: int64 (B,) on the CPU, tokens of each row; None: S.
+            inputs: see ``encode``.
+            lengths: see ``encode``.
             targets: int64 (B, T), <eos> at the end, then <pad>.
             forcing_ratio: see ``AttentionDecoder.forward``.
         """
@@ -150,13 +148,7 @@ class Seq2Seq(Trainable):
 
 
 class Pair(NamedTuple):
-    """An example.
-
-    Attributes:
-        source: token ids, <eos> at the end.
-        target: token ids, <eos> at the end.
-        text: the target as it was read.
-    """
+    """Token ids of source and target, each with <eos> at the end, and the target as it was read."""
 
     source: Ids
     target: Ids
@@ -408,10 +400,7 @@ def forcing_ratio(config: Seq2SeqConfig, progress: float) -> float:
     """Return the teacher forcing ratio (Bengio et al. 2015, section 2.4).
 
     ``inverse_sigmoid`` is half way between 1 and ``teacher_forcing`` in the middle of training.
-
-    Args:
-        config: ratio and schedule.
-        progress: 0 at the first training step, 1 at the last one.
+    ``progress`` is 0 at the first training step, 1 at the last one.
 
     >>> config = Seq2SeqConfig("seq2seq", teacher_forcing=0.5)
     >>> config.forcing_schedule = ForcingSchedule.linear
@@ -434,15 +423,9 @@ def search(
     config: Seq2SeqConfig,
     num_best: int = 1,
 ) -> list[list[Hypothesis]]:
-    """Return the best texts for encoded sources by beam search.
+    """Return the ``num_best`` best texts for each encoded source by beam search.
 
-    Args:
-        model: in evaluation mode.
-        memory: of B sources.
-        state: of the decoder.
-        lengths: (B,), tokens of the sources.
-        config: settings of the search.
-        num_best: texts for each source.
+    ``lengths``, (B,), are the tokens of the sources, which limit those of the texts.
     """
     settings = BeamSettings(
         config.num_beams, num_best, config.length_penalty, config.coverage_penalty

@@ -31,14 +31,7 @@ _FORCED = 1e4  # added to the score of a label that is known
 
 
 class _Scored(NamedTuple):
-    """Scores of a batch of sequences.
-
-    Attributes:
-        rows: the indices of B sequences.
-        is_unit: bool (B, T).
-        scores: see ``Tagger.forward``.
-        counts: see ``Tagger.forward``.
-    """
+    """Indices of B sequences, bool (B, T), and what ``Tagger.forward`` returns for them."""
 
     rows: list[int]
     is_unit: Tensor
@@ -54,11 +47,7 @@ def _score(
 ) -> Iterator[_Scored]:
     """Yield the scores of the labels of sequences of any number and length.
 
-    Args:
-        model: on ``device``, in evaluation mode.
-        device: of the model.
-        sequences: ids, each (T,).
-        is_unit: True at the last token of each unit, each (T,) with one or more True.
+    ``is_unit`` is True at the last token of each unit, each (T,) with one or more True.
     """
     for rows, inputs, lengths in padded_batches(sequences):
         mask = pad([is_unit[row] for row in rows], 0)[0].bool().to(device)

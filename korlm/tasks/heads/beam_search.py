@@ -144,9 +144,7 @@ def beam_search(
 def _allowed(log_probs: Tensor, at_limit: Tensor) -> Tensor:
     """Return log-probabilities (b, N, V) with -inf for tokens that may not follow.
 
-    Args:
-        log_probs: of the next tokens.
-        at_limit: bool (b,), True where only <eos> may follow.
+    ``at_limit``, bool (b,), is True where only <eos> may follow.
     """
     is_banned = torch.zeros(log_probs.shape[-1], dtype=torch.bool, device=log_probs.device)
     is_banned[BANNED_IDS] = True
