@@ -19,7 +19,6 @@ from korlm.dataset.storage.id_stream import Ids
 from korlm.exporting.onnx_encoder import (
     LENGTHS,
     LayerOutputs,
-    RowInputs,
     add_encoder,
     add_valid_mask,
     concat,
@@ -44,7 +43,7 @@ def build_classifier(model: Classifier, graph: Graph, labels: Sequence[str]) -> 
             file.
     """
     with torch.no_grad():
-        encoded = add_encoder(model.encoder, graph, RowInputs())
+        encoded = add_encoder(model.encoder, graph)
         pooled = _pool(model, graph, encoded.directions)
         logits = add_linear(graph, pooled, "output_layer", model.output)
         temperature = graph.weight("temperature", values_of(model.temperature))

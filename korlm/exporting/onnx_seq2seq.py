@@ -19,11 +19,9 @@ from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.evaluation.token_scores import Ints
 from korlm.exporting.onnx_encoder import (
     LENGTHS,
-    RowInputs,
     add_encoder,
     add_valid_mask,
     concat,
-    recurrent_layers,
 )
 from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Kind, Shapes
 from korlm.exporting.onnx_step import LOG_PROBS, add_embeddings, add_prediction
@@ -61,7 +59,7 @@ def build_encoder(model: Seq2Seq, graph: Graph) -> bytes:
     """
     add, decoder = graph.add, model.decoder
     with torch.no_grad():
-        encoded = add_encoder(model.encoder, graph, RowInputs())
+        encoded = add_encoder(model.encoder, graph)
         output = concat(graph, [layer.output for layer in encoded.directions])  # (S, B, M)
         add("Transpose", output, perm=[1, 0, 2], name=VALUES)
         key = decoder.attention.key
@@ -69,7 +67,7 @@ def build_encoder(model: Seq2Seq, graph: Graph) -> bytes:
             add("Identity", VALUES, name=KEYS)
         else:
             add("MatMul", VALUES, graph.weight("key", values_of(key.weight).T), name=KEYS)
-        names = recurrent_state_names(recurrent_layers(decoder.layers))
+        names = recurrent_state_names(decoder.layers)
         bridge = zip(names, decoder.bridge, decoder.bridge_inputs(encoded.state), strict=True)
         for name, linear, parts in bridge:
             assert isinstance(linear, nn.Linear)
@@ -100,7 +98,7 @@ def build_decoder(model: Seq2Seq, config: Seq2SeqConfig, graph: Graph) -> bytes:
         x = graph.look_up(EMBEDDING, IDS)
         if decoder.feeds_input:
             x = concat(graph, [x, VECTOR])
-        hidden = add_recurrent_layers(graph, x, recurrent_layers(decoder.layers))  # (B, H)
+        hidden = add_recurrent_layers(graph, x, decoder.layers)  # (B, H)
         context = _add_attention(decoder.attention, graph, hidden)  # (B, M)
         combined = add_linear(graph, concat(graph, [context, hidden]), "combine", decoder.combine)
         vector = graph.add("Tanh", combined, name=NEXT + VECTOR)  # (B, A)
@@ -174,7 +172,7 @@ def _memory_shapes(model: Seq2Seq) -> dict[str, Kind]:
 
 
 def _state_shapes(decoder: AttentionDecoder) -> dict[str, Kind]:
-    names = recurrent_state_names(recurrent_layers(decoder.layers))
+    names = recurrent_state_names(decoder.layers)
     sizes = dict.fromkeys(names, decoder.config.hidden_dim)
     if decoder.feeds_input:
         sizes[VECTOR] = decoder.output_dim

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from korlm.config import SubwordMode
 from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Shapes
@@ -84,10 +83,7 @@ def state_shapes(model: NeuralLM) -> Shapes:
 
 def add_embeddings(embedding: TokenEmbedding, output: SoftmaxHead, graph: Graph) -> str:
     """Add the embedding matrix, and the output matrix if it is not tied; return its name."""
-    table: Tensor = embedding.weight
-    if embedding.subword_mode is not SubwordMode.none:
-        table = embedding.composition(table)
-    graph.matrix("embedding", values_of(table))
+    graph.matrix("embedding", values_of(embedding.full_weight()))
     if embedding.is_tied and embedding.subword_mode is not SubwordMode.input:
         return "embedding"
     graph.matrix("output", values_of(output.weight))

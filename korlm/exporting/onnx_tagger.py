@@ -18,7 +18,6 @@ from korlm.dataset.storage.id_stream import Ids, Int64
 from korlm.dataset.vocab import EOS_ID, PAD_ID
 from korlm.exporting.onnx_encoder import (
     LENGTHS,
-    RowInputs,
     add_encoder,
     add_valid_mask,
     concat,
@@ -95,7 +94,7 @@ def _add_scores(model: Tagger, graph: Graph) -> None:
     """Add the scores of the labels, see ``Tagger.forward``."""
     add = graph.add
     features = _add_features(model, graph)
-    encoded = add_encoder(model.encoder, graph, RowInputs(features=features)).directions
+    encoded = add_encoder(model.encoder, graph, features=features).directions
     ends = [add("Unsqueeze", UNITS, graph.integers([-1]))]  # (B, U, 1)
     if model.bidirectional:  # the backward state at the first token: after the unit before
         previous = _slice(graph, UNITS, 0, -1)
@@ -129,8 +128,9 @@ def _add_features(model: Tagger, graph: Graph) -> str:
         assert isinstance(model.language_models, (RecurrentEncoder, PairedEncoder))
         padded = graph.add("Pad", IDS, graph.integers([0, 1, 0, 0]), graph.scalar(EOS_ID))
         longer = graph.add("Add", LENGTHS, graph.scalar(1))
-        inputs = RowInputs(padded, longer)
-        encoded = add_encoder(model.language_models, graph, inputs, prefix="language_model.")
+        encoded = add_encoder(
+            model.language_models, graph, padded, longer, prefix="language_model."
+        )
         states = concat(graph, [layer.output for layer in encoded.directions])
         features.append(_slice(graph, graph.add("Transpose", states, perm=[1, 0, 2]), 1, _END))
     return concat(graph, features) if features else ""

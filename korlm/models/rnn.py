@@ -6,7 +6,7 @@ Axes: B batch, T time, H units of the last layer, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from korlm.modules.adaptive_softmax import build_output
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput, RecurrentEncoder
 from korlm.modules.onnx_nodes import EMBEDDING, IDS, add_recurrent_layers, recurrent_state_names
-from korlm.modules.rnn import RecurrentLayer
 from korlm.modules.state import State
 
 if TYPE_CHECKING:
@@ -92,14 +91,11 @@ class RecurrentLM(NeuralLM):
 
     def state_names(self) -> list[str]:
         """See ``NeuralLM.state_names``: h0 c0 h1 c1 of an LSTM."""
-        return recurrent_state_names(self._layers())
+        return recurrent_state_names(self.encoder.layers)
 
     def export_step(self, graph: Graph) -> str:
         """See ``NeuralLM.export_step``."""
-        return add_recurrent_layers(graph, graph.look_up(EMBEDDING, IDS), self._layers())
-
-    def _layers(self) -> list[RecurrentLayer]:
-        return cast(list[RecurrentLayer], list(self.encoder.layers))
+        return add_recurrent_layers(graph, graph.look_up(EMBEDDING, IDS), self.encoder.layers)
 
     def encode(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None

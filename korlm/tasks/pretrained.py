@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from korlm.config import RecurrentConfig, TrainSettings
 from korlm.config.objective import LANGUAGE_MODELING
@@ -165,18 +164,17 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
         source = runs[min(number, len(runs) - 1)][1]
         part.embedding.load_state_dict(source.embedding.state_dict())
         if number < len(runs):
-            _copy_layers(source.encoder.layers, part.layers)
+            _copy_layers(source.encoder, part)
     logger.info("encoder initialized from %s", " and ".join(settings.init))
 
 
 @torch.no_grad()
-def _copy_layers(source: nn.ModuleList, target: nn.ModuleList) -> None:
+def _copy_layers(source: RecurrentEncoder, target: RecurrentEncoder) -> None:
     """Copy recurrent layers; weights of inputs that the source has not are kept as they are.
 
     Only the first layer can have such inputs: the features of tokens.
     """
-    weights = source.state_dict()
-    name = "0.weight_ih"  # (G * H, E + features)
-    weight_ih = target.state_dict()[name].clone()
-    weight_ih[:, : weights[name].shape[1]] = weights[name]
-    target.load_state_dict({**weights, name: weight_ih})
+    for theirs, ours in zip(source.layers, target.layers, strict=True):
+        weight_ih = ours.weight_ih.clone()  # (G * H, E + features)
+        weight_ih[:, : theirs.weight_ih.shape[1]] = theirs.weight_ih
+        ours.load_state_dict({**theirs.state_dict(), "weight_ih": weight_ih})
