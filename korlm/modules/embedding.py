@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from korlm.config import NeuralConfig, SubwordMode
 from korlm.modules.dropout import embedding_dropout
+from korlm.modules.softmax import SoftmaxHead
 from korlm.modules.subword_embedding import INIT_RANGE, SubwordEmbedding
 
 
@@ -76,12 +77,18 @@ class TokenEmbedding(nn.Embedding):
         """
         return self.full_weight() if self.subword_mode is SubwordMode.both else None
 
-    def materialize(self) -> None:
-        """Replace the subwords by a plain embedding with the same values, for inference."""
-        if self.subword_mode is not SubwordMode.none:
-            self.weight = nn.Parameter(self.full_weight(), self.weight.requires_grad)
-            self.subword_mode, self.is_tied = SubwordMode.none, False
-            del self.composition
+    def materialize(self, output: SoftmaxHead | None = None) -> None:
+        """Replace the subwords by a plain embedding with the same values, for inference.
+
+        An output layer that is tied to them gets the same matrix.
+        """
+        if self.subword_mode is SubwordMode.none:
+            return
+        self.weight = nn.Parameter(self.full_weight(), requires_grad=False)
+        if output is not None and self.subword_mode is SubwordMode.both:
+            output.weight = self.weight
+        self.subword_mode, self.is_tied = SubwordMode.none, False
+        del self.composition
 
     def embed(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return embeddings after embedding dropout, and the matrix for a tied output layer.

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from korlm.config import (
     AttentionScore,
@@ -106,11 +106,8 @@ class Seq2Seq(Trainable):
         if self.embedding.subword_mode is SubwordMode.none:
             return self
         model = copy.deepcopy(self).requires_grad_(False).eval()
-        weight = model.embedding.output_weight()
-        if weight is not None:
-            model.decoder.output.weight = nn.Parameter(weight, requires_grad=False)
-        for embedding in {model.embedding, model.encoder.embedding}:
-            embedding.materialize()
+        model.embedding.materialize(model.decoder.output)
+        model.encoder.embedding.materialize()
         return model
 
     def encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Memory, State]:
@@ -457,14 +454,8 @@ class TextPredictor(Predictor):
                 "give at most that many"
             )
         self._endings = ["", *(f"_{rank}" for rank in range(2, number + 1))]
-        columns = [(f"prediction{e}", f"log_prob{e}") for e in self._endings]
-        self.schema = pa.schema(
-            [
-                (name, kind)
-                for names in columns
-                for name, kind in zip(names, (pa.string(), pa.float64()), strict=True)
-            ]
-        )
+        kinds = (("prediction", pa.string()), ("log_prob", pa.float64()))
+        self.schema = pa.schema([(name + e, kind) for e in self._endings for name, kind in kinds])
 
     @torch.inference_mode()
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
@@ -479,14 +470,9 @@ class TextPredictor(Predictor):
                 num_best = len(self._endings)
                 results = search(self.model, memory, state, lengths.tolist(), self.config, num_best)
                 for number, hypotheses in zip(non_blank[batch].tolist(), results, strict=True):
-                    predictions[number] |= self._columns(hypotheses)
+                    row = predictions[number]
+                    for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
+                        tokens = self.vocab.decode(hypothesis.ids)
+                        row[f"prediction{ending}"] = self.detokenizer.detokenize(tokens)
+                        row[f"log_prob{ending}"] = hypothesis.log_prob
         return predictions
-
-    def _columns(self, hypotheses: Sequence[Hypothesis]) -> dict[str, Any]:
-        """Return the columns of the texts of a line."""
-        columns: dict[str, Any] = {}
-        for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
-            text = self.detokenizer.detokenize(self.vocab.decode(hypothesis.ids))
-            columns[f"prediction{ending}"] = text
-            columns[f"log_prob{ending}"] = hypothesis.log_prob
-        return columns
