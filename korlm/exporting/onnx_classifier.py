@@ -19,6 +19,7 @@ from korlm.dataset.storage.id_stream import Ids
 from korlm.exporting.onnx_encoder import (
     LENGTHS,
     LayerOutputs,
+    add_dense,
     add_encoder,
     add_valid_mask,
     concat,
@@ -77,15 +78,8 @@ def _pool(model: Classifier, graph: Graph, outputs: list[LayerOutputs]) -> str:
     first_axis = graph.integers([0])
     output_or_zero = add("Where", mask, output, graph.scalar(0.0))
     if pooling.mode is Pooling.attention:
-        projected = add(
-            "Add",
-            add(
-                "MatMul", output, graph.weight("projection", values_of(pooling.projection.weight).T)
-            ),
-            graph.weight("projection.bias", values_of(pooling.projection.bias)),
-        )
-        query = graph.weight("query", values_of(pooling.query.weight).T)
-        scores = add("MatMul", add("Tanh", projected), query)  # (T, B, 1)
+        projected = add_dense(graph, output, "projection", pooling.projection)
+        scores = add_dense(graph, add("Tanh", projected), "query", pooling.query)  # (T, B, 1)
         masked = add("Where", mask, scores, graph.scalar(-math.inf))
         weighted = add("Mul", add("Softmax", masked, axis=0), output_or_zero)
         return add("ReduceSum", weighted, first_axis, keepdims=0)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from korlm.exporting.onnx_graph import INT32, Array, Graph
 from korlm.modules.encoder import PairedEncoder, RecurrentEncoder
@@ -106,6 +106,15 @@ def add_valid_mask(graph: Graph, rows: str = IDS, lengths: str = LENGTHS) -> str
 def concat(graph: Graph, values: Sequence[str]) -> str:
     """Concatenate values along their last axis."""
     return values[0] if len(values) == 1 else graph.add("Concat", *values, axis=-1)
+
+
+def add_dense(graph: Graph, x: str, name: str, layer: nn.Linear, output: str | None = None) -> str:
+    """Add a linear layer over the last axis of x, which may have any others; return its output."""
+    weight = graph.weight(name, values_of(layer.weight).T)
+    if "bias" in dict(layer.named_parameters()):
+        bias = graph.weight(f"{name}.bias", values_of(layer.bias))
+        return graph.add("Add", graph.add("MatMul", x, weight), bias, name=output)
+    return graph.add("MatMul", x, weight, name=output)
 
 
 def _add_inputs(

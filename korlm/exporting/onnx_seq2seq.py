@@ -19,6 +19,7 @@ from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.evaluation.token_scores import Ints
 from korlm.exporting.onnx_encoder import (
     LENGTHS,
+    add_dense,
     add_encoder,
     add_valid_mask,
     concat,
@@ -33,7 +34,6 @@ from korlm.modules.onnx_nodes import (
     add_linear,
     add_recurrent_layers,
     recurrent_state_names,
-    values_of,
 )
 from korlm.tasks.heads.attention import Attention
 from korlm.tasks.heads.beam_search import BANNED_IDS
@@ -66,7 +66,7 @@ def build_encoder(model: Seq2Seq, graph: Graph) -> bytes:
         if key is None:
             add("Identity", VALUES, name=KEYS)
         else:
-            add("MatMul", VALUES, graph.weight("key", values_of(key.weight).T), name=KEYS)
+            add_dense(graph, VALUES, "key", key, KEYS)
         names = recurrent_state_names(decoder.layers)
         bridge = zip(names, decoder.bridge, decoder.bridge_inputs(encoded.state), strict=True)
         for name, linear, parts in bridge:
@@ -156,8 +156,7 @@ def _add_attention(attention: Attention, graph: Graph, hidden: str) -> str:
         assert attention.score is not None
         query = add_linear(graph, hidden, "query", attention.query)
         sums = add("Add", KEYS, add("Unsqueeze", query, graph.integers([1])))
-        score = graph.weight("score", values_of(attention.score.weight).T)
-        scores = add("MatMul", add("Tanh", sums), score)
+        scores = add_dense(graph, add("Tanh", sums), "score", attention.score)
     scores = add("Squeeze", scores, graph.integers([-1]))
     masked = add("Where", add_valid_mask(graph, KEYS), scores, graph.scalar(-math.inf))
     weights = add("Softmax", masked, axis=-1, name=WEIGHTS)

@@ -132,8 +132,7 @@ class Seq2Seq(Trainable):
             targets: int64 (B, T), <eos> at the end, then <pad>.
             forcing_ratio: see ``AttentionDecoder.forward``.
         """
-        memory, state = self.encode(inputs, lengths)
-        return self.decode(memory, state, targets, forcing_ratio)
+        return self.decode(*self.encode(inputs, lengths), targets, forcing_ratio)
 
     def decode(
         self, memory: Memory, state: State, targets: Tensor, forcing_ratio: float = 1.0
