@@ -111,10 +111,11 @@ def concat(graph: Graph, values: Sequence[str]) -> str:
 def add_dense(graph: Graph, x: str, name: str, layer: nn.Linear, output: str | None = None) -> str:
     """Add a linear layer over the last axis of x, which may have any others; return its output."""
     weight = graph.weight(name, values_of(layer.weight).T)
-    if "bias" in dict(layer.named_parameters()):
-        bias = graph.weight(f"{name}.bias", values_of(layer.bias))
-        return graph.add("Add", graph.add("MatMul", x, weight), bias, name=output)
-    return graph.add("MatMul", x, weight, name=output)
+    has_bias = layer.bias is not None
+    if not has_bias:
+        return graph.add("MatMul", x, weight, name=output)
+    bias = graph.weight(f"{name}.bias", values_of(layer.bias))
+    return graph.add("Add", graph.add("MatMul", x, weight), bias, name=output)
 
 
 def _add_inputs(
