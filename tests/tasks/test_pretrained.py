@@ -74,19 +74,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(runs[0]), str(runs[1])
 
 
+def table_of(folder: Path) -> CorpusConfig:
+    """Return the corpus of ``prepare_table``."""
+    files = {split: [str(folder / f"{split}.tsv")] for split in ("train", "valid", "test")}
+    return CorpusConfig(name="tiny", label_column="annotation", **files)
+
+
 def classifier(folder: Path, init: list[str], **parts: Any) -> tuple[TrainSettings, Prepared]:
     """Return settings of a classifier and its corpus, as korlm.train makes them."""
-    case = TASKS["classification"]
     first = prepare_table(folder, REVIEWS, label_column="annotation")
-    settings = settings_of(case, first, 2, init=init, **parts)
-    settings = dataclasses.replace(
-        settings,
-        corpus=CorpusConfig(
-            name="tiny",
-            label_column="annotation",
-            **{split: [str(folder / f"{split}.tsv")] for split in ("train", "valid", "test")},
-        ),
-    )
+    settings = settings_of(TASKS["classification"], first, 2, init=init, **parts)
+    settings = dataclasses.replace(settings, corpus=table_of(folder))
     settings, encoding = adopt_language_model_settings(settings, [])
     return settings, prepare(
         settings.corpus, settings.tokenizer, settings.vocab, folder, encoding=encoding
@@ -120,10 +118,8 @@ def test_an_encoder_reads_the_states_of_language_models(
     task = dataclasses.replace(case.config, encoder_dim=6)
     settings = settings_of(case, case.prepare(tmp_path / "data"), 2, init=list(models), task=task)
     settings, encoding = adopt_language_model_settings(settings, [])
-    files = {split: [str(tmp_path / f"data/{split}.tsv")] for split in ("train", "valid", "test")}
-    corpus = CorpusConfig(name="tiny", label_column="annotation", **files)
     parts = (settings.tokenizer, settings.vocab, tmp_path)
-    prepared = prepare(corpus, *parts, encoding=encoding)
+    prepared = prepare(table_of(tmp_path / "data"), *parts, encoding=encoding)
     session = start_run(settings, prepared, tmp_path / "run")
     splits = session.fit()
     model = session.model
