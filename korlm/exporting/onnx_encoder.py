@@ -111,11 +111,9 @@ def concat(graph: Graph, values: Sequence[str]) -> str:
 def add_dense(graph: Graph, x: str, name: str, layer: nn.Linear, output: str | None = None) -> str:
     """Add a linear layer over the last axis of x, which may have any others; return its output."""
     weight = graph.weight(name, values_of(layer.weight).T)
-    has_bias = layer.bias is not None
-    if not has_bias:
-        return graph.add("MatMul", x, weight, name=output)
-    bias = graph.weight(f"{name}.bias", values_of(layer.bias))
-    return graph.add("Add", graph.add("MatMul", x, weight), bias, name=output)
+    bias = graph.weight(f"{name}.bias", values_of(layer.bias)) if layer.bias is not None else ""
+    product = graph.add("MatMul", x, weight, name=None if bias else output)
+    return graph.add("Add", product, bias, name=output) if bias else product
 
 
 def _add_inputs(
