@@ -1,19 +1,4 @@
-"""Write an export folder in the formats of ``ExportFormat``.
-
-config.json vocab.tsv                  settings, labels, words (``korlm.runs.safetensors``)
-model.safetensors spelling.safetensors all weights; ``korlm.load`` opens the folder as a run
-tokenizer.model tokenizer.json         of a tokenizer that was trained or given
-begin.npz                              the initial state, name -> (1, ...)
-step.onnx step.int8.onnx               one step of the model (``korlm.exporting.onnx_step``)
-classifier.onnx classifier.int8.onnx   of a classifier (``korlm.exporting.onnx_classifier``)
-tagger.onnx tagger.int8.onnx           of a tagger (``korlm.exporting.onnx_tagger``)
-encoder.onnx decoder.onnx *.int8.onnx  of sequence to sequence (``korlm.exporting.onnx_seq2seq``)
-sherpa-offline.onnx sherpa-streaming.onnx  for sherpa-onnx (``korlm.exporting.sherpa``)
-sherpa-*.int8.onnx sherpa-tokens.txt
-recomposition.*                        copied from the run
-export.json                            measurements
-README.md                              model card (``korlm.exporting.model_card``)
-"""
+"""Write an export folder in the formats of ``ExportFormat``; the README lists the files."""
 
 from __future__ import annotations
 
@@ -79,12 +64,11 @@ def export_run(
         license_id: license of the model, for the model card.
 
     Returns:
-        The content of export.json: ``num_tokens`` that perplexity is of, ``metrics`` of the run
-        by split, and
-        ``models``, which has for ``PyTorch`` and each ONNX file ``size_mb`` (10^6 bytes) and, of
-        those that advance by a token, ``step_ms`` (of a step with one row); for the ONNX files also
-        ``max_abs_diff`` (to PyTorch, of log-probabilities, in an offline file of their mean over a
-        hypothesis) and ``perplexity``, unless the ids are a recognizer's.
+        The content of export.json: ``num_tokens`` that perplexity is of, ``metrics`` of the run by
+        split, and ``models``, which has for ``PyTorch`` and each ONNX file ``size_mb`` (10^6
+        bytes), ``step_ms`` (of a step with one row), ``max_abs_diff`` (to PyTorch, of
+        log-probabilities, in an offline file of their mean over a hypothesis) and ``perplexity``,
+        as far as they apply.
 
     Raises:
         ExportError: the model has no such export, or the exported model predicts differently.
@@ -134,11 +118,7 @@ def export_run(
 
 
 def _check_onnx(run: TrainedRun | TaskRun, formats: Sequence[ExportFormat]) -> None:
-    """Check that a run can be exported as ONNX.
-
-    Raises:
-        ExportError: it cannot.
-    """
+    """Raise ``ExportError`` if a run cannot be exported as ONNX."""
     if isinstance(run, TaskRun):
         has_onnx = isinstance(run.model, TASK_MODELS)
         if not has_onnx or ExportFormat.sherpa in formats:

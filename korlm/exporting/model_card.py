@@ -68,12 +68,7 @@ def model_card(
 ) -> str:
     """Return the content of README.md.
 
-    Args:
-        run: the exported run.
-        license_id: license of the model, as the Hub names it.
-        metrics: metrics of the run.
-        files: names of the exported files.
-        table: measurements of the exported models.
+    ``files`` are the names of the exported files, ``table`` measurements of the exported models.
     """
     settings = run.settings
     name = f"korlm-{settings.corpus.name}-{settings.model.name}"

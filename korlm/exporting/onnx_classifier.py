@@ -19,7 +19,7 @@ from korlm.dataset.storage.id_stream import Ids
 from korlm.exporting.onnx_encoder import (
     LENGTHS,
     LayerOutputs,
-    RowInputs,
+    add_dense,
     add_encoder,
     add_valid_mask,
     concat,
@@ -33,23 +33,18 @@ LOG_PROBS = "log_probs"
 
 
 def build_classifier(model: Classifier, graph: Graph, labels: Sequence[str]) -> bytes:
-    """Return the serialized ONNX graph of a classifier.
+    """Return the serialized ONNX graph of a classifier, with the labels as JSON in the metadata.
 
     Inputs: ``ids``, int64 (B, T), rows padded with any ids of the vocabulary, and ``lengths``,
     int64 (B,), the number of tokens of each row, 1 or more. Output: ``log_probs``, float32 (B, C),
     of logits divided by the temperature that was fitted on valid.
-
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how embeddings and output layer are stored.
-        labels: names of the C classes, stored as JSON in the metadata.
 
     Raises:
         ExportError: ONNX has no operator for the encoder, or the weights are too large for one
             file.
     """
     with torch.no_grad():
-        encoded = add_encoder(model.encoder, graph, RowInputs())
+        encoded = add_encoder(model.encoder, graph)
         pooled = _pool(model, graph, encoded.directions)
         logits = add_linear(graph, pooled, "output_layer", model.output)
         temperature = graph.weight("temperature", values_of(model.temperature))
@@ -83,15 +78,8 @@ def _pool(model: Classifier, graph: Graph, outputs: list[LayerOutputs]) -> str:
     first_axis = graph.integers([0])
     output_or_zero = add("Where", mask, output, graph.scalar(0.0))
     if pooling.mode is Pooling.attention:
-        projected = add(
-            "Add",
-            add(
-                "MatMul", output, graph.weight("projection", values_of(pooling.projection.weight).T)
-            ),
-            graph.weight("projection.bias", values_of(pooling.projection.bias)),
-        )
-        query = graph.weight("query", values_of(pooling.query.weight).T)
-        scores = add("MatMul", add("Tanh", projected), query)  # (T, B, 1)
+        projected = add_dense(graph, output, "projection", pooling.projection)
+        scores = add_dense(graph, add("Tanh", projected), "query", pooling.query)  # (T, B, 1)
         masked = add("Where", mask, scores, graph.scalar(-math.inf))
         weighted = add("Mul", add("Softmax", masked, axis=0), output_or_zero)
         return add("ReduceSum", weighted, first_axis, keepdims=0)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from korlm.exporting.onnx_graph import INT32, Array, Graph
 from korlm.modules.encoder import PairedEncoder, RecurrentEncoder
@@ -54,47 +53,47 @@ class EncoderOutputs(NamedTuple):
     state: list[str]
 
 
-class RowInputs(NamedTuple):
-    """Names of the inputs of an encoder.
-
-    Attributes:
-        ids: int64 (B, T).
-        lengths: int64 (B,), 1 or more.
-        features: (B, T, F), see ``RecurrentEncoder``; empty: none.
-    """
-
-    ids: str = IDS
-    lengths: str = LENGTHS
-    features: str = ""
-
-
 def add_encoder(
-    encoder: RecurrentEncoder | PairedEncoder, graph: Graph, inputs: RowInputs, prefix: str = ""
+    encoder: RecurrentEncoder | PairedEncoder,
+    graph: Graph,
+    ids: str = IDS,
+    lengths: str = LENGTHS,
+    features: str = "",
+    prefix: str = "",
 ) -> EncoderOutputs:
-    """Add an encoder, see its ``forward``.
+    """Add an encoder in evaluation mode, see its ``forward``.
 
     Args:
-        encoder: in evaluation mode.
+        encoder: the encoder.
         graph: the graph.
-        inputs: names of the inputs.
+        ids: name of int64 (B, T).
+        lengths: name of int64 (B,), 1 or more.
+        features: name of (B, T, F), see ``RecurrentEncoder``; empty: none.
         prefix: prefix of the names of weights and of outputs.
 
     Raises:
         ExportError: ONNX has no operator for it.
     """
-    if isinstance(encoder, RecurrentEncoder):
-        x = _add_inputs(encoder, graph, inputs, f"{prefix}embedding")
-        return _add_layers(encoder, graph, x, inputs.lengths, prefix)
-    directions, state = [], list[str]()
+    outputs, state = list[LayerOutputs](), list[str]()
+    if isinstance(encoder, RecurrentEncoder):  # each layer reads both outputs of the one below
+        x = _add_inputs(encoder, graph, ids, features, f"{prefix}embedding")
+        for number, directions in enumerate(encoder.directions()):
+            outputs = []
+            for direction, layer in enumerate(directions):
+                name = f"{prefix}layer{number}.{direction}"
+                outputs.append(_add_layer(graph, x, lengths, layer, direction == 1, name))
+                state += outputs[-1].state
+            x = concat(graph, [encoded.output for encoded in outputs])
+        return EncoderOutputs(outputs, state)
     for direction, part in enumerate((encoder.forward_encoder, encoder.backward_encoder)):
-        x = _add_inputs(part, graph, inputs, f"{prefix}embedding{direction}")
-        for number, layer in enumerate(recurrent_layers(part.layers)):
+        x = _add_inputs(part, graph, ids, features, f"{prefix}embedding{direction}")
+        for number, layer in enumerate(part.layers):
             name = f"{prefix}encoder{direction}.layer{number}"
-            encoded = _add_layer(graph, x, inputs.lengths, layer, direction == 1, name)
+            encoded = _add_layer(graph, x, lengths, layer, direction == 1, name)
             x = encoded.output
             state += encoded.state
-        directions.append(encoded)
-    return EncoderOutputs(directions, state)
+        outputs.append(encoded)
+    return EncoderOutputs(outputs, state)
 
 
 def add_valid_mask(graph: Graph, rows: str = IDS, lengths: str = LENGTHS) -> str:
@@ -109,49 +108,30 @@ def concat(graph: Graph, values: Sequence[str]) -> str:
     return values[0] if len(values) == 1 else graph.add("Concat", *values, axis=-1)
 
 
-def _add_inputs(encoder: RecurrentEncoder, graph: Graph, inputs: RowInputs, table: str) -> str:
+def add_dense(graph: Graph, x: str, name: str, layer: nn.Linear, output: str | None = None) -> str:
+    """Add a linear layer over the last axis of x, which may have any others; return its output."""
+    weight = graph.weight(name, values_of(layer.weight).T)
+    bias = graph.weight(f"{name}.bias", values_of(layer.bias)) if layer.bias is not None else ""
+    product = graph.add("MatMul", x, weight, name=None if bias else output)
+    return graph.add("Add", product, bias, name=output) if bias else product
+
+
+def _add_inputs(
+    encoder: RecurrentEncoder, graph: Graph, ids: str, features: str, table: str
+) -> str:
     """Add the embeddings, subwords included, with the features: (T, B, E + F)."""
-    ids = graph.once("Transpose", inputs.ids, perm=[1, 0])
+    ids = graph.once("Transpose", ids, perm=[1, 0])
     graph.matrix(table, values_of(encoder.embedding.full_weight()))
     x = graph.look_up(table, ids)
-    if not inputs.features:
+    if not features:
         return x
-    return concat(graph, [x, graph.once("Transpose", inputs.features, perm=[1, 0, 2])])
-
-
-def _add_layers(
-    encoder: RecurrentEncoder, graph: Graph, x: str, lengths: str, prefix: str
-) -> EncoderOutputs:
-    """Add layers whose directions read both outputs of the layer below."""
-    stacks = [encoder.layers, encoder.backward_layers]
-    outputs, state = list[LayerOutputs](), list[str]()
-    for number, directions in enumerate(
-        zip(*(recurrent_layers(stack) for stack in stacks if len(stack)), strict=True)
-    ):
-        outputs = []
-        for direction, layer in enumerate(directions):
-            name = f"{prefix}layer{number}.{direction}"
-            outputs.append(_add_layer(graph, x, lengths, layer, direction == 1, name))
-            state += outputs[-1].state
-        x = concat(graph, [encoded.output for encoded in outputs])
-    return EncoderOutputs(outputs, state)
-
-
-def recurrent_layers(modules: torch.nn.ModuleList) -> list[RecurrentLayer]:
-    """Return the layers of a list; all are recurrent (an assertion for type checkers)."""
-    layers = list(modules)
-    assert all(isinstance(layer, RecurrentLayer) for layer in layers)
-    return layers  # type: ignore[return-value]
+    return concat(graph, [x, graph.once("Transpose", features, perm=[1, 0, 2])])
 
 
 def _add_layer(
     graph: Graph, x: str, lengths: str, layer: RecurrentLayer, is_backward: bool, name: str
 ) -> LayerOutputs:
-    """Add a layer that reads each row from its first token, or from its last one.
-
-    Raises:
-        ExportError: ONNX has no operator for the layer.
-    """
+    """Add a layer that reads each row from its first token, or from its last one."""
     if layer.norm_ih is not None:
         raise ExportError(
             "ONNX's recurrent operators have no layer normalization (model.layer_norm=true): give "

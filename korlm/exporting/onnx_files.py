@@ -50,6 +50,8 @@ Measurements = dict[str, Any]
 class OnnxExport:
     """The ONNX files of a run, and their measurements.
 
+    The methods raise ``ExportError`` if a model cannot be exported or predicts differently.
+
     Attributes:
         run: a run of a ``NeuralLM``, ``Classifier``, ``Tagger`` or ``Seq2Seq`` on the CPU.
         folder: folder of the files.
@@ -80,11 +82,7 @@ class OnnxExport:
         return self.run.model
 
     def write_steps(self) -> None:
-        """Write begin.npz and the models of a single step; also time PyTorch.
-
-        Raises:
-            ExportError: the exported model predicts differently.
-        """
+        """Write begin.npz and the models of a single step; also time PyTorch."""
         begin = begin_state(self.model)
         np.savez(self.folder / "begin.npz", **begin)  # type: ignore[arg-type]
         sample = self._parallel(self._sample_ids(), SAMPLE_ROWS).inputs
@@ -99,12 +97,8 @@ class OnnxExport:
     def write_sherpa(self, recognizer_tokens: Path | None) -> None:
         """Write the models for sherpa-onnx and their tokens.
 
-        Args:
-            recognizer_tokens: ``tokens.txt`` of the recognizer; None: the ids of the run. Models
-                for other ids have no perplexity and are verified on random ids.
-
-        Raises:
-            ExportError: the tokens cannot be read, or the exported model predicts differently.
+        ``recognizer_tokens`` is the ``tokens.txt`` of the recognizer; None: the ids of the run.
+        Models for other ids have no perplexity and are verified on random ids.
         """
         run, ids = self.lm_run, self.ids
         if recognizer_tokens is None:
@@ -138,11 +132,7 @@ class OnnxExport:
 
     @torch.inference_mode()
     def write_task(self) -> None:
-        """Write the models of a run of a task, and verify them.
-
-        Raises:
-            ExportError: the exported model predicts differently, or ONNX cannot express it.
-        """
+        """Write the models of a run of a task, and verify them."""
         model, texts = self.run.model, self._sample_texts()
         if isinstance(model, Classifier):
             self._write_classifier(model, texts)

@@ -68,14 +68,7 @@ class Graph:
         return name
 
     def add(self, op: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Add a node with one output; return the output's name.
-
-        Args:
-            op: operator.
-            inputs: names; "" omits an optional input.
-            name: name of the output; None: a generated name.
-            attributes: attributes of the operator.
-        """
+        """Add a node with one output, named or not; return its name. "" omits an optional input."""
         return self.add_many(op, *inputs, names=[name or self._new_name(op)], **attributes)[0]
 
     def add_many(self, op: str, *inputs: str, names: list[str], **attributes: Any) -> list[str]:
@@ -132,11 +125,7 @@ class Graph:
                 values[:] = [names.get(value, value) for value in values]
 
     def body(self, inputs: Shapes, outputs: Shapes) -> LoopBody:
-        """Return the graph as the body of a loop in another graph.
-
-        Raises:
-            ExportError: the weights are too large for one file.
-        """
+        """Return the graph as the body of a loop in another graph; errors as ``build``."""
         size = sum(len(weight.raw_data) for weight in self._weights.values())
         if size > MAX_MB * 1e6:
             raise ExportError(
@@ -151,12 +140,7 @@ class Graph:
         return helper.make_graph(self._nodes, "step", entries, exits, weights)
 
     def build(self, inputs: Shapes, outputs: Shapes, metadata: Mapping[str, str]) -> bytes:
-        """Return the content of the .onnx file, checked by onnx.
-
-        Args:
-            inputs: inputs of the graph.
-            outputs: outputs of the graph, named as outputs of nodes.
-            metadata: metadata of the file.
+        """Return the content of the .onnx file, checked by onnx; ``outputs`` are outputs of nodes.
 
         Raises:
             ExportError: the weights are too large for one file.

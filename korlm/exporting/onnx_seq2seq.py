@@ -19,11 +19,10 @@ from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.evaluation.token_scores import Ints
 from korlm.exporting.onnx_encoder import (
     LENGTHS,
-    RowInputs,
+    add_dense,
     add_encoder,
     add_valid_mask,
     concat,
-    recurrent_layers,
 )
 from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Kind, Shapes
 from korlm.exporting.onnx_step import LOG_PROBS, add_embeddings, add_prediction
@@ -35,7 +34,6 @@ from korlm.modules.onnx_nodes import (
     add_linear,
     add_recurrent_layers,
     recurrent_state_names,
-    values_of,
 )
 from korlm.tasks.heads.attention import Attention
 from korlm.tasks.heads.beam_search import BANNED_IDS
@@ -55,25 +53,21 @@ def build_encoder(model: Seq2Seq, graph: Graph) -> bytes:
     attends to, and its initial state: ``h0``, ... (B, H) and, if it feeds its last output back,
     ``vector`` (B, A).
 
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how matrices are stored.
-
     Raises:
         ExportError: ONNX has no operator for the encoder, or the weights are too large for one
             file.
     """
     add, decoder = graph.add, model.decoder
     with torch.no_grad():
-        encoded = add_encoder(model.encoder, graph, RowInputs())
+        encoded = add_encoder(model.encoder, graph)
         output = concat(graph, [layer.output for layer in encoded.directions])  # (S, B, M)
         add("Transpose", output, perm=[1, 0, 2], name=VALUES)
         key = decoder.attention.key
         if key is None:
             add("Identity", VALUES, name=KEYS)
         else:
-            add("MatMul", VALUES, graph.weight("key", values_of(key.weight).T), name=KEYS)
-        names = recurrent_state_names(recurrent_layers(decoder.layers))
+            add_dense(graph, VALUES, "key", key, KEYS)
+        names = recurrent_state_names(decoder.layers)
         bridge = zip(names, decoder.bridge, decoder.bridge_inputs(encoded.state), strict=True)
         for name, linear, parts in bridge:
             assert isinstance(linear, nn.Linear)
@@ -92,12 +86,8 @@ def build_decoder(model: Seq2Seq, config: Seq2SeqConfig, graph: Graph) -> bytes:
 
     Inputs: ``ids``, int64 (B,), the token before; ``values``, ``keys`` and the state, as outputs of
     the encoder; ``lengths``, int64 (B,), of the sources. Outputs: ``log_probs``, float32 (B, V);
-    ``weights``, float32 (B, S), the attention; the new state, with the prefix ``next_``.
-
-    Args:
-        model: in evaluation mode.
-        config: settings of the search, for the metadata.
-        graph: an empty graph; its class decides how matrices are stored.
+    ``weights``, float32 (B, S), the attention; the new state, with the prefix ``next_``. The
+    metadata has settings of the search.
 
     Raises:
         ExportError: the weights are too large for one file.
@@ -108,7 +98,7 @@ def build_decoder(model: Seq2Seq, config: Seq2SeqConfig, graph: Graph) -> bytes:
         x = graph.look_up(EMBEDDING, IDS)
         if decoder.feeds_input:
             x = concat(graph, [x, VECTOR])
-        hidden = add_recurrent_layers(graph, x, recurrent_layers(decoder.layers))  # (B, H)
+        hidden = add_recurrent_layers(graph, x, decoder.layers)  # (B, H)
         context = _add_attention(decoder.attention, graph, hidden)  # (B, M)
         combined = add_linear(graph, concat(graph, [context, hidden]), "combine", decoder.combine)
         vector = graph.add("Tanh", combined, name=NEXT + VECTOR)  # (B, A)
@@ -138,17 +128,10 @@ def build_decoder(model: Seq2Seq, config: Seq2SeqConfig, graph: Graph) -> bytes:
 def onnx_decoder(
     encoder: Path, decoder: Path, sources: Ints, lengths: Ints, threads: int | None = 1
 ) -> Callable[[Ints], Array]:
-    """Encode sources and return a function that runs the next step of the decoder.
+    """Encode sources (B, S) and return a function that runs the next step of the decoder.
 
     Each call continues from the one before. It takes the token before of each source, (B,), and
     returns log-probabilities (B, V).
-
-    Args:
-        encoder: the .onnx file of the encoder.
-        decoder: the .onnx file of the decoder.
-        sources: (B, S).
-        lengths: (B,).
-        threads: number of threads of onnxruntime; None: its default.
     """
     first, step = open_session(encoder, threads), open_session(decoder, threads)
     names = [output.name for output in first.get_outputs()]
@@ -173,8 +156,7 @@ def _add_attention(attention: Attention, graph: Graph, hidden: str) -> str:
         assert attention.score is not None
         query = add_linear(graph, hidden, "query", attention.query)
         sums = add("Add", KEYS, add("Unsqueeze", query, graph.integers([1])))
-        score = graph.weight("score", values_of(attention.score.weight).T)
-        scores = add("MatMul", add("Tanh", sums), score)
+        scores = add_dense(graph, add("Tanh", sums), "score", attention.score)
     scores = add("Squeeze", scores, graph.integers([-1]))
     masked = add("Where", add_valid_mask(graph, KEYS), scores, graph.scalar(-math.inf))
     weights = add("Softmax", masked, axis=-1, name=WEIGHTS)
@@ -189,7 +171,7 @@ def _memory_shapes(model: Seq2Seq) -> dict[str, Kind]:
 
 
 def _state_shapes(decoder: AttentionDecoder) -> dict[str, Kind]:
-    names = recurrent_state_names(recurrent_layers(decoder.layers))
+    names = recurrent_state_names(decoder.layers)
     sizes = dict.fromkeys(names, decoder.config.hidden_dim)
     if decoder.feeds_input:
         sizes[VECTOR] = decoder.output_dim

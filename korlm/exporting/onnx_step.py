@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from korlm.config import SubwordMode
 from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Shapes
@@ -36,12 +35,8 @@ def build_step(model: NeuralLM, graph: Graph, start_id: int) -> bytes:
     """Return the serialized ONNX graph of one step.
 
     Inputs: ``ids``, int64 (B,), and the tensors of the state by name. Outputs: ``log_probs``,
-    float32 (B, V), and the tensors of the new state, with the prefix ``next_``.
-
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how weights are stored.
-        start_id: id of the input before the first token of a sentence, for the metadata.
+    float32 (B, V), and the tensors of the new state, with the prefix ``next_``. ``start_id``, the
+    input before the first token of a sentence, is in the metadata.
 
     Raises:
         ExportError: the model has no ``export_step``.
@@ -65,11 +60,7 @@ def build_step(model: NeuralLM, graph: Graph, start_id: int) -> bytes:
 
 
 def add_step(model: NeuralLM, graph: Graph) -> None:
-    """Add the nodes of one step; for the names of its inputs and outputs see ``build_step``.
-
-    Raises:
-        ExportError: the model has no ``export_step``.
-    """
+    """Add the nodes of one step; for the names of its inputs and outputs see ``build_step``."""
     with torch.no_grad():
         matrix = add_embeddings(model.embedding, model.output, graph)
         try:
@@ -92,10 +83,7 @@ def state_shapes(model: NeuralLM) -> Shapes:
 
 def add_embeddings(embedding: TokenEmbedding, output: SoftmaxHead, graph: Graph) -> str:
     """Add the embedding matrix, and the output matrix if it is not tied; return its name."""
-    table: Tensor = embedding.weight
-    if embedding.subword_mode is not SubwordMode.none:
-        table = embedding.composition(table)
-    graph.matrix("embedding", values_of(table))
+    graph.matrix("embedding", values_of(embedding.full_weight()))
     if embedding.is_tied and embedding.subword_mode is not SubwordMode.input:
         return "embedding"
     graph.matrix("output", values_of(output.weight))
@@ -105,11 +93,7 @@ def add_embeddings(embedding: TokenEmbedding, output: SoftmaxHead, graph: Graph)
 def add_prediction(output: SoftmaxHead, graph: Graph, hidden: str, matrix: str) -> None:
     """Add the output layer with log-probabilities (B, V), as ``AdaptiveSoftmaxHead.log_probs``.
 
-    Args:
-        output: the head.
-        graph: the graph.
-        hidden: name of its input.
-        matrix: name of its weight, see ``add_embeddings``.
+    ``hidden`` is the name of its input, ``matrix`` that of its weight, see ``add_embeddings``.
     """
     logits = graph.linear(hidden, matrix, graph.weight("output.bias", values_of(output.bias)))
     if not isinstance(output, AdaptiveSoftmaxHead):

@@ -18,7 +18,6 @@ from korlm.dataset.storage.id_stream import Ids, Int64
 from korlm.dataset.vocab import EOS_ID, PAD_ID
 from korlm.exporting.onnx_encoder import (
     LENGTHS,
-    RowInputs,
     add_encoder,
     add_valid_mask,
     concat,
@@ -45,7 +44,7 @@ _END = np.iinfo(np.int64).max  # of a slice: the end of the axis
 
 
 def build_tagger(model: Tagger, graph: Graph, labels: Sequence[str]) -> bytes:
-    """Return the serialized ONNX graph of a tagger.
+    """Return the serialized ONNX graph of a tagger, with the labels as JSON in the metadata.
 
     Inputs: ``ids``, int64 (B, T), rows padded with any ids of the vocabulary; ``lengths``, int64
     (B,), the number of tokens of each row; ``units``, int64 (B, U), the index of the last token of
@@ -53,11 +52,6 @@ def build_tagger(model: Tagger, graph: Graph, labels: Sequence[str]) -> bytes:
     ``korlm.tasks.morpheme_tags``. Outputs: ``scores``, float32 (B, U, L), undefined for padding;
     of a CRF also the scores ``start`` (L,), ``transitions`` (L, L) and ``end`` (L,), see
     ``korlm.tasks.heads.crf``.
-
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how embeddings and weights of labels are stored.
-        labels: names of the L labels, stored as JSON in the metadata.
 
     Raises:
         ExportError: ONNX has no operator for the encoder, or the weights are too large for one
@@ -86,11 +80,8 @@ def onnx_scores(
 ) -> Array:
     """Return the scores of an exported tagger, (len(lines), U, L).
 
-    Args:
-        path: the .onnx file.
-        lines: ids, each (T,), or ids and tags, each (T, 2).
-        units: index of the last token of each unit of a line; some line has one or more.
-        threads: number of threads of onnxruntime; None: its default.
+    ``lines`` are ids, each (T,), or ids and tags, each (T, 2); ``units`` the index of the last
+    token of each unit of a line.
     """
     session = open_session(path, threads)
     ids, lengths = (part.numpy() for part in pad(lines))
@@ -103,7 +94,7 @@ def _add_scores(model: Tagger, graph: Graph) -> None:
     """Add the scores of the labels, see ``Tagger.forward``."""
     add = graph.add
     features = _add_features(model, graph)
-    encoded = add_encoder(model.encoder, graph, RowInputs(features=features)).directions
+    encoded = add_encoder(model.encoder, graph, features=features).directions
     ends = [add("Unsqueeze", UNITS, graph.integers([-1]))]  # (B, U, 1)
     if model.bidirectional:  # the backward state at the first token: after the unit before
         previous = _slice(graph, UNITS, 0, -1)
@@ -137,8 +128,9 @@ def _add_features(model: Tagger, graph: Graph) -> str:
         assert isinstance(model.language_models, (RecurrentEncoder, PairedEncoder))
         padded = graph.add("Pad", IDS, graph.integers([0, 1, 0, 0]), graph.scalar(EOS_ID))
         longer = graph.add("Add", LENGTHS, graph.scalar(1))
-        inputs = RowInputs(padded, longer)
-        encoded = add_encoder(model.language_models, graph, inputs, prefix="language_model.")
+        encoded = add_encoder(
+            model.language_models, graph, padded, longer, prefix="language_model."
+        )
         states = concat(graph, [layer.output for layer in encoded.directions])
         features.append(_slice(graph, graph.add("Transpose", states, perm=[1, 0, 2]), 1, _END))
     return concat(graph, features) if features else ""
@@ -165,11 +157,7 @@ def _add_ngrams(ngrams: NgramEmbedding, graph: Graph) -> list[str]:
 def _add_linear_features(linear: LinearFeatures, graph: Graph, last: str, has_tags: bool) -> str:
     """Add the scores of linear features, (B, U, L), see ``LinearFeatures``.
 
-    Args:
-        linear: the features.
-        graph: the graph.
-        last: name of the index of the last token of each unit, (B, U, 1).
-        has_tags: whether tags are an input.
+    ``last`` is the name of the index of the last token of each unit, (B, U, 1).
     """
     ids = _with_pad_ids(graph, IDS)
     kinds = graph.add("Gather", graph.weight("kinds", values_of(linear.kinds)), ids)

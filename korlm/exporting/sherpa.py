@@ -62,22 +62,15 @@ class TokenTable(NamedTuple):
 
 
 def tokens_of_run(vocab: Vocab, start_id: int) -> TokenTable:
-    """Return the table of a recognizer that has the ids of the model.
-
-    Args:
-        vocab: vocabulary of the model.
-        start_id: id of the input before the first token of a sentence.
-    """
+    """Return the table of a recognizer that has the ids of the model."""
     return TokenTable(vocab.tokens, np.append(np.arange(len(vocab)), start_id))
 
 
 def read_tokens(path: Path, vocab: Vocab, start_id: int) -> TokenTable:
-    """Read the ``tokens.txt`` of a recognizer; log the tokens that the model reads as <unk>.
+    """Read the ``tokens.txt`` of a recognizer: token, blank and id on each line.
 
-    Args:
-        path: token, blank and id on each line.
-        vocab: vocabulary of the model.
-        start_id: id of the input before the first token of a sentence.
+    Tokens that the model reads as <unk> are logged. ``start_id`` is the id of the input before the
+    first token of a sentence.
 
     Raises:
         ExportError: the file cannot be read, or the model has none of its tokens.
@@ -114,15 +107,10 @@ def read_tokens(path: Path, vocab: Vocab, start_id: int) -> TokenTable:
 
 
 def build_offline(model: NeuralLM, graph: Graph, table: TokenTable) -> bytes:
-    """Return the serialized graph that scores whole hypotheses.
+    """Return the serialized graph that scores whole hypotheses of the ids of ``table``.
 
     Inputs: ``x``, int64 (N, L), the hypotheses without start and end, and ``x_lens``, int64 (N,),
     their lengths without padding. Output: ``nll``, float32 (N,), -ln p of each with its end.
-
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how weights are stored.
-        table: the ids that the graph takes.
 
     Raises:
         ExportError: the model has no ``export_step``.
@@ -176,11 +164,6 @@ def _loop_body(model: NeuralLM, graph: Graph) -> LoopBody:
 
 def build_streaming(model: NeuralLM, graph: Graph, table: TokenTable) -> bytes:
     """Return the serialized graph of one token; see the module for its inputs and outputs.
-
-    Args:
-        model: in evaluation mode.
-        graph: an empty graph; its class decides how weights are stored.
-        table: the ids that the graph takes and scores.
 
     Raises:
         ExportError: the model has no ``export_step``.

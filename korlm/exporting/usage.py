@@ -160,13 +160,7 @@ while len(written) < limit:
 
 
 class _Code(NamedTuple):
-    """Code that runs without korlm.
-
-    Attributes:
-        standard: modules of the standard library to import.
-        packages: modules of packages to import, such as "numpy as np".
-        text: the code after the imports.
-    """
+    """Code without korlm: modules and packages to import, such as "numpy as np", and the rest."""
 
     standard: list[str]
     packages: list[str]
@@ -174,12 +168,7 @@ class _Code(NamedTuple):
 
 
 def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
-    """Return the section of a model card on the use of a run's export.
-
-    Args:
-        run: the exported run.
-        files: names of the exported files.
-    """
+    """Return the section of a model card on the use of a run's export with these files."""
     parts = []
     if "model.safetensors" in files:
         method = "score" if isinstance(run, TrainedRun) else "predict"

@@ -60,13 +60,7 @@ def torch_step(model: LanguageModel) -> Step:
 
 
 def onnx_step(path: Path, begin: dict[str, Array], threads: int | None = 1) -> Step:
-    """Return an exported step in onnxruntime.
-
-    Args:
-        path: the .onnx file.
-        begin: the initial state by name, each tensor (1, ...).
-        threads: number of threads of onnxruntime; None: its default.
-    """
+    """Return an exported step in onnxruntime; ``begin`` is the initial state by name."""
     session = open_session(path, threads)
 
     def run(ids: Ints, state: State) -> tuple[Array, State]:
@@ -79,12 +73,7 @@ def onnx_step(path: Path, begin: dict[str, Array], threads: int | None = 1) -> S
 
 
 def streaming_step(path: Path, threads: int | None = 1) -> Step:
-    """Return a streaming graph for sherpa-onnx (``korlm.exporting.sherpa``) in onnxruntime.
-
-    Args:
-        path: the .onnx file.
-        threads: number of threads of onnxruntime; None: its default.
-    """
+    """Return a streaming graph for sherpa-onnx (``korlm.exporting.sherpa``) in onnxruntime."""
     session = open_session(path, threads)
     metadata = session.get_modelmeta().custom_metadata_map
     zeros = np.zeros((1, int(metadata["num_layers"]), int(metadata["hidden_size"])), np.float32)
@@ -98,12 +87,7 @@ def streaming_step(path: Path, threads: int | None = 1) -> Step:
 
 
 def translated(step: Step, model_ids: Ints) -> Step:
-    """Return a step that takes and scores the ids of a recognizer.
-
-    Args:
-        step: a step of the model.
-        model_ids: the ids of the model, see ``korlm.exporting.sherpa.TokenTable``.
-    """
+    """Return a step that takes and scores the ids of a recognizer (``sherpa.TokenTable.ids``)."""
 
     def run(ids: Ints, state: State) -> tuple[Array, State]:
         log_probs, new_state = step.run(model_ids[ids], state)
@@ -115,10 +99,7 @@ def translated(step: Step, model_ids: Ints) -> Step:
 def hypothesis_nats(path: Path, hypotheses: Sequence[Ints], threads: int | None = 1) -> Floats:
     """Return -ln p of each hypothesis by an offline graph for sherpa-onnx, (len(hypotheses),).
 
-    Args:
-        path: the .onnx file.
-        hypotheses: ids of each, without start and end.
-        threads: number of threads of onnxruntime; None: its default.
+    Hypotheses are ids without start and end.
     """
     session, nats = open_session(path, threads), [np.zeros(0)]
     order = np.argsort([-len(ids) for ids in hypotheses], kind="stable")
@@ -132,7 +113,7 @@ def hypothesis_nats(path: Path, hypotheses: Sequence[Ints], threads: int | None 
 
 
 def open_session(path: Path, threads: int | None) -> Any:
-    """Open an .onnx file on the CPU."""
+    """Open an .onnx file on the CPU, with a number of threads; None: onnxruntime's default."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -153,10 +134,10 @@ class ParallelText(NamedTuple):
 
     @classmethod
     def cut(cls, ids: Ids, batch_size: int, start_id: int, by_sentence: bool) -> ParallelText:
-        """Cut a text into parts of equal length.
+        """Cut a text, (N,) with N > 0, into parts of equal length.
 
         Args:
-            ids: (N,), N > 0.
+            ids: the text.
             batch_size: B.
             start_id: the input before the first token of a sentence.
             by_sentence: reset the state at the start of each sentence.
@@ -205,12 +186,7 @@ def perplexity(step: Step, text: ParallelText, description: str) -> float:
 
 
 def milliseconds(step: Step, ids: Ints) -> float:
-    """Return the median time of a step with one row.
-
-    Args:
-        step: a step of the model.
-        ids: (N,), the input, repeated as needed.
-    """
+    """Return the median time of a step with one row; ids (N,) are repeated as needed."""
     state, times = step.initial_state(1), list[float]()
     max_steps = WARM_UP_STEPS + TIMED_STEPS
     while len(times) <= WARM_UP_STEPS or (len(times) < max_steps and sum(times) < MAX_SECONDS):

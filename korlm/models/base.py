@@ -105,12 +105,8 @@ class LanguageModel(Trainable, ABC):
     ) -> tuple[Tensor, Tensor, State]:
         """Return ``token_nll``, the entropy of each target's distribution, and the new state.
 
-        The entropies are computed in blocks, so that memory does not grow with the batch if a
-        subclass computes ``token_nll`` without all log-probabilities.
-
-        Returns:
-            ``token_nll``; the entropy in nats, float32 (B, T), undefined where the target is <pad>;
-            the state.
+        The entropies, float32 (B, T) in nats, are undefined where the target is <pad>. They are
+        computed in blocks, so that memory does not grow with the batch.
         """
         nll, new_state = self.token_nll(inputs, targets, state, lengths)
         state = self.initial_state(len(inputs)) if state is None else state

@@ -38,11 +38,6 @@ class WindowLM(NeuralLM):
     of the embeddings, C, and a linear layer [P, D] projects the same vector to E. The direct
     connections are then y = C D x, as in the log-bilinear model (Mnih and Hinton 2007); a separate
     W would have n times the size of C.
-
-    Args:
-        config: sizes, window, dropouts.
-        vocab_size: V.
-        tokens: the V tokens, in the order of their ids; required for subwords.
     """
 
     def __init__(
@@ -65,7 +60,7 @@ class WindowLM(NeuralLM):
         self.register_load_state_dict_pre_hook(_rename_old_keys)  # type: ignore[no-untyped-call]
 
     def initial_state(self, batch_size: int) -> State:
-        """Return the ids before a text, all <pad>, (batch_size, n - 1)."""
+        """See ``LanguageModel.initial_state``."""
         device = self.embedding.weight.device
         return (torch.zeros(batch_size, self.config.window - 1, dtype=torch.int64, device=device),)
 

@@ -9,7 +9,7 @@ import copy
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from korlm.dataset.vocab import PAD_ID
 from korlm.models.base import LanguageModel, TrainingLoss
@@ -69,10 +69,7 @@ class NeuralLM(LanguageModel, ABC):
     def inference_copy(self) -> NeuralLM:
         """See ``LanguageModel.inference_copy``; subword embeddings become plain ones."""
         model = copy.deepcopy(self).requires_grad_(False).eval()
-        output_weight = model.embedding.output_weight()
-        if output_weight is not None:
-            model.output.weight = nn.Parameter(output_weight, requires_grad=False)
-        model.embedding.materialize()
+        model.embedding.materialize(model.output)
         return model
 
     def token_nll(

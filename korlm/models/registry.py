@@ -17,11 +17,7 @@ def build_model(
 ) -> LanguageModel:
     """Return the untrained model of the settings, ``builds(config, vocab_size, tokens)``.
 
-    Args:
-        config: the settings of a registered model.
-        vocab_size: V; id 0 is padding.
-        tokens: the V tokens, in the order of their ids; required for subwords.
-        counts: of all ids in train, for ``output_bias=unigram``; None if weights will be loaded.
+    ``counts`` of all ids in train are for ``output_bias=unigram``; None if weights will be loaded.
     """
     model: LanguageModel = registry.builder("model", config.name)(config, vocab_size, tokens)
     unigram = isinstance(config, NeuralConfig) and config.output_bias is OutputBias.unigram

@@ -6,7 +6,7 @@ Axes: B batch, T time, H units of the last layer, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from korlm.modules.adaptive_softmax import build_output
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput, RecurrentEncoder
 from korlm.modules.onnx_nodes import EMBEDDING, IDS, add_recurrent_layers, recurrent_state_names
-from korlm.modules.rnn import RecurrentLayer
 from korlm.modules.state import State
 
 if TYPE_CHECKING:
@@ -66,11 +65,6 @@ class RecurrentLM(NeuralLM):
     """RNN, GRU or LSTM language model (Mikolov et al. 2010; Sundermeyer et al. 2012).
 
     The encoder is never bidirectional: it would have read the token that it predicts.
-
-    Args:
-        config: sizes, cell, dropouts.
-        vocab_size: V.
-        tokens: the V tokens, in the order of their ids; required for subwords.
     """
 
     def __init__(
@@ -88,7 +82,7 @@ class RecurrentLM(NeuralLM):
         self.register_load_state_dict_pre_hook(_add_encoder_embedding)  # type: ignore[no-untyped-call]
 
     def initial_state(self, batch_size: int) -> State:
-        """Return the initial states of all layers, each (batch_size, units)."""
+        """See ``LanguageModel.initial_state``."""
         return self.encoder.initial_state(batch_size)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
@@ -97,14 +91,11 @@ class RecurrentLM(NeuralLM):
 
     def state_names(self) -> list[str]:
         """See ``NeuralLM.state_names``: h0 c0 h1 c1 of an LSTM."""
-        return recurrent_state_names(self._layers())
+        return recurrent_state_names(self.encoder.layers)
 
     def export_step(self, graph: Graph) -> str:
         """See ``NeuralLM.export_step``."""
-        return add_recurrent_layers(graph, graph.look_up(EMBEDDING, IDS), self._layers())
-
-    def _layers(self) -> list[RecurrentLayer]:
-        return cast(list[RecurrentLayer], list(self.encoder.layers))
+        return add_recurrent_layers(graph, graph.look_up(EMBEDDING, IDS), self.encoder.layers)
 
     def encode(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None

@@ -132,13 +132,9 @@ class TransformerLM(NeuralLM):
     The state is the number of tokens in memory, int64 (B,), at most M, and the keys and values of
     each layer, (B, M, D), the newest last. Keys are kept without their rotation: only distances
     between positions matter, and the positions of a long text would lose precision.
-
-    Args:
-        config: sizes, heads, window, dropouts.
-        vocab_size: V.
-        tokens: the V tokens, in the order of their ids; required for subwords.
     """
 
+    layers: Sequence[TransformerLayer]
     cos: Tensor
     sin: Tensor
 
@@ -151,7 +147,8 @@ class TransformerLM(NeuralLM):
         self.memory = config.window - 1
         self.block = max(config.window, MIN_BLOCK)
         self.embedding = TokenEmbedding(config, vocab_size, tokens)
-        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
+        layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
+        self.layers = cast(Sequence[TransformerLayer], layers)
         self.norm = nn.RMSNorm(config.embedding_dim, EPS)
         # Small logits at first. With weights of 1 and a tied matrix, each token would predict
         # itself: its logit would be the norm of its embedding times sqrt(D), 15 for D = 128.
@@ -174,7 +171,7 @@ class TransformerLM(NeuralLM):
         """See ``Trainable.muon_weights``."""
         return [
             (linear.weight, parts)
-            for layer in self._layers()
+            for layer in self.layers
             for linear, parts in (
                 (layer.qkv, 3),
                 (layer.attention_output, 1),
@@ -182,9 +179,6 @@ class TransformerLM(NeuralLM):
                 (layer.down, 1),
             )
         ]
-
-    def _layers(self) -> list[TransformerLayer]:
-        return cast(list[TransformerLayer], list(self.layers))
 
     def encode(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
@@ -196,7 +190,7 @@ class TransformerLM(NeuralLM):
         x = sequence_dropout(x, config.input_dropout, self.training, variational=False)
         masks = self._masks(size, inputs.shape[1])
         new_state: list[Tensor] = []
-        for layer, keys, values in zip(self._layers(), memories[::2], memories[1::2], strict=True):
+        for layer, keys, values in zip(self.layers, memories[::2], memories[1::2], strict=True):
             x, *new = layer(x, keys, values, masks, (self.cos, self.sin))
             new_state += [last_steps(part, self.memory, lengths) for part in new]
         x = self.norm(x)
@@ -209,11 +203,7 @@ class TransformerLM(NeuralLM):
         """Return which keys each query of a block of time attends to, bool (B, 1, block, S).
 
         A query attends to the window of keys that ends with its own, without the empty part of the
-        memory.
-
-        Args:
-            size: tokens in memory, int64 (B,).
-            steps: T.
+        memory, which holds ``size``, int64 (B,), tokens.
         """
         masks = []
         for begin in range(0, steps, self.block):
@@ -246,7 +236,7 @@ class TransformerLM(NeuralLM):
             graph.weight(f"key.{name}", angles)
             graph.weight(f"query.{name}", angles[-1:] * (2 * angles.shape[1]) ** -0.5)  # scaled
         x = graph.look_up(EMBEDDING, IDS)
-        for number, layer in enumerate(self._layers()):
+        for number, layer in enumerate(self.layers):
             x = self._export_layer(graph, x, bias, number, layer)
         return _add_norm(graph, x, "norm", self.norm)
 

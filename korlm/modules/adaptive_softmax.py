@@ -28,9 +28,8 @@ Clusters = Sequence[tuple[int, int]]  # ranges of ids [begin, end) after the sho
 def _assign_clusters(targets: Tensor, clusters: Clusters) -> tuple[Tensor, list[Tensor]]:
     """Return the targets of the head softmax, and the rows whose target is in each cluster.
 
-    Returns:
-        int64 (N,), the target itself if it is in the shortlist, else shortlist + cluster number;
-        for each cluster int64 (rows,).
+    The former, int64 (N,), are the target itself if it is in the shortlist, else shortlist +
+    cluster number.
     """
     shortlist = clusters[0][0]
     head_targets, rows_of = targets, []
@@ -79,11 +78,7 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
         return self.clusters[0][0]
 
     def _head(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of the head softmax: shortlist, then gates.
-
-        Args:
-            weight: begins with the rows of the shortlist.
-        """
+        """Return weight and bias of the head softmax: shortlist, then gates."""
         size = self.shortlist
         return (
             torch.cat([weight[:size], self.gates]),

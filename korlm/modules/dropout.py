@@ -15,16 +15,11 @@ _BITS = 16  # of one draw; an int64 random word holds four
 
 
 def dropout_mask(like: Tensor, p: float, *shape: int) -> Tensor:
-    """Return a random mask of 0 (with probability p) and 1 / (1 - p).
+    """Return a random mask of 0, with probability p in [0, 1), and 1 / (1 - p), like a tensor.
 
     On a CPU each int64 random word is viewed as four int16 draws, so p is rounded to a multiple of
     2^-16 and is at most 1 - 2^-16. For the 1600 x 400 weights of a layer ``Tensor.bernoulli_``
     takes 3.8 ms and this takes 0.5 ms (2026-11-21).
-
-    Args:
-        like: a tensor with the dtype and device of the mask.
-        p: probability of 0, in [0, 1).
-        shape: shape of the mask.
     """
     if like.device.type != "cpu":
         return like.new_empty(shape).bernoulli_(1 - p).div_(1 - p)
@@ -37,14 +32,10 @@ def dropout_mask(like: Tensor, p: float, *shape: int) -> Tensor:
 
 
 def sequence_dropout(x: Tensor, p: float, training: bool, variational: bool) -> Tensor:
-    """Apply dropout to the features of a sequence.
+    """Apply dropout to the features of a sequence, (T, B, F).
 
-    Args:
-        x: (T, B, F).
-        p: probability of dropping a feature.
-        training: False returns ``x`` unchanged.
-        variational: use one mask for all timesteps (Gal and Ghahramani 2016) instead of a new mask
-            per timestep (Zaremba et al. 2014).
+    ``variational`` uses one mask for all timesteps (Gal and Ghahramani 2016) instead of a new mask
+    per timestep (Zaremba et al. 2014).
     """
     if not training or p == 0:
         return x
@@ -54,14 +45,8 @@ def sequence_dropout(x: Tensor, p: float, training: bool, variational: bool) -> 
 def embedding_dropout(x: Tensor, ids: Tensor, vocab_size: int, p: float, training: bool) -> Tensor:
     """Drop whole tokens of the vocabulary (Gal and Ghahramani 2016, section 4.2).
 
-    A dropped token is zeroed at every position of the batch.
-
-    Args:
-        x: (..., E), the embeddings of ``ids``.
-        ids: int64 (...).
-        vocab_size: V.
-        p: probability of dropping a token.
-        training: False returns ``x`` unchanged.
+    A dropped token is zeroed at every position of the batch. ``x``, (..., E), are the embeddings of
+    ``ids``, int64 (...).
     """
     if not training or p == 0:
         return x

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from korlm.config import NeuralConfig, SubwordMode
 from korlm.modules.dropout import embedding_dropout
+from korlm.modules.softmax import SoftmaxHead
 from korlm.modules.subword_embedding import INIT_RANGE, SubwordEmbedding
 
 
@@ -44,10 +45,7 @@ class _TiedLookup(torch.autograd.Function):
 class TokenEmbedding(nn.Embedding):
     """Embeddings of all tokens: E[w], or E[w] + the subword sum of w.
 
-    Args:
-        config: embedding size, embedding dropout, use of subwords, weight tying.
-        vocab_size: V.
-        tokens: the V tokens, in the order of their ids; required for subwords.
+    ``tokens``, in the order of their ids, are required for subwords.
     """
 
     def __init__(
@@ -79,23 +77,26 @@ class TokenEmbedding(nn.Embedding):
         """
         return self.full_weight() if self.subword_mode is SubwordMode.both else None
 
-    def materialize(self) -> None:
-        """Replace the subwords by a plain embedding with the same values, for inference."""
-        if self.subword_mode is not SubwordMode.none:
-            self.weight = nn.Parameter(self.full_weight(), self.weight.requires_grad)
-            self.subword_mode, self.is_tied = SubwordMode.none, False
-            del self.composition
+    def materialize(self, output: SoftmaxHead | None = None) -> None:
+        """Replace the subwords by a plain embedding with the same values, for inference.
+
+        An output layer that is tied to them gets the same matrix.
+        """
+        if self.subword_mode is SubwordMode.none:
+            return
+        self.weight = nn.Parameter(self.full_weight(), requires_grad=False)
+        if output is not None and self.subword_mode is SubwordMode.both:
+            output.weight = self.weight
+        self.subword_mode, self.is_tied = SubwordMode.none, False
+        del self.composition
 
     def embed(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return embeddings after embedding dropout, and the matrix for a tied output layer.
 
-        Args:
-            ids: int64, any shape (...).
-
         Returns:
-            The embeddings (..., E); the matrix (V, E) that a tied output layer must use in this
-            step, or None if the output layer is not tied. No other operation may use the matrix,
-            because its gradient is modified in place.
+            The embeddings (..., E) of ids (...); the matrix (V, E) that a tied output layer must
+            use in this step, or None if the output layer is not tied. No other operation may use
+            the matrix, because its gradient is modified in place.
         """
         output_weight: Tensor | None = None
         if self.is_tied and self.subword_mode is not SubwordMode.input:

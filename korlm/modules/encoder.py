@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,14 +55,17 @@ class RecurrentEncoder(nn.Module):
     Args:
         embedding: the token embedding, which the caller may share with a head or another encoder.
         config: cell, number and size of layers, dropouts.
-        last_dim: hidden units of the last layer, per direction; None: ``config.hidden_dim``, as in
-            the other layers.
+        last_dim: hidden units of the last layer, per direction; None: ``config.hidden_dim``.
         bidirectional: add the backward direction.
         feature_dim: size of further features of each token, which ``forward`` receives.
 
     Attributes:
+        layers: the forward layers, an ``nn.ModuleList``; ``backward_layers`` may be empty.
         output_dim: D, hidden units of the last layer, both directions together.
     """
+
+    layers: Sequence[RecurrentLayer]
+    backward_layers: Sequence[RecurrentLayer]
 
     def __init__(
         self,
@@ -80,30 +83,30 @@ class RecurrentEncoder(nn.Module):
         inputs = [config.embedding_dim + feature_dim, *(directions * size for size in sizes[:-1])]
         self.output_dim = directions * sizes[-1]
 
-        def build_layers() -> nn.ModuleList:
+        def build_layers() -> Any:
             return nn.ModuleList(
                 RecurrentLayer(*dims, config) for dims in zip(inputs, sizes, strict=True)
             )
 
         self.layers = build_layers()
-        self.backward_layers = build_layers() if bidirectional else nn.ModuleList()
+        self.backward_layers = build_layers() if bidirectional else ()
 
-    def _layers(self) -> list[tuple[RecurrentLayer, ...]]:
+    def directions(self) -> list[tuple[RecurrentLayer, ...]]:
         """Return (forward,) or (forward, backward) of each layer, from the lowest."""
         stacks = [self.layers, self.backward_layers] if self.backward_layers else [self.layers]
-        return cast(list[tuple[RecurrentLayer, ...]], list(zip(*stacks, strict=True)))
+        return list(zip(*stacks, strict=True))
 
     def initial_state(self, batch_size: int) -> State:
         """Return the initial states of all layers, from the lowest, each (batch_size, units).
 
         A layer has h, or h and c; if bidirectional, of the forward and then the backward direction.
         """
-        layers = itertools.chain.from_iterable(self._layers())
+        layers = itertools.chain.from_iterable(self.directions())
         return tuple(part for layer in layers for part in layer.initial_state(batch_size))
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
         """Return those of all layers; see ``RecurrentLayer.muon_weights``."""
-        layers = itertools.chain.from_iterable(self._layers())
+        layers = itertools.chain.from_iterable(self.directions())
         return [pair for layer in layers for pair in layer.muon_weights()]
 
     def forward(
@@ -132,7 +135,7 @@ class RecurrentEncoder(nn.Module):
         x = self._dropout(embeddings, self.config.input_dropout)
         packing_lengths = lengths if needs_state else None
         new_state: State = ()
-        for number, layers in enumerate(self._layers()):
+        for number, layers in enumerate(self.directions()):
             if number:
                 x = self._dropout(x, self.config.hidden_dropout)
             outputs = []
@@ -175,35 +178,23 @@ class PairedEncoder(nn.Module):
         """See ``RecurrentEncoder.muon_weights``."""
         return self.forward_encoder.muon_weights() + self.backward_encoder.muon_weights()
 
-    def initial_state(self, batch_size: int) -> State:
-        """Return the initial states of both encoders, see ``RecurrentEncoder.initial_state``."""
-        return self.forward_encoder.initial_state(batch_size) + self.backward_encoder.initial_state(
-            batch_size
-        )
-
     def forward(
         self,
         ids: Tensor,
-        state: State | None = None,
+        *,
         lengths: Tensor | None = None,
         features: Tensor | None = None,
         needs_state: bool = True,
     ) -> EncoderOutput:
-        """Encode a batch; see ``RecurrentEncoder.forward``."""
-        states: list[State | None] = [None, None]
-        if state is not None:
-            num_forward = sum(layer.num_states for layer in self.forward_encoder.layers)  # type: ignore[misc]
-            states = [state[:num_forward], state[num_forward:]]
+        """Encode a batch of complete rows; see ``RecurrentEncoder.forward``."""
 
         def reverse(x: Tensor) -> Tensor:
             return reverse_valid(x.transpose(0, 1), lengths).transpose(0, 1)
 
         reversed_ids = reverse(ids[..., None])[..., 0]
         reversed_features = None if features is None else reverse(features)
-        left = self.forward_encoder(ids, states[0], lengths, features, needs_state)
-        right = self.backward_encoder(
-            reversed_ids, states[1], lengths, reversed_features, needs_state
-        )
+        left = self.forward_encoder(ids, None, lengths, features, needs_state)
+        right = self.backward_encoder(reversed_ids, None, lengths, reversed_features, needs_state)
         return EncoderOutput(
             torch.cat([left.raw_output, reverse(right.raw_output)], -1),
             torch.cat([left.output, reverse(right.output)], -1),
@@ -231,8 +222,7 @@ def build_encoder(
         bidirectional: add the backward direction.
         pretrained: the weights will be those of language models with the settings ``config``: with
             ``config.tie_weights``, the last layer has ``embedding_dim`` units.
-        feature_dim: see ``RecurrentEncoder``; columns of features are not pretrained, since
-            language models have none.
+        feature_dim: see ``RecurrentEncoder``; columns of features are not pretrained.
     """
     assert isinstance(config, RecurrentConfig)
     last_dim = config.embedding_dim if pretrained and config.tie_weights else None

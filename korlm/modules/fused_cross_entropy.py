@@ -132,11 +132,6 @@ def log_softmax_with_entropy(
     With logits l <= 0 and Z = sum(e^l): ln p = l - ln Z, and the entropy is
     ln Z - sum(e^l l) / Z. Both terms are positive, so no precision is lost by cancellation.
 
-    Args:
-        hidden: (N, H).
-        weight: (V, H).
-        bias: (V,).
-
     Returns:
         logits (N, V), shifted so that the maximum of each row is 0; ln Z (N,); entropy in nats
         (N,); all float32.

@@ -34,12 +34,9 @@ def add_linear(graph: Graph, x: str, name: str, layer: nn.Linear) -> str:
 
 
 def add_recurrent_layers(graph: Graph, x: str, layers: Sequence[RecurrentLayer]) -> str:
-    """Add recurrent layers; return the name of the last one's output, (B, H).
+    """Add recurrent layers, lowest first; return the name of the last one's output, (B, H).
 
-    Args:
-        graph: the graph; its inputs include the states, named by ``recurrent_state_names``.
-        x: name of the input, (B, I).
-        layers: the layers, lowest first.
+    The inputs of the graph include the states, named by ``recurrent_state_names``.
     """
     for number, layer in enumerate(layers):
         gates_x = _add_gates(graph, x, layer, number, "ih")
@@ -85,12 +82,7 @@ def _add_norm(graph: Graph, x: str, name: str, norm: nn.LayerNorm) -> str:
 def _add_cell(graph: Graph, layer: RecurrentLayer, number: int, gates_x: str, gates_h: str) -> str:
     """Add the cell of a layer (see ``RecurrentLayer._cell``); return the name of the new h, (B, H).
 
-    Args:
-        graph: the graph.
-        layer: the layer.
-        number: its index.
-        gates_x: gates from the input, (B, G * H).
-        gates_h: gates from the state, (B, G * H).
+    ``gates_x`` and ``gates_h``, (B, G * H), are the gates from the input and from the state.
     """
     add, after, H = graph.add, f"{NEXT}h{number}", layer.hidden_dim
     if layer.cell == "gru":

@@ -22,10 +22,8 @@ def last_valid(x: Tensor, lengths: Tensor) -> Tensor:
 def last_steps(x: Tensor, size: int, lengths: Tensor | None) -> Tensor:
     """Return the last ``size`` valid steps of each row, (B, size, ...).
 
-    Args:
-        x: (B, size + T, ...), the steps before a batch and those of the batch.
-        size: number of steps.
-        lengths: valid steps of the T of each row; None: T.
+    ``x``, (B, size + T, ...), are the steps before a batch and the T of the batch, of which
+    ``lengths`` are valid; None: all.
     """
     if lengths is None:
         return x[:, x.shape[1] - size :]

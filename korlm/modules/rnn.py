@@ -44,13 +44,7 @@ def cell_of(config: RecurrentConfig) -> str:
 
 
 class RecurrentLayer(nn.Module):
-    """Recurrent layer in one direction.
-
-    Args:
-        input_dim: I.
-        hidden_dim: H.
-        config: cell, dropouts, layer normalization, forget bias and initial state.
-    """
+    """Recurrent layer in one direction, with the cell and the options of the settings."""
 
     def __init__(self, input_dim: int, hidden_dim: int, config: RecurrentConfig) -> None:
         super().__init__()

@@ -27,12 +27,8 @@ class SoftmaxHead(nn.Module):
     """A linear layer onto the vocabulary, followed by a softmax.
 
     All methods take an optional ``weight`` (V, H) that is used instead of ``self.weight``: the
-    output weight of a tied embedding, see ``TokenEmbedding.embed``.
-
-    Args:
-        hidden_dim: H.
-        vocab_size: V.
-        weight: (V, H) to share with the embedding (Press and Wolf 2017), or None for a new one.
+    output weight of a tied embedding, see ``TokenEmbedding.embed``. The constructor's ``weight`` is
+    shared with the embedding (Press and Wolf 2017); None: a new one.
     """
 
     def __init__(self, hidden_dim: int, vocab_size: int, weight: Tensor | None) -> None:
@@ -49,9 +45,7 @@ class SoftmaxHead(nn.Module):
 
         A zero hidden state then predicts the unigram distribution. Otherwise the first hundreds of
         steps learn token frequencies, and the recurrent weights learn them along with the biases.
-
-        Args:
-            counts: of all ids in train; 0.5 is added to each.
+        0.5 is added to the counts of all ids.
         """
         smoothed = torch.tensor(counts, dtype=torch.float64) + 0.5
         # Relative to the mean, so that biases are small: bf16 rounds by magnitude.
@@ -81,15 +75,9 @@ class SoftmaxHead(nn.Module):
     def token_nll_and_entropy(
         self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return -ln p of each target and the entropy of its distribution, block by block.
+        """Return -ln p of each target and the entropy of its distribution, in nats, block by block.
 
-        Args:
-            hidden: (N, H).
-            targets: int64 (N,) without <pad>.
-            weight: see the class.
-
-        Returns:
-            Two float32 tensors (N,), in nats.
+        ``hidden`` is (N, H), ``targets`` int64 (N,) without <pad>, and the results float32 (N,).
         """
         weight = self.weight if weight is None else weight
         with threads.matmul_threads(hidden.numel() * len(weight)):

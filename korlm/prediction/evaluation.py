@@ -158,11 +158,7 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval (low, high) of each metric that the task compares.
 
-    Args:
-        task: the task.
-        counts: counts of the examples or blocks of examples, which are resampled, (N, K).
-        split: the split of the examples.
-        bootstrap: number of resamples and seed.
+    ``counts``, (N, K), are those of the examples or blocks of examples, which are resampled.
     """
     sums = resampled_sums(counts.T, bootstrap.samples, bootstrap.seed).T
     resampled = [task.metrics_of(row, split) for row in sums]
@@ -177,12 +173,7 @@ def paired_test(
 ) -> dict[str, dict[str, float]]:
     """Return the difference of two runs in each metric, with its two-sided p-value.
 
-    Args:
-        task: the task of both runs.
-        pair: counts of the first and the second run on the same examples, or blocks of them,
-            (N, K) each.
-        split: the split of the examples.
-        bootstrap: number of permutations and seed.
+    ``pair`` has the counts of both runs on the same examples, or blocks of them, (N, K) each.
 
     Returns:
         Metric -> ``difference`` (second - first) and ``p``, which is never 0; NaN if the difference

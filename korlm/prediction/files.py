@@ -34,12 +34,7 @@ def predict_files(
 ) -> int:
     """Write a row for each line of some files, in order, and return the number of rows.
 
-    Args:
-        sources: the files.
-        config: format of the files.
-        encoder: tokenizes and encodes lines as the run's training text.
-        predictor: the run's predictor.
-        writer: writes a table with the columns of ``output_schema``.
+    ``writer`` writes a table with the columns of ``output_schema``.
 
     Raises:
         CorpusError: the text cannot be read.

@@ -50,12 +50,7 @@ class PassMeter:
         return peak_memory_mb()
 
     def metrics(self, count: int, unit: str) -> dict[str, float]:
-        """Return the entries of metrics.json.
-
-        Args:
-            count: number of predictions.
-            unit: unit of ``count``, in the plural.
-        """
+        """Return the entries of metrics.json for ``count`` predictions; ``unit`` is plural."""
         seconds = time.perf_counter() - self._started
         return {
             f"{unit}_per_second": count / max(seconds, 1e-9),
@@ -79,11 +74,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
-        """Return a prediction for each line, in order, blank lines included.
-
-        Args:
-            lines: the lines, tokenized as the training text was.
-        """
+        """Return a prediction for each line, in order, blank lines included."""
 
     def set_num_best(self, number: int) -> None:
         """Set the number of texts to write for each line; 1 by default.
@@ -110,14 +101,12 @@ class Task(ABC, Generic[ModelT]):
 
     Attributes:
         monitor: the metric of the validation split that selects the best checkpoint.
-        higher_is_better: the direction of ``monitor``.
         headline: the metric of a validation that the log shows. A validation in which it is not
             finite is never the best.
         train_headline: the metric of ``train_metrics`` that the log and the progress bar show.
         count_unit: what the loss is averaged over, in the plural.
         charts: metrics that TensorBoard shows as NAME/train, NAME/valid and NAME/test.
         quality: further metrics of the validation split, shown as quality/NAME.
-        train_batches: the training batches.
         eval_batches: by split; the training split too, in evaluation order.
         labels: the labels that the model predicts; stored in checkpoints.
     """
@@ -166,13 +155,7 @@ class Task(ABC, Generic[ModelT]):
     @classmethod
     @abstractmethod
     def build_model(cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> Trainable:
-        """Return an untrained model.
-
-        Args:
-            settings: of the run.
-            vocab: of the prepared corpus.
-            labels: the task's attribute of this name.
-        """
+        """Return an untrained model; ``labels`` are the task's attribute of this name."""
 
     @classmethod
     def build_predictor(cls, run: RunParts, model: Any, device: torch.device) -> Predictor:
@@ -192,12 +175,7 @@ class Task(ABC, Generic[ModelT]):
         )
 
     def begin_step(self, step: int, total_steps: int) -> None:
-        """Prepare a training step, for schedules of the task's own; the loop calls it before each.
-
-        Args:
-            step: optimizer steps done.
-            total_steps: of the whole run.
-        """
+        """Prepare optimizer step ``step``, from 0, for schedules of the task's own."""
 
     @abstractmethod
     def training_loss(self, model: ModelT, batch: Batch, state: State | None) -> TrainingLoss:
@@ -244,8 +222,7 @@ class Task(ABC, Generic[ModelT]):
     def warnings(self, total_steps: int) -> list[str]:
         """Return advice on settings that make a poor model, one line each, before training.
 
-        Args:
-            total_steps: optimizer steps of the whole run; 1 for a model that is counted.
+        ``total_steps`` are those of the whole run; 1 for a model that is counted.
         """
         return []
 
@@ -328,11 +305,6 @@ class ExampleTask(Task[ModelT]):
     ) -> Iterator[tuple[list[int], Counts]]:
         """Yield the counts of each part of the batches of a split (``Batch.parts``).
 
-        Args:
-            model: set to evaluation mode.
-            split: train, valid or test.
-            on_batch: called before each batch.
-
         Yields:
             The indices of B examples in their split, and float64 (B, K).
         """
@@ -349,22 +321,11 @@ class ExampleTask(Task[ModelT]):
 
     @abstractmethod
     def batch_counts(self, model: ModelT, split: str, batch: Batch) -> Counts:
-        """Return the counts of a batch, float64 (B, K).
-
-        Args:
-            model: of ``inference_model``, in evaluation mode.
-            split: of the batch.
-            batch: on the model's device, with one row or more.
-        """
+        """Return the counts of a batch on the model's device, float64 (B, K)."""
 
     @abstractmethod
     def metrics_of(self, counts: Counts, split: str) -> dict[str, float]:
-        """Return metrics of counts that were summed over examples, (K,).
-
-        Args:
-            counts: the sums.
-            split: of the examples.
-        """
+        """Return metrics of counts that were summed over examples of a split, (K,)."""
 
     @abstractmethod
     def num_examples(self, split: str) -> int:

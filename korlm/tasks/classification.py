@@ -183,11 +183,7 @@ class ClassificationTask(ExampleTask[Classifier]):
     def evaluate(
         self, model: Classifier, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """See ``Task.evaluate``.
-
-        A pass over valid first fits the temperature of the model, with which
-        expected_calibration_error is computed here and for other splits later.
-        """
+        """See ``Task.evaluate``; a pass over valid first fits the temperature of the model."""
         outputs = self._outputs = []
         metrics = super().evaluate(model, split, on_batch)
         self._outputs = None
@@ -263,11 +259,7 @@ class ClassificationTask(ExampleTask[Classifier]):
 
 
 def _distinct_labels(labels: Sequence[str], source: str) -> tuple[str, ...]:
-    """Return the distinct labels of train in alphabetical order.
-
-    Raises:
-        CorpusError: there are fewer than two labels or too many.
-    """
+    """Return the distinct labels of train in alphabetical order."""
     known = sorted(set(labels))
     if len(known) < 2:
         raise CorpusError(
@@ -285,11 +277,7 @@ def _distinct_labels(labels: Sequence[str], source: str) -> tuple[str, ...]:
 def _check_labels(
     labels_of: Mapping[str, Sequence[str]], known: Sequence[str], source: str
 ) -> None:
-    """Check that all labels are known.
-
-    Raises:
-        CorpusError: one is not; the message names the first text that has it.
-    """
+    """Raise ``CorpusError`` if a label is not known; it names the first text that has it."""
     for split, labels in labels_of.items():
         unknown = set(labels).difference(known)
         if unknown:

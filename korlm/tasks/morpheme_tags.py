@@ -39,9 +39,7 @@ class MorphemeTags:
 def tags_of_tokens(numbers: Sequence[int], spans: Sequence[Span]) -> npt.NDArray[np.int64]:
     """Return the tag of each token, (T,): that of its first character; 0 for <eos>.
 
-    Args:
-        numbers: tag of each character.
-        spans: characters of each token, (T - 1,).
+    ``numbers`` are the tags of the characters, ``spans`` the characters of each token, (T - 1,).
     """
     tags = [numbers[begin] if end > begin else 0 for begin, end in spans]
     return np.array([*tags, 0], dtype=np.int64)

@@ -19,9 +19,7 @@ Image = npt.NDArray[np.uint8]  # (height, width, 3)
 def confusion_matrix_image(counts: npt.NDArray[Any], labels: Sequence[str]) -> Image:
     """Return a confusion matrix as an image; a row is the distribution of a label's predictions.
 
-    Args:
-        counts: (C, C), rows are labels, columns predictions.
-        labels: names of the C classes.
+    ``counts`` is (C, C), rows are labels, columns predictions.
     """
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     with styled():
@@ -43,13 +41,7 @@ def confusion_matrix_image(counts: npt.NDArray[Any], labels: Sequence[str]) -> I
 def attention_image(
     weights: npt.NDArray[Any], source: Sequence[str], target: Sequence[str]
 ) -> Image:
-    """Return attention weights as an image.
-
-    Args:
-        weights: (T, S), a row for each target token.
-        source: the S tokens of the source.
-        target: the T tokens of the target.
-    """
+    """Return attention weights (T, S), a row for each target token, as an image."""
     with styled():
         size = (1.5 + 0.3 * len(source), 1.2 + 0.3 * len(target))
         figure = Figure(figsize=size, layout="constrained")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from korlm.config import RecurrentConfig, TrainSettings
 from korlm.config.objective import LANGUAGE_MODELING
@@ -146,15 +145,11 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
 
     With one language model and a bidirectional encoder, the backward direction gets its embedding
     only. Features of tokens other than embeddings (``task.ngram_dim``) start from random weights.
-
-    Args:
-        model: with an attribute ``encoder`` of ``korlm.modules.encoder.build_encoder``, or, where
-            language models stay as they are, ``language_models`` of the same kind.
-        settings: of the run, with ``init``.
-        vocab: of the prepared corpus.
+    The encoder is ``model.encoder`` or, where language models stay as they are,
+    ``model.language_models``.
 
     Raises:
-        VocabError: the vocabulary is not that of the language models.
+        VocabError: the vocabulary of the corpus is not that of the language models.
     """
     runs = load_language_models(settings)
     check_same_vocab(f"init={settings.init[0]}", runs[0][0].vocab, "the corpus", vocab)
@@ -169,18 +164,17 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
         source = runs[min(number, len(runs) - 1)][1]
         part.embedding.load_state_dict(source.embedding.state_dict())
         if number < len(runs):
-            _copy_layers(source.encoder.layers, part.layers)
+            _copy_layers(source.encoder, part)
     logger.info("encoder initialized from %s", " and ".join(settings.init))
 
 
 @torch.no_grad()
-def _copy_layers(source: nn.ModuleList, target: nn.ModuleList) -> None:
+def _copy_layers(source: RecurrentEncoder, target: RecurrentEncoder) -> None:
     """Copy recurrent layers; weights of inputs that the source has not are kept as they are.
 
     Only the first layer can have such inputs: the features of tokens.
     """
-    weights = source.state_dict()
-    name = "0.weight_ih"  # (G * H, E + features)
-    weight_ih = target.state_dict()[name].clone()
-    weight_ih[:, : weights[name].shape[1]] = weights[name]
-    target.load_state_dict({**weights, name: weight_ih})
+    for theirs, ours in zip(source.layers, target.layers, strict=True):
+        weight_ih = ours.weight_ih.clone()  # (G * H, E + features)
+        weight_ih[:, : theirs.weight_ih.shape[1]] = theirs.weight_ih
+        ours.load_state_dict({**theirs.state_dict(), "weight_ih": weight_ih})

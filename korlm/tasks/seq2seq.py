@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from korlm.config import (
     AttentionScore,
@@ -106,19 +106,14 @@ class Seq2Seq(Trainable):
         if self.embedding.subword_mode is SubwordMode.none:
             return self
         model = copy.deepcopy(self).requires_grad_(False).eval()
-        weight = model.embedding.output_weight()
-        if weight is not None:
-            model.decoder.output.weight = nn.Parameter(weight, requires_grad=False)
-        for embedding in {model.embedding, model.encoder.embedding}:
-            embedding.materialize()
+        model.embedding.materialize(model.decoder.output)
+        model.encoder.embedding.materialize()
         return model
 
     def encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Memory, State]:
-        """Return the memory and the initial state of the decoder.
+        """Return the memory of sources, int64 (B, S), and the initial state of the decoder.
 
-        Args:
-            inputs: int64 (B, S), the sources.
-            lengths: int64 (B,) on the CPU, tokens of each row; None: S.
+        ``lengths``, int64 (B,) on the CPU, are the tokens of each row; None: S.
         """
         return self.decoder.start(self.encoder(inputs, lengths=lengths), lengths)
 
@@ -132,13 +127,12 @@ class Seq2Seq(Trainable):
         """Run the decoder over given targets.
 
         Args:
-            inputs: int64 (B, S), the sources.
-            lengths: int64 (B,) on the CPU, tokens of each row; None: S.
+            inputs: see ``encode``.
+            lengths: see ``encode``.
             targets: int64 (B, T), <eos> at the end, then <pad>.
             forcing_ratio: see ``AttentionDecoder.forward``.
         """
-        memory, state = self.encode(inputs, lengths)
-        return self.decode(memory, state, targets, forcing_ratio)
+        return self.decode(*self.encode(inputs, lengths), targets, forcing_ratio)
 
     def decode(
         self, memory: Memory, state: State, targets: Tensor, forcing_ratio: float = 1.0
@@ -150,13 +144,7 @@ class Seq2Seq(Trainable):
 
 
 class Pair(NamedTuple):
-    """An example.
-
-    Attributes:
-        source: token ids, <eos> at the end.
-        target: token ids, <eos> at the end.
-        text: the target as it was read.
-    """
+    """Token ids of source and target, each with <eos> at the end, and the target as it was read."""
 
     source: Ids
     target: Ids
@@ -408,10 +396,7 @@ def forcing_ratio(config: Seq2SeqConfig, progress: float) -> float:
     """Return the teacher forcing ratio (Bengio et al. 2015, section 2.4).
 
     ``inverse_sigmoid`` is half way between 1 and ``teacher_forcing`` in the middle of training.
-
-    Args:
-        config: ratio and schedule.
-        progress: 0 at the first training step, 1 at the last one.
+    ``progress`` is 0 at the first training step, 1 at the last one.
 
     >>> config = Seq2SeqConfig("seq2seq", teacher_forcing=0.5)
     >>> config.forcing_schedule = ForcingSchedule.linear
@@ -434,15 +419,9 @@ def search(
     config: Seq2SeqConfig,
     num_best: int = 1,
 ) -> list[list[Hypothesis]]:
-    """Return the best texts for encoded sources by beam search.
+    """Return the ``num_best`` best texts for each encoded source by beam search.
 
-    Args:
-        model: in evaluation mode.
-        memory: of B sources.
-        state: of the decoder.
-        lengths: (B,), tokens of the sources.
-        config: settings of the search.
-        num_best: texts for each source.
+    ``lengths``, (B,), are the tokens of the sources, which limit those of the texts.
     """
     settings = BeamSettings(
         config.num_beams, num_best, config.length_penalty, config.coverage_penalty
@@ -474,14 +453,8 @@ class TextPredictor(Predictor):
                 "give at most that many"
             )
         self._endings = ["", *(f"_{rank}" for rank in range(2, number + 1))]
-        columns = [(f"prediction{e}", f"log_prob{e}") for e in self._endings]
-        self.schema = pa.schema(
-            [
-                (name, kind)
-                for names in columns
-                for name, kind in zip(names, (pa.string(), pa.float64()), strict=True)
-            ]
-        )
+        kinds = (("prediction", pa.string()), ("log_prob", pa.float64()))
+        self.schema = pa.schema([(name + e, kind) for e in self._endings for name, kind in kinds])
 
     @torch.inference_mode()
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
@@ -496,14 +469,9 @@ class TextPredictor(Predictor):
                 num_best = len(self._endings)
                 results = search(self.model, memory, state, lengths.tolist(), self.config, num_best)
                 for number, hypotheses in zip(non_blank[batch].tolist(), results, strict=True):
-                    predictions[number] |= self._columns(hypotheses)
+                    row = predictions[number]
+                    for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
+                        tokens = self.vocab.decode(hypothesis.ids)
+                        row[f"prediction{ending}"] = self.detokenizer.detokenize(tokens)
+                        row[f"log_prob{ending}"] = hypothesis.log_prob
         return predictions
-
-    def _columns(self, hypotheses: Sequence[Hypothesis]) -> dict[str, Any]:
-        """Return the columns of the texts of a line."""
-        columns: dict[str, Any] = {}
-        for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
-            text = self.detokenizer.detokenize(self.vocab.decode(hypothesis.ids))
-            columns[f"prediction{ending}"] = text
-            columns[f"log_prob{ending}"] = hypothesis.log_prob
-        return columns

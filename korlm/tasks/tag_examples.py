@@ -221,8 +221,7 @@ class SpacedLines:
 
     Attributes:
         sequences: ids of each line, <eos> included, (T,).
-        is_spaced: for each line whether a blank precedes each token, (T,); False for the first
-            token and <eos>.
+        is_spaced: whether a blank precedes each token, (T,); False for the first one and <eos>.
     """
 
     sequences: list[Ids]

@@ -31,14 +31,7 @@ _FORCED = 1e4  # added to the score of a label that is known
 
 
 class _Scored(NamedTuple):
-    """Scores of a batch of sequences.
-
-    Attributes:
-        rows: the indices of B sequences.
-        is_unit: bool (B, T).
-        scores: see ``Tagger.forward``.
-        counts: see ``Tagger.forward``.
-    """
+    """Indices of B sequences, bool (B, T), and what ``Tagger.forward`` returns for them."""
 
     rows: list[int]
     is_unit: Tensor
@@ -54,11 +47,7 @@ def _score(
 ) -> Iterator[_Scored]:
     """Yield the scores of the labels of sequences of any number and length.
 
-    Args:
-        model: on ``device``, in evaluation mode.
-        device: of the model.
-        sequences: ids, each (T,).
-        is_unit: True at the last token of each unit, each (T,) with one or more True.
+    ``is_unit`` is True at the last token of each unit, each (T,) with one or more True.
     """
     for rows, inputs, lengths in padded_batches(sequences):
         mask = pad([is_unit[row] for row in rows], 0)[0].bool().to(device)
@@ -93,22 +82,18 @@ class TagPredictor(Predictor):
     @torch.inference_mode()
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
         """See ``Predictor.predict``."""
-        ids = _ids_of(lines)
-        parsed = list(lines_of(lines.table, ids, self.config.units, self._tagger))
-        used = [line for line in parsed if line is not None and line.units]
-        parts: list[list[dict[str, Any]]] = [[] for _ in used]
-        inputs = [line.ids for line in used], [line.is_unit for line in used]
+        parsed = list(lines_of(lines.table, _ids_of(lines), self.config.units, self._tagger))
+        result: list[dict[str, Any]] = [{"labels": []} for _ in parsed]
+        used = [(n, line) for n, line in enumerate(parsed) if line is not None and line.units]
+        inputs = [line.ids for _, line in used], [line.is_unit for _, line in used]
+        find = self._spans if self.config.labels is TagLabels.spans else self._tags
         with tf32(False):
             for scored in _score(self._model, self._device, *inputs):
                 best = self._model.decode(scored.scores, scored.counts)
-                find = self._spans if self.config.labels is TagLabels.spans else self._tags
-                found = find(scored, best, [used[row] for row in scored.rows])
-                for row, line_parts in zip(scored.rows, found, strict=True):
-                    parts[row] = line_parts
-        rest = iter(parts)
-        return [
-            {"labels": next(rest) if line is not None and line.units else []} for line in parsed
-        ]
+                numbers, batch = zip(*(used[row] for row in scored.rows), strict=True)
+                for number, parts in zip(numbers, find(scored, best, batch), strict=True):
+                    result[number]["labels"] = parts
+        return result
 
     def _tags(
         self, scored: _Scored, best: Tensor, lines: Sequence[TaggedLine]
@@ -193,32 +178,23 @@ class SpacePredictor(Predictor):
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
         """See ``Predictor.predict``."""
         parsed = list(lines_of(lines.table, _ids_of(lines), TagUnits.token))
-        used = [line for line in parsed if line is not None and len(line.units) > 1]
-        sequences: list[Ids] = []
-        spaced: list[npt.NDArray[np.bool_]] = []
-        for line in used:
-            joined = without_blanks(line.ids, self._space_id)
-            sequences += joined.sequences
-            spaced += joined.is_spaced
+        result = [{"spaced": text} for text in lines.table.column("text").to_pylist()]
+        used = [(n, line) for n, line in enumerate(parsed) if line and len(line.units) > 1]
+        joined = [without_blanks(line.ids, self._space_id) for _, line in used]
+        sequences = [ids for line in joined for ids in line.sequences]
+        spaced = [labels for line in joined for labels in line.is_spaced]
         is_unit = [np.arange(len(ids)) < len(ids) - 1 for ids in sequences]
-        labels: list[list[int]] = [[] for _ in sequences]
         with tf32(False):
             for scored in _score(self._model, self._device, sequences, is_unit):
                 is_spaced = pad([spaced[row] for row in scored.rows], 0)[0].to(self._device)
                 scored.scores[..., SPACED] += _FORCED * compressed(is_spaced, scored.is_unit)
                 best = self._model.decode(scored.scores, scored.counts).tolist()
-                for row, count, found in zip(
+                for row, count, labels in zip(
                     scored.rows, scored.counts.tolist(), best, strict=True
                 ):
-                    labels[row] = found[:count]
-        rest = iter(labels)
-        texts = lines.table.column("text").to_pylist()
-        return [
-            {"spaced": _insert_spaces(line, next(rest))}
-            if line is not None and len(line.units) > 1
-            else {"spaced": text}
-            for text, line in zip(texts, parsed, strict=True)
-        ]
+                    number, line = used[row]
+                    result[number]["spaced"] = _insert_spaces(line, labels[:count])
+        return result
 
 
 def _insert_spaces(line: TaggedLine, labels: Sequence[int]) -> str:

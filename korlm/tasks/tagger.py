@@ -39,9 +39,6 @@ class NgramEmbedding(nn.Module):
         dim: D.
         num_buckets: rows of the table; a hash assigns each n-gram to one.
         dropout: probability of setting the embedding of an n-gram to 0.
-
-    Attributes:
-        output_dim: 2 * N * D.
     """
 
     def __init__(self, orders: Sequence[int], dim: int, num_buckets: int, dropout: float) -> None:
@@ -61,11 +58,7 @@ class NgramEmbedding(nn.Module):
         return code % self.table.num_embeddings
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return the embeddings, (B, T, 2 * N * D).
-
-        Args:
-            ids: int64 (B, T), ``PAD_ID`` after the end of a row.
-        """
+        """Return the embeddings, (B, T, 2 * N * D), of ids (B, T) with ``PAD_ID`` at their end."""
         parts = []
         for order in self.orders:
             embeddings = self.table(self.buckets(ids, order))
@@ -218,11 +211,7 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def compressed(values: Tensor, mask: Tensor) -> Tensor:
-    """Move the values at which a mask is True to the beginning of each row.
-
-    Args:
-        values: (B, T) or (T,).
-        mask: bool (B, T).
+    """Move the values, (B, T) or (T,), at which a mask (B, T) is True to the beginning of each row.
 
     Returns:
         (B, U) for the largest number U of True in a row; other values follow in shorter rows.

@@ -7,6 +7,7 @@ U units (which have one label each), L labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,7 @@ SAMPLES = 8  # lines that TensorBoard shows
 MANY_WEIGHTS = 50_000_000  # of linear features, before a warning
 
 
+@dataclass(frozen=True)
 class _Split:
     """Examples of a split.
 
@@ -67,11 +69,10 @@ class _Split:
         is_unknown: of the units of each example, whether they do not occur in train.
     """
 
-    def __init__(self) -> None:
-        self.sequences: list[Ids] = []
-        self.targets: list[npt.NDArray[np.int64]] = []
-        self.lines: list[TaggedLine] = []
-        self.is_unknown: list[list[bool]] = []
+    sequences: list[Ids] = field(default_factory=list)
+    targets: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    lines: list[TaggedLine] = field(default_factory=list)
+    is_unknown: list[list[bool]] = field(default_factory=list)
 
     def targets_of(self, rows: Tensor) -> tuple[Tensor, int]:
         """Return the padded targets of some examples and their number."""
@@ -105,7 +106,9 @@ class TaggingTask(ExampleTask[Tagger]):
         assert isinstance(config, TaggingConfig)
         self.config = config
         self._unseen: list[str] = []
-        if config.labels is TagLabels.spaces:
+        self._types: list[str] = []  # of spans
+        self._is_spaces = config.labels is TagLabels.spaces
+        if self._is_spaces:
             if self.settings.tokenizer.name != "syllable":
                 raise ConfigError(
                     f"tokenizer={self.settings.tokenizer.name}: task.labels=spaces predicts a "
@@ -124,6 +127,10 @@ class TaggingTask(ExampleTask[Tagger]):
             lines = {split: read_lines(prepared, split, config, tagger) for split in prepared.stats}
             train = lines.get("train", [])
             self.labels = self.labels or _labels_in(train, config)
+            if config.labels is TagLabels.spans:
+                self._types = list(
+                    dict.fromkeys(name[2:] for name in self.labels if name != OUTSIDE)
+                )
             known = {text for line in train for text in line.unit_texts} if train else None
             self._splits = {
                 split: self._labeled(split, part, known) for split, part in lines.items()
@@ -148,14 +155,13 @@ class TaggingTask(ExampleTask[Tagger]):
         return TagPredictor(config, run.labels, model, device)
 
     def _spaced(self, split: str, space_id: int) -> _Split:
-        examples = _Split()
         lines = without_blanks(self.prepared.ids(split), space_id)
         if not any(map(np.any, lines.is_spaced)):
             raise CorpusError(
                 f"{self.prepared.folder}: no line of {split} has a space between two words; "
                 "task.labels=spaces needs text with the usual spaces"
             )
-        examples.sequences = lines.sequences
+        examples = _Split(lines.sequences)
         for is_spaced in lines.is_spaced:
             targets = np.where(is_spaced, SPACED, JOINED).astype(np.int64)
             targets[-1] = NO_UNIT  # <eos>
@@ -188,17 +194,13 @@ class TaggingTask(ExampleTask[Tagger]):
         return examples
 
     def _check_type(self, split: str, line: TaggedLine, kind: str) -> None:
-        types = self._types()
-        if kind not in types:
+        if kind not in self._types:
             raise CorpusError(
                 f"{self.prepared.folder}: {split} has a span of type {kind!r} in "
-                f"{line.text[:40]!r}, which does not occur in train (it has {', '.join(types)}); "
+                f"{line.text[:40]!r}, which does not occur in train (it has "
+                f"{', '.join(self._types)}); "
                 "correct it, or add text with this type to train"
             )
-
-    def _types(self) -> list[str]:
-        """Return the types of spans."""
-        return list(dict.fromkeys(label[2:] for label in self.labels if label != OUTSIDE))
 
     def training_loss(self, model: Tagger, batch: Batch, state: State | None) -> TrainingLoss:
         """See ``Task.training_loss``."""
@@ -213,79 +215,67 @@ class TaggingTask(ExampleTask[Tagger]):
 
     @property
     def num_counts(self) -> int:
-        """See ``ExampleTask``.
-
-        The loss, the units that it is of, and the counts of ``korlm.tasks.metrics.tagging``.
-        """
-        return 2 + 5 + 4 + 3 * self._num_types
-
-    @property
-    def _num_types(self) -> int:
-        return 0 if self.config.labels is TagLabels.spaces else len(self._types())
+        """See ``ExampleTask``: the loss, its units, and the counts of ``metrics/tagging.py``."""
+        return 2 + (5 if self._is_spaces else 4 + 3 * len(self._types))
 
     def batch_counts(self, model: Tagger, split: str, batch: Batch) -> FloatCounts:
         """See ``ExampleTask.batch_counts``; the rows of a batch share its loss evenly."""
-        is_spaces = self.config.labels is TagLabels.spaces
         is_unit = batch.targets != NO_UNIT
         scores, counts = model(batch.inputs, batch.lengths, is_unit)
         targets = compressed(batch.targets, is_unit)
         nll = model.nll(scores, targets, counts).double().cpu()
-        predicted = model.decode(scores, counts)
-        if is_spaces:
-            predicted = predicted * self._may_be_spaced(compressed(batch.inputs, is_unit))
+        predicted = self._decode(model, batch.inputs, is_unit, scores, counts)
         assert batch.rows is not None
-        rows = batch.rows.tolist()
+        rows, examples = batch.rows.tolist(), self._splits[split]
         lines = zip(rows, counts.tolist(), targets.cpu(), predicted.cpu(), strict=True)
         result = np.zeros((len(rows), self.num_counts))
         result[:, 0] = float(nll) / len(rows)
         for line, (row, count, gold, best) in zip(result, lines, strict=True):
             pair = gold[:count].tolist(), best[:count].tolist()
             line[1] = count if max(pair[0]) < len(self.labels) else 0  # as in ``Tagger.nll``
-            if is_spaces:
-                line[2:7] = spacing_counts(*pair)
+            if self._is_spaces:
+                line[2:] = spacing_counts(*pair)
                 continue
-            line[7:11] = accuracy_counts(*pair, self._splits[split].is_unknown[row])
+            line[2:6] = accuracy_counts(*pair, examples.is_unknown[row])
             if self.config.labels is TagLabels.spans:
-                found = self._span_counts(self._splits[split].lines[row], pair[1])
-                line[11:] = found.ravel()
+                line[6:] = self._span_counts(examples.lines[row], pair[1]).ravel()
         return result
 
     def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
         """See ``ExampleTask.metrics_of``; a line with a label that train lacks has no loss."""
         whole = counts[2:].round().astype(np.int64)
-        spacing, accuracy, spans = whole[:5], whole[5:9], whole[9:].reshape(-1, 3)
-        return {
-            "num_labels": int(spacing[1] + accuracy[1]),
-            "loss": float(counts[0]) / max(float(counts[1]), 1.0),
-            **self._scores(spacing, accuracy, spans),
-        }
+        correct, num_labels = whole[:2].tolist()
+        loss = float(counts[0]) / max(float(counts[1]), 1.0)
+        metrics: dict[str, float] = {"num_labels": num_labels, "loss": loss}
+        accuracy = {"accuracy": correct / max(num_labels, 1)}
+        if self._is_spaces:
+            return {**metrics, **_f1(scores_of(whole[2:])), **accuracy}
+        correct_unknown, unknown = whole[2:4].tolist()
+        if unknown:
+            accuracy["accuracy_unknown"] = correct_unknown / unknown
+        if self.config.labels is TagLabels.tags:
+            f1 = dict.fromkeys(("f1", "precision", "recall"), accuracy["accuracy"])
+            return {**metrics, **f1, **accuracy}
+        spans = whole[4:].reshape(-1, 3)
+        rows = zip(self._types, spans, strict=True)
+        types = {f"f1_{kind}": scores_of(row).f1 for kind, row in rows}
+        return {**metrics, **_f1(scores_of(spans)), **accuracy, **types}
 
-    def _may_be_spaced(self, inputs: Tensor) -> Tensor:
-        """Return whether a space may precede each token (B, U): ``may_need_space``."""
-        is_hangul = self._is_hangul[inputs]
-        may = torch.zeros_like(is_hangul)
-        may[:, 1:] = is_hangul[:, 1:] | is_hangul[:, :-1]
-        return may
+    def _decode(
+        self, model: Tagger, inputs: Tensor, is_unit: Tensor, scores: Tensor, counts: Tensor
+    ) -> Tensor:
+        """Return the best labels (B, U), with spaces only where ``may_need_space`` allows them."""
+        best = model.decode(scores, counts)
+        if self._is_spaces:
+            is_hangul = self._is_hangul[compressed(inputs, is_unit)]
+            best[:, 0] = 0
+            best[:, 1:] *= is_hangul[:, 1:] | is_hangul[:, :-1]
+        return best
 
     def _span_counts(self, line: TaggedLine, predicted: Sequence[int]) -> Counts:
         names = [self.labels[index] for index in predicted]
         found = line.char_spans(spans_of(names, self.config.scheme))
-        return span_counts(line.spans or [], found, self._types())
-
-    def _scores(self, spacing: Counts, accuracy: Counts, spans: Counts) -> dict[str, float]:
-        """Return the metrics of counts of a whole split."""
-        if self.config.labels is TagLabels.spaces:
-            return {**_f1(scores_of(spacing[2:])), "accuracy": int(spacing[0]) / int(spacing[1])}
-        correct, count, correct_unknown, unknown = accuracy.tolist()
-        metrics = {"accuracy": correct / max(count, 1)}
-        if unknown:
-            metrics["accuracy_unknown"] = correct_unknown / unknown
-        if self.config.labels is TagLabels.tags:
-            return dict.fromkeys(("f1", "precision", "recall"), metrics["accuracy"]) | metrics
-        types = {
-            f"f1_{kind}": scores_of(row).f1 for kind, row in zip(self._types(), spans, strict=True)
-        }
-        return {**_f1(scores_of(spans)), **metrics, **types}
+        return span_counts(line.spans or [], found, self._types)
 
     def warnings(self, total_steps: int) -> list[str]:
         """See ``Task.warnings``: labels that train lacks, linear features of very many labels."""
@@ -311,24 +301,21 @@ class TaggingTask(ExampleTask[Tagger]):
         examples = self._splits["valid"]
         rows = torch.arange(min(SAMPLES, len(examples.sequences)))
         inputs, lengths = pad([examples.sequences[row] for row in rows.tolist()])
+        inputs = inputs.to(self.device)
         is_unit = (examples.targets_of(rows)[0] != NO_UNIT).to(self.device)
-        scores, counts = model(inputs.to(self.device), lengths, is_unit)
-        predicted = model.decode(scores, counts)
-        if self.config.labels is TagLabels.spaces:
-            units = compressed(inputs.to(self.device), is_unit)
-            predicted = predicted * self._may_be_spaced(units)
-        best = predicted.cpu().tolist()
+        scores, counts = model(inputs, lengths, is_unit)
+        best = self._decode(model, inputs, is_unit, scores, counts).tolist()
         texts = []
         for row, count in zip(rows.tolist(), counts.tolist(), strict=True):
             labels = best[row][:count]
-            if self.config.labels is TagLabels.spaces:
+            if self._is_spaces:
                 tokens = self.prepared.vocab.decode(examples.sequences[row][:-1])
                 pairs = zip(labels, tokens, strict=True)
                 texts.append("".join(" " * label + token for label, token in pairs))
                 continue
-            names = [self.labels[index] for index in labels]
-            pairs = zip(examples.lines[row].unit_texts, names, strict=True)
-            texts.append(" ".join(f"{u}/{name}" if name != OUTSIDE else u for u, name in pairs))
+            units = zip(examples.lines[row].unit_texts, labels, strict=True)
+            named = ((unit, self.labels[label]) for unit, label in units)
+            texts.append(" ".join(f"{u}/{name}" if name != OUTSIDE else u for u, name in named))
         return {"samples": "\n\n".join(texts)}
 
 

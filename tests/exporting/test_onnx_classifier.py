@@ -45,6 +45,12 @@ MODELS = {
     "subwords": LSTMConfig("lstm", **SIZES, subword_embedding=SubwordMode.input),
 }
 
+OPTIONS: list[dict[str, Any]] = [
+    *({"pooling": pooling} for pooling in Pooling),
+    {"bidirectional": False},
+    {"init": True},
+]
+
 
 def classifier(model: Any, init: bool = False, **options: Any) -> Classifier:
     """Return a classifier with random weights that texts of any length tell apart."""
@@ -69,23 +75,10 @@ def log_probs(model: Classifier, folder: Path, graph: Graph) -> tuple[Any, Any]:
     return logits.log_softmax(-1).numpy(), onnx_log_probs(folder / "model.onnx", texts)
 
 
-@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("name", MODELS)
-def test_encoders(name: str, bidirectional: bool, tmp_path: Path) -> None:
-    model = classifier(MODELS[name], bidirectional=bidirectional)
-    expected, actual = log_probs(model, tmp_path, Graph())
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("pooling", Pooling)
-def test_poolings(pooling: Pooling, tmp_path: Path) -> None:
-    expected, actual = log_probs(classifier(MODELS["gru"], pooling=pooling), tmp_path, Graph())
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
-
-
-def test_an_encoder_of_two_language_models(tmp_path: Path) -> None:
-    model = classifier(MODELS["lstm"], init=True)
-    expected, actual = log_probs(model, tmp_path, Graph())
+def test_encoders_and_poolings(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    expected, actual = log_probs(classifier(MODELS[name], **options), tmp_path, Graph())
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 

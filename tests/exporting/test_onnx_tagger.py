@@ -39,6 +39,8 @@ CASES: dict[str, dict[str, Any]] = {
     "ngrams": {"ngram_dim": 3, "ngram_buckets": 50, "ngram_orders": [1, 2, 4]},
     "linear": {"linear_buckets": 500},
     "tags": {"kkma_dim": 2},
+    "language_models": {"encoder_dim": 4, "ngram_dim": 2},
+    "language_model": {"encoder_dim": 4, "ngram_dim": 2, "bidirectional": False},
     "all": {"ngram_dim": 2, "ngram_buckets": 50, "linear_buckets": 500, "kkma_dim": 2},
 }
 
@@ -87,14 +89,8 @@ def check(
 
 @pytest.mark.parametrize("name", CASES)
 def test_settings(name: str, tmp_path: Path) -> None:
-    made = tagger(TaggingConfig("tagging", labels=TagLabels.spans, **CASES[name]))
-    check(made, tmp_path, Graph(), 1e-5)
-
-
-@pytest.mark.parametrize("bidirectional", [True, False])
-def test_an_encoder_on_language_models(bidirectional: bool, tmp_path: Path) -> None:
-    config = TaggingConfig("tagging", encoder_dim=4, bidirectional=bidirectional, ngram_dim=2)
-    check(tagger(config, init=True), tmp_path, Graph(), 1e-5)
+    config = TaggingConfig("tagging", labels=TagLabels.spans, **CASES[name])
+    check(tagger(config, init=bool(config.encoder_dim)), tmp_path, Graph(), 1e-5)
 
 
 def test_an_encoder_of_two_language_models(tmp_path: Path) -> None:

@@ -110,20 +110,11 @@ def test_inputs_matter(model: LanguageModel) -> None:
     assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-4)
 
 
-def test_initial_state_has_the_batch_first(model: LanguageModel) -> None:
-    state = model.initial_state(3)
-    assert isinstance(state, tuple)
-    assert all(part.shape[0] == 3 for part in state)
-
-
 def test_no_state_means_initial_state(model: LanguageModel) -> None:
-    inputs = random_ids(B, T)
-    torch.testing.assert_close(
-        model.log_probs(inputs)[0],
-        model.log_probs(inputs, model.initial_state(B))[0],
-        rtol=0,
-        atol=0,
-    )
+    inputs, state = random_ids(B, T), model.initial_state(B)
+    assert isinstance(state, tuple) and all(part.shape[0] == B for part in state)
+    expected = model.log_probs(inputs, state)[0]
+    torch.testing.assert_close(model.log_probs(inputs)[0], expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])

@@ -53,34 +53,6 @@ def test_equals_the_papers_equation(window: int, tied: bool, direct: bool) -> No
             torch.testing.assert_close(actual[b, t], expected, atol=2e-6, rtol=2e-5)
 
 
-def test_no_direct_connections() -> None:
-    model = make(tie_weights=False)
-    assert model.output.weight.shape == (VOCAB_SIZE, WINDOW["hidden_dim"])
-    with torch.no_grad():
-        model.hidden_layer.weight.zero_()
-    inputs = ids(B, T)
-    assert torch.allclose(*(model.log_probs(i)[0] for i in (inputs, inputs % (VOCAB_SIZE - 1) + 1)))
-    model = make(tie_weights=False, direct_connections=True)
-    with torch.no_grad():
-        model.hidden_layer.weight.zero_()
-    assert not torch.allclose(
-        *(model.log_probs(i)[0] for i in (inputs, inputs % (VOCAB_SIZE - 1) + 1)), atol=1e-3
-    )
-
-
-@pytest.mark.parametrize("window", [1, 3])
-def test_tokens_before_the_window_do_not_matter(window: int) -> None:
-    model = make(window=window)
-    inputs = ids(B, T)
-    changed = inputs.clone()
-    changed[:, 1] = changed[:, 1] % (VOCAB_SIZE - 1) + 1
-    before, after = model.log_probs(inputs)[0], model.log_probs(changed)[0]
-    assert torch.equal(before[:, :1], after[:, :1])
-    for t in range(1, 1 + window):
-        assert not torch.allclose(before[:, t], after[:, t], atol=1e-4)
-    assert torch.equal(before[:, 1 + window :], after[:, 1 + window :])
-
-
 def test_the_state_is_the_last_ids() -> None:
     model = make(window=4)
     inputs = ids(B, T)
@@ -106,20 +78,6 @@ def test_padding_embedding_is_learned() -> None:
     model.training_loss(inputs, targets, (ids(B, 2, seed=2),)).nll.backward()
     grad = model.embedding.weight.grad
     assert grad is not None and not grad[0].any()
-
-
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_gradients(tied: bool) -> None:
-    """Against finite differences, in double precision."""
-    options = {"embedding_dim": 2, "hidden_dim": 3, "window": 2}
-    model = make(tie_weights=tied, direct_connections=True, **options).double()
-    inputs, targets = ids(2, 3), ids(2, 3, seed=1)
-    parameters = list(model.parameters())
-
-    def loss(*values: Tensor) -> Tensor:
-        return model.training_loss(inputs, targets).nll
-
-    assert torch.autograd.gradcheck(loss, parameters, atol=1e-5)
 
 
 DROPOUTS = ["embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout"]

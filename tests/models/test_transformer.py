@@ -106,16 +106,6 @@ def test_the_size_of_blocks_does_not_matter(block: int, monkeypatch: pytest.Monk
     torch.testing.assert_close(actual, expected, atol=5e-6, rtol=2e-5)
 
 
-def test_tokens_beyond_all_windows_do_not_matter() -> None:
-    model = make(window=3, num_layers=2)
-    inputs = ids(1, 8)
-    changed = inputs.clone()
-    changed[:, :3] = changed[:, :3] % (VOCAB_SIZE - 1) + 1
-    before, after = (model.log_probs(text)[0] for text in (inputs, changed))
-    assert not torch.allclose(before[:, 6], after[:, 6])  # 2 layers of 2 tokens before it
-    torch.testing.assert_close(after[:, 7:], before[:, 7:], rtol=0, atol=0)
-
-
 def test_an_empty_memory_has_no_effect() -> None:
     """The keys and values of its empty part are never read."""
     model, inputs = make(), ids(B, 5)

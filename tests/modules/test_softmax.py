@@ -246,15 +246,6 @@ def test_adaptive_losses_and_gradients(cutoffs: list[int], pads: str) -> None:
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
-def test_adaptive_gradients_by_gradcheck() -> None:
-    layer, (hidden, targets) = make_adaptive([5, 9]).double(), make_rows(7)
-    inputs = [hidden.double().requires_grad_(), *layer.parameters()]
-    assert torch.autograd.gradcheck(
-        lambda h, *_: layer.cross_entropy_sum(h, targets),
-        inputs,
-    )
-
-
 @pytest.mark.parametrize("cutoffs", [None, *CUTOFFS])
 def test_init_bias_predicts_unigram_frequencies(cutoffs: list[int] | None) -> None:
     """Counts + 0.5, normalized; a zero hidden state ignores the weights."""

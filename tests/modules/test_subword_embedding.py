@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import unicodedata
 from collections import Counter
 
@@ -66,15 +65,6 @@ def test_for_tokens_equals_rows_of_all(rows: list[int]) -> None:
     torch.testing.assert_close(result, composition()[rows])
 
 
-def test_same_subwords_same_vector() -> None:
-    """Two tokens have the same shared subwords, a third one has others."""
-    composition = SubwordEmbedding(["가나", "가나", "나가", "b"], E)
-    one, same, other, alone = composition()
-    assert torch.equal(one, same)
-    assert not torch.allclose(one, other, atol=1e-3)
-    assert not alone.any()
-
-
 def test_gradient_equals_a_loop() -> None:
     """All tokens, with the custom backward, and single tokens; weighted randomly."""
     composition = SubwordEmbedding(TOKENS, E)
@@ -92,16 +82,6 @@ def test_tokens_without_shared_subwords() -> None:
     assert not composition().any()
     composition().sum().backward()
     assert composition.weight.grad is not None and not composition.weight.grad.any()
-
-
-def test_gradients() -> None:
-    composition = SubwordEmbedding(TOKENS, E).double()
-    rows = torch.tensor([4, 8, 4, 0])
-
-    def composed(weight: Tensor) -> Tensor:
-        return torch.cat([composition(), composition.for_tokens(rows)])
-
-    assert torch.autograd.gradcheck(composed, [composition.weight])
 
 
 def embedding(spelling: SubwordMode, seed: int = 1, **options: object) -> TokenEmbedding:
@@ -191,18 +171,6 @@ def test_output_layer_has_subwords_in_mode_both_only(kind: str) -> None:
         result = model.get_submodule("embedding.composition").get_parameter("weight").grad
         assert result is not None
         assert bool(result.any()) == reaches
-
-
-def test_checkpoint_holds_the_subword_index() -> None:
-    model, other = (make_model("lstm", "spelling_both", seed=seed) for seed in (1, 2))
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    state = torch.load(file, weights_only=True)
-    assert state["embedding.composition.units"].dtype == torch.int64
-    other.load_state_dict(state)
-    ids = torch.arange(VOCAB_SIZE)[None]
-    assert torch.equal(other.log_probs(ids)[0], model.log_probs(ids)[0])
 
 
 def test_settings() -> None:

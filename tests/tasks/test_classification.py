@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from task_cases import REVIEWS, TASKS, prepare_table, settings_of
@@ -66,8 +68,6 @@ def test_labels_of_json_lines_may_be_numbers_and_truth_values(tmp_path: Path) ->
 
 
 def test_parquet(tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
     files = {}
     for split in ("train", "valid"):
         path = tmp_path / f"{split}.parquet"

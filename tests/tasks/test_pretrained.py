@@ -54,14 +54,11 @@ def language_model(
     repeat: int = 1,
 ) -> Path:
     """Train a language model of the reviews for a few steps."""
-    texts = folder / "text.txt"
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [text for text, _ in REVIEWS + REVIEWS[:2] * (repeat - 1)]
-    texts.write_text("\n".join(lines), encoding="utf-8")
-    files = {split: [str(texts)] for split in ("train", "valid", "test")}
-    for split in files:
-        (folder / f"{split}.txt").write_text(texts.read_text(encoding="utf-8"), encoding="utf-8")
-        files[split] = [str(folder / f"{split}.txt")]
+    files = {split: [str(folder / f"{split}.txt")] for split in ("train", "valid", "test")}
+    for (name,) in files.values():
+        lines = [text for text, _ in REVIEWS + REVIEWS[:2] * (repeat - 1)]
+        Path(name).write_text("\n".join(lines), encoding="utf-8")
     corpus = CorpusConfig(name="lm", reverse=reverse, **files)
     prepared = prepare(corpus, tokenizer, VocabConfig(1), folder)
     parts = {"corpus": corpus, "model": model, "tokenizer": tokenizer}
@@ -77,19 +74,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(runs[0]), str(runs[1])
 
 
+def table_of(folder: Path) -> CorpusConfig:
+    """Return the corpus of ``prepare_table``."""
+    files = {split: [str(folder / f"{split}.tsv")] for split in ("train", "valid", "test")}
+    return CorpusConfig(name="tiny", label_column="annotation", **files)
+
+
 def classifier(folder: Path, init: list[str], **parts: Any) -> tuple[TrainSettings, Prepared]:
     """Return settings of a classifier and its corpus, as korlm.train makes them."""
-    case = TASKS["classification"]
     first = prepare_table(folder, REVIEWS, label_column="annotation")
-    settings = settings_of(case, first, 2, init=init, **parts)
-    settings = dataclasses.replace(
-        settings,
-        corpus=CorpusConfig(
-            name="tiny",
-            label_column="annotation",
-            **{split: [str(folder / f"{split}.tsv")] for split in ("train", "valid", "test")},
-        ),
-    )
+    settings = settings_of(TASKS["classification"], first, 2, init=init, **parts)
+    settings = dataclasses.replace(settings, corpus=table_of(folder))
     settings, encoding = adopt_language_model_settings(settings, [])
     return settings, prepare(
         settings.corpus, settings.tokenizer, settings.vocab, folder, encoding=encoding
@@ -123,10 +118,8 @@ def test_an_encoder_reads_the_states_of_language_models(
     task = dataclasses.replace(case.config, encoder_dim=6)
     settings = settings_of(case, case.prepare(tmp_path / "data"), 2, init=list(models), task=task)
     settings, encoding = adopt_language_model_settings(settings, [])
-    files = {split: [str(tmp_path / f"data/{split}.tsv")] for split in ("train", "valid", "test")}
-    corpus = CorpusConfig(name="tiny", label_column="annotation", **files)
     parts = (settings.tokenizer, settings.vocab, tmp_path)
-    prepared = prepare(corpus, *parts, encoding=encoding)
+    prepared = prepare(table_of(tmp_path / "data"), *parts, encoding=encoding)
     session = start_run(settings, prepared, tmp_path / "run")
     splits = session.fit()
     model = session.model
@@ -177,21 +170,27 @@ def test_the_tokenizer_of_the_language_model_is_not_trained_again(tmp_path: Path
         classifier(tmp_path / "data", [str(run.folder), str(other)], tokenizer=pieces)
 
 
-def test_the_noise_of_initial_states_is_that_of_the_language_model(tmp_path: Path) -> None:
-    noise = dataclasses.replace(LM, initial_state=InitialState.noise, initial_state_std=0.1)
-    run = language_model(tmp_path / "lm", model=noise)
-    model = dataclasses.replace(noise, initial_state=InitialState.zero, initial_state_std=None)
-    settings, prepared = classifier(tmp_path / "data", [str(run)], model=model)
-    encoder = start_run(settings, prepared, tmp_path / "run").model.encoder
-    assert encoder.forward_encoder.layers[0].initial_std == 0.1
-
-
-def test_the_nonlinearity_is_that_of_the_language_model(tmp_path: Path) -> None:
-    relu = RNNConfig("rnn", 8, 12, nonlinearity=Nonlinearity.relu)
-    run = language_model(tmp_path / "lm", model=relu)
-    model = dataclasses.replace(relu, nonlinearity=Nonlinearity.tanh)
-    settings, _ = classifier(tmp_path / "data", [str(run)], model=model)
-    assert settings.model == relu
+@pytest.mark.parametrize(
+    "model, changes",
+    [
+        (
+            dataclasses.replace(LM, initial_state=InitialState.noise, initial_state_std=0.1),
+            {"initial_state": InitialState.zero, "initial_state_std": None},
+        ),
+        (
+            RNNConfig("rnn", 8, 12, nonlinearity=Nonlinearity.relu),
+            {"nonlinearity": Nonlinearity.tanh},
+        ),
+    ],
+    ids=["noise", "nonlinearity"],
+)
+def test_the_architecture_is_that_of_the_language_model(
+    model: Any, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    run = language_model(tmp_path / "lm", model=model)
+    other = dataclasses.replace(model, **changes)
+    settings, _ = classifier(tmp_path / "data", [str(run)], model=other)
+    assert settings.model == model
 
 
 def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None:

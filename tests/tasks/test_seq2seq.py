@@ -61,18 +61,19 @@ def test_a_corpus_without_targets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "row, message",
-    [(("oslo", " "), "no target text in 'annotation'"), ((" ", "오슬로"), "no text in 'text'")],
-    ids=["target", "source"],
+    "row, column, message",
+    [
+        (("oslo", " "), "annotation", "record 2 has no target text in 'annotation'"),
+        ((" ", "오슬로"), "annotation", "record 2 has no text in 'text'"),
+        (PAIRS[1], "hangul", ".*hangul"),
+    ],
+    ids=["target", "source", "column"],
 )
-def test_an_empty_text(tmp_path: Path, row: tuple[str, str], message: str) -> None:
-    with pytest.raises(CorpusError, match=rf"train\.tsv: record 2 has {message}"):
-        prepare_table(tmp_path, [PAIRS[0], row], target_column="annotation")
-
-
-def test_a_missing_column(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"train\.tsv: .*hangul"):
-        prepare_table(tmp_path, PAIRS, target_column="hangul")
+def test_mistakes_in_a_table(
+    tmp_path: Path, row: tuple[str, str], column: str, message: str
+) -> None:
+    with pytest.raises(CorpusError, match=rf"train\.tsv: {message}"):
+        prepare_table(tmp_path, [PAIRS[0], row], target_column=column)
 
 
 def test_decoded_pairs_of_train_are_spread_over_the_corpus(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ NAMES = [
 ]
 
 
+CONLL = {"format": CorpusFormat.conll, "label_column": "2"}
 COPIES = 10  # of the text in train: many steps with few validations
 
 
@@ -107,14 +108,11 @@ def klue_of(sentence: str) -> str:
 
 
 def tags(folder: Path) -> Prepared:
-    options = {"format": CorpusFormat.conll, "label_column": "2"}
-    return prepare_text(folder, conll_of_tags(), ".conll", COPIES, **options)
+    return prepare_text(folder, conll_of_tags(), ".conll", COPIES, **CONLL)
 
 
 def spans(folder: Path) -> Prepared:
-    text = "\n".join(map(klue_of, NAMES * 2))
-    options = {"format": CorpusFormat.conll, "label_column": "2"}
-    return prepare_text(folder, text, ".tsv", COPIES, **options)
+    return prepare_text(folder, "\n".join(map(klue_of, NAMES * 2)), ".tsv", COPIES, **CONLL)
 
 
 def spaces(folder: Path) -> Prepared:
@@ -242,6 +240,9 @@ def test_spaces(tmp_path: Path) -> None:
     assert spaced[:5] == ["나는 집에 간다 .", "너는 참 잘 잔다 .", *texts[2:5]]
     assert "ABCD" in spaced[5] and "".join(spaced[5].split()) == texts[5].strip()
     assert spaced[5].endswith(" ")
+    # The text is not changed, here jamo with an invisible character.
+    text = "\u1102\u1161\u1102\u1173\u11ab\u200b잔다 ."
+    assert run.predict([text])[0]["spaced"] == text.replace("\u200b", "\u200b ")
 
 
 def test_samples_have_spaces_where_predictions_may_have_them(tmp_path: Path) -> None:
@@ -253,13 +254,6 @@ def test_samples_have_spaces_where_predictions_may_have_them(tmp_path: Path) -> 
         session.model.output.bias[1] += 100  # a space before every character
     samples = session.task.samples(session.model)["samples"].split("\n\n")
     assert samples[0] == "나 는 집 에 간 다 ." and samples[3] == "잔 다 ."
-
-
-def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
-    """The text is not changed, here jamo with an invisible character."""
-    run = learn(spaces(tmp_path), TagLabels.spaces, tmp_path / "run")
-    text = "\u1102\u1161\u1102\u1173\u11ab\u200b잔다 ."
-    assert run.predict([text])[0]["spaced"] == text.replace("\u200b", "\u200b ")
 
 
 @pytest.mark.parametrize("head", TagHead)
@@ -298,9 +292,7 @@ def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) ->
 
 def test_linear_features_of_many_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tagging, "MANY_WEIGHTS", 100)
-    files = write(tmp_path, "가\tA\n나\tB\n", ".conll")
-    corpus = CorpusConfig(name="tiny", **files, format=CorpusFormat.conll, label_column="2")
-    prepared = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path)
+    prepared = prepare_text(tmp_path, "가\tA\n나\tB\n", ".conll", **CONLL)
     settings = settings_of(prepared, TagLabels.tags, linear_buckets=64)
     (hint,) = start_run(settings, prepared, tmp_path / "run").task.warnings(1)
     assert hint.startswith("task.linear_buckets=64 makes 128 weights for 2 labels")
@@ -308,10 +300,9 @@ def test_linear_features_of_many_labels(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_labels_that_train_lacks(tmp_path: Path) -> None:
     """A tag counts as an error, a type of spans is one."""
-    prepare_settings = {"format": CorpusFormat.conll, "label_column": "2"}
     files = write(tmp_path, "가\tA\n나\tB\n", ".conll")
     Path(files["valid"][0]).write_text("가\tA\n나\tC\n\n다\tA\n", "utf-8")
-    corpus = CorpusConfig(name="tiny", **files, **prepare_settings)
+    corpus = CorpusConfig(name="tiny", **files, **CONLL)
     prepared = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path)
     for head in TagHead:
         settings = settings_of(prepared, TagLabels.tags, head=head)

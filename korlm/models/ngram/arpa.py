@@ -159,12 +159,7 @@ def _lines(fields: Sequence[pa.StringArray]) -> bytes:
 
 
 def read_arpa(path: Path, tokens: Sequence[str], order: int) -> list[NgramTable]:
-    """Read a model over a given vocabulary.
-
-    Args:
-        path: plain or compressed, with any suffix.
-        tokens: the V tokens, in the order of their ids.
-        order: the order that the model must have.
+    """Read a model of a given order over a vocabulary; the file may be compressed, with any suffix.
 
     Raises:
         ConfigError: the file is missing, damaged, of another order or of another vocabulary.
@@ -303,9 +298,7 @@ class _Reader:
     ) -> NgramTable:
         """Return the table of order 1, with a row for each token of the vocabulary.
 
-        Args:
-            grams: ids, (N, 1).
-            values: log10 of probability and backoff weight, (N, 2).
+        ``grams`` are ids (N, 1), ``values`` log10 of probability and backoff weight, (N, 2).
         """
         token_ids = grams[:, 0]
         if len(np.unique(token_ids)) != len(token_ids):
@@ -334,13 +327,9 @@ class _Reader:
         grams: npt.NDArray[np.int64],
         values: npt.NDArray[np.float64],
     ) -> NgramTable:
-        """Return the table of order k, 2 or more.
+        """Return the table of order k, 2 or more, from those of the shorter ones.
 
-        Args:
-            shorter: tables of the orders below k.
-            numbers: line number of each n-gram, (N,).
-            grams: ids, (N, k).
-            values: log10 of probability and backoff weight, (N, 2).
+        ``numbers`` are the lines of the n-grams, ``grams`` their ids, (N, k), ``values`` see above.
         """
         vocab_size, prefixes = len(self._tokens), grams[:, 0]
         for column, table in enumerate(shorter[1:], start=1):

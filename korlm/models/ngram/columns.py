@@ -86,13 +86,7 @@ class Column:
 
 
 class FileColumn(Column):
-    """A 1-D array in a file.
-
-    Args:
-        dtype: of the array.
-        file: an empty file, not buffered.
-        block_rows: that may be read at once.
-    """
+    """A 1-D array in an empty, unbuffered file, of which ``block_rows`` are read at once."""
 
     def __init__(self, dtype: npt.DTypeLike, file: IO[bytes], block_rows: int) -> None:
         super().__init__(dtype)

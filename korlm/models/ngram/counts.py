@@ -138,12 +138,7 @@ class _Counter:
         return self._tokens(begin, end) if self._id_at is None else self._id_at.read(begin, end)
 
     def count(self, k: int, shorter: NgramCounts) -> NgramCounts:
-        """Return the n-grams of order k.
-
-        Args:
-            k: at least 2, one more than before.
-            shorter: those of order k - 1.
-        """
+        """Return the n-grams of order k, at least 2, from those of order k - 1."""
         level, position_ids = self._new_level(), _PositionIds(self._columns, self._dtype)
         for begin, end, rows in self._ranges(k, shorter):
             self._check()
@@ -224,16 +219,10 @@ class _Counter:
         end: int,
         max_rows: int,
     ) -> None:
-        """Append the n-grams with keys from ``begin`` to ``end`` - 1 to a level.
+        """Append n-grams of order k to a level: those with keys from ``begin`` to ``end`` - 1.
 
-        Args:
-            k: order of the n-grams.
-            shorter: n-grams of order k - 1.
-            level: n-grams of order k.
-            position_ids: receives the positions and ids of the n-grams.
-            begin: first key of the range.
-            end: end of the range.
-            max_rows: bound of the number of occurrences.
+        They occur at most ``max_rows`` times. ``shorter`` are the n-grams of order k - 1;
+        ``position_ids`` receives the positions and ids of the n-grams.
         """
         V = self._vocab_size
         position_ids.begin_range()
@@ -309,12 +298,7 @@ class _PositionIds:
 
 
 def _sort(keys: Int64, end: int) -> tuple[Int64, Int64]:
-    """Return sorted keys, and the index of each in ``keys``.
-
-    Args:
-        keys: (N,), from 0 to ``end`` - 1.
-        end: upper bound of the keys, exclusive.
-    """
+    """Return sorted keys, from 0 to ``end`` - 1, and the index of each in ``keys``."""
     bits = max(len(keys) - 1, 1).bit_length()
     if max(end - 1, 1).bit_length() + bits > 64:
         rows = np.argsort(keys, kind="stable")

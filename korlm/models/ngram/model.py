@@ -140,7 +140,7 @@ class NgramLM(LanguageModel):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def initial_state(self, batch_size: int) -> State:
-        """Return the ids before a text, all <pad>, int64 (batch_size, order - 1)."""
+        """See ``LanguageModel.initial_state``."""
         shape = (batch_size, self.order - 1)
         return (torch.full(shape, PAD_ID, device=self._log_probs(1).device),)
 
@@ -163,12 +163,7 @@ class NgramLM(LanguageModel):
     def _suffix_ids(self, history: Tensor, longest: int) -> list[Tensor]:
         """Return the ids of the n-grams of 1, 2, ... ``longest`` tokens that end at each new token.
 
-        Args:
-            history: (B, order - 1 + T).
-            longest: at most order.
-
-        Returns:
-            A tensor (B, T) for each length.
+        ``history`` is (B, order - 1 + T), and each result (B, T).
         """
         T, prefixes = history.shape[1] - self.order + 1, history
         suffixes = [history[:, self.order - 1 :]]

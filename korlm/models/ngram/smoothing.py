@@ -86,17 +86,10 @@ def estimate(
     columns: Columns,
     check: Callable[[], None] = lambda: None,
 ) -> list[NgramTable]:
-    """Return the tables of all orders with the smoothing of the settings.
+    """Return the tables of all orders, of 32-bit floats, with the smoothing of the settings.
 
-    Args:
-        levels: counts of order 1 and longer ones; they are freed.
-        config: smoothing and pruning.
-        columns: makes the columns of intermediate results.
-        check: called between blocks; it may raise to stop.
-
-    Returns:
-        Tables of 32-bit floats. Those of orders 2 and above end in an additional row, for unknown
-        n-grams: ``NO_KEY`` and logs of 0.
+    Those of orders 2 and above end in a row for unknown n-grams: ``NO_KEY`` and logs of 0. The
+    counts in ``levels`` are freed. ``check`` is called between blocks and may raise to stop.
     """
     estimator = _Estimator(config, columns, check)
     # An order is estimated when the next one is counted.
@@ -119,12 +112,7 @@ class _Estimator:
         self._ids_after_pruning: Column | None = None
 
     def add(self, level: NgramCounts, longer: NgramCounts | None) -> None:
-        """Add the table of the next order.
-
-        Args:
-            level: counts of the order, which are freed.
-            longer: of one order more, if there is one.
-        """
+        """Add the table of the next order; its counts are freed, those of ``longer`` are not."""
         order = len(self.tables) + 1
         if order == 1:
             self._vocab_size = len(level)
@@ -270,10 +258,7 @@ def _kneser_ney(block: _Block, discounts: Float64) -> tuple[Float64, Float64]:
 
     Unigrams are interpolated with the uniform distribution. The probability of pruned n-grams goes
     to the backoff weight, like the discounts, which are those of all n-grams, pruned ones included.
-
-    Args:
-        block: the n-grams.
-        discounts: (4,), for adjusted counts of 0, 1, 2, and 3 or more.
+    ``discounts``, (4,), are for adjusted counts of 0, 1, 2, and 3 or more.
     """
     discount = discounts[np.minimum(block.adjusted, 3)]
     total = block.sum(block.adjusted)
@@ -286,9 +271,7 @@ def _kneser_ney(block: _Block, discounts: Float64) -> tuple[Float64, Float64]:
 def estimate_discounts(sizes: list[int], order: int) -> tuple[float, float, float]:
     """Return D1, D2 and D3+ (Chen and Goodman 1998, equation 26), or lmplz's fallback.
 
-    Args:
-        sizes: numbers of n-grams with the adjusted counts 1, 2, 3 and 4.
-        order: of the n-grams, for messages.
+    ``sizes`` are the numbers of n-grams with the adjusted counts 1, 2, 3 and 4.
     """
     n1, n2, n3, n4 = sizes
     if n1 and n2 and n3:
@@ -322,13 +305,7 @@ def _add_k(
     """Return (count + k) / (count of the context + k (V - 2)), uniform after an unknown context.
 
     Only full contexts are used: order - 1 tokens, or back to the start of the sentence. Shorter
-    n-grams are in the table, for looking up contexts, with the uniform probability.
-
-    Args:
-        block: the n-grams.
-        uniform: uniform probability of each n-gram, (n,), or of all, (1,).
-        k_added: k.
-        num_tokens: number of tokens that may be predicted, V - 2.
+    n-grams are in the table, for looking up contexts, with the uniform probability, (n,) or (1,).
     """
     added = k_added * num_tokens
     total = block.sum(block.counts)

@@ -59,12 +59,7 @@ class Attention(nn.Module):
             self.score = nn.Linear(query_dim, 1, bias=False)
 
     def memory(self, values: Tensor, lengths: Tensor | None) -> Memory:
-        """Return the memory of encoder outputs.
-
-        Args:
-            values: (B, S, M).
-            lengths: int64 (B,), valid tokens of each row; None: all S.
-        """
+        """Return the memory of encoder outputs (B, S, M); without lengths (B,) all S are valid."""
         keys = values if self.key is None else self.key(values)
         return Memory(values, keys, None if lengths is None else valid_mask(values, lengths))
 

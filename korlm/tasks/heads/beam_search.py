@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,16 +14,10 @@ from torch import Tensor
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from korlm.modules.state import State
 from korlm.tasks.heads.attention import Memory
+from korlm.tasks.heads.decoder import AttentionDecoder
 
 BANNED_IDS = [PAD_ID, UNK_ID, BOS_ID]
 MIN_COVERAGE = 1e-6  # of a source token that was not attended to; its logarithm must be finite
-
-
-class StepDecoder(Protocol):
-    """Interface of a decoder for the search."""
-
-    def step(self, ids: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:
-        """See ``AttentionDecoder.step``."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class BeamSettings:
 
 @torch.inference_mode()
 def beam_search(
-    decoder: StepDecoder,
+    decoder: AttentionDecoder,
     memory: Memory,
     state: State,
     max_lengths: Sequence[int],
@@ -144,9 +137,7 @@ def beam_search(
 def _allowed(log_probs: Tensor, at_limit: Tensor) -> Tensor:
     """Return log-probabilities (b, N, V) with -inf for tokens that may not follow.
 
-    Args:
-        log_probs: of the next tokens.
-        at_limit: bool (b,), True where only <eos> may follow.
+    ``at_limit``, bool (b,), is True where only <eos> may follow.
     """
     is_banned = torch.zeros(log_probs.shape[-1], dtype=torch.bool, device=log_probs.device)
     is_banned[BANNED_IDS] = True

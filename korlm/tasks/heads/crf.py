@@ -37,6 +37,9 @@ class AllowedTransitions(NamedTuple):
 class LinearChainCRF(nn.Module):
     """Loss, marginals and best label sequences of a linear-chain CRF.
 
+    In all methods, ``emissions`` are (B, T, L), ``labels`` int64 (B, T) with any label at padding,
+    and ``lengths`` int64 (B,), from 1 to T. Scores and log-probabilities are fp32 (B,).
+
     Args:
         num_labels: L.
         allowed: transitions with a nonzero probability; None: all.
@@ -63,15 +66,7 @@ class LinearChainCRF(nn.Module):
         return start, transitions, end
 
     def log_partition(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """Compute the log-sum of the exponentiated scores of all label sequences (forward pass).
-
-        Args:
-            emissions: (B, T, L).
-            lengths: int64 (B,), from 1 to T.
-
-        Returns:
-            fp32 (B,).
-        """
+        """Compute the log-sum of the exponentiated scores of all label sequences (forward pass)."""
         start, transitions, end = self.scores()
         steps = emissions.float().unbind(1)
         alpha = start + steps[0]
@@ -83,16 +78,7 @@ class LinearChainCRF(nn.Module):
         return torch.logsumexp(last + end, 1)
 
     def score(self, emissions: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """Compute the scores of label sequences.
-
-        Args:
-            emissions: (B, T, L).
-            labels: int64 (B, T); any label at padding.
-            lengths: int64 (B,), from 1 to T.
-
-        Returns:
-            fp32 (B,).
-        """
+        """Compute the scores of label sequences."""
         start, transitions, end = self.scores()
         valid = valid_mask(emissions, lengths)
         steps = emissions.float().gather(2, labels[..., None])[..., 0]
@@ -102,17 +88,14 @@ class LinearChainCRF(nn.Module):
         return total + start[labels[:, 0]] + end[last_valid(labels, lengths)]
 
     def nll(self, emissions: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """Compute the negative log-likelihood of label sequences in nats, as ``score``."""
+        """Compute the negative log-likelihood of label sequences in nats."""
         return self.log_partition(emissions, lengths) - self.score(emissions, labels, lengths)
 
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """Compute the probability of each label at each position.
+        """Compute the probability of each label at each position, fp32 (B, T, L); 0 at padding.
 
         They are the gradient of the log-partition with respect to the emissions: its backward pass
         is the backward recursion (Eisner 2016).
-
-        Returns:
-            fp32 (B, T, L); 0 at padding.
         """
         with torch.inference_mode(False), torch.enable_grad():
             emissions = emissions.detach().float().clone().requires_grad_()
@@ -123,23 +106,16 @@ class LinearChainCRF(nn.Module):
     def log_prob(self, emissions: Tensor, lengths: Tensor, allowed: Tensor) -> Tensor:
         """Compute the log-probability that all labels are allowed ones (Culotta and McCallum 2004).
 
-        Args:
-            emissions: (B, T, L).
-            lengths: int64 (B,), from 1 to T.
-            allowed: bool (B, T, L), labels that each position may have.
-
-        Returns:
-            fp32 (B,).
+        ``allowed``, bool (B, T, L), are the labels that each position may have.
         """
         some = emissions.masked_fill(~allowed, _FORBIDDEN)
         return self.log_partition(some, lengths) - self.log_partition(emissions, lengths)
 
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """Find the best label sequence of each row (Viterbi 1967); equal scores: the lower label.
+        """Find the best label sequence of each row (Viterbi 1967), int64 (B, T); 0 at padding.
 
-        Returns:
-            int64 (B, T); 0 at padding.
+        Of equal scores, the lower label is chosen.
         """
         start, transitions, end = self.scores()
         steps = emissions.float().unbind(1)

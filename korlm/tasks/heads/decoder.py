@@ -62,6 +62,8 @@ class AttentionDecoder(nn.Module):
         vocab_size: V.
     """
 
+    layers: Sequence[RecurrentLayer]
+
     def __init__(
         self,
         embedding: TokenEmbedding,
@@ -87,7 +89,8 @@ class AttentionDecoder(nn.Module):
         self.output_dim = config.embedding_dim if tied else hidden
         first = config.embedding_dim + (self.output_dim if input_feeding else 0)
         inputs = [first] + [hidden] * (config.num_layers - 1)
-        self.layers = nn.ModuleList(RecurrentLayer(size, hidden, config) for size in inputs)
+        layers = nn.ModuleList(RecurrentLayer(size, hidden, config) for size in inputs)
+        self.layers = cast(Sequence[RecurrentLayer], layers)
         self.bridge = nn.ModuleList(
             nn.Linear(sum(dims), hidden) for dims in self.bridge_inputs(encoder_state_dims)
         )
@@ -97,15 +100,12 @@ class AttentionDecoder(nn.Module):
             config, self.output_dim, vocab_size, embedding.weight if tied else None
         )
 
-    def _layers(self) -> list[RecurrentLayer]:
-        return cast(list[RecurrentLayer], list(self.layers))
-
     def bridge_inputs(self, encoder_state: Sequence[Part]) -> list[Sequence[Part]]:
         """Return the parts of the encoder's state that each part of the initial state depends on.
 
         These are the parts of the same layer and kind (h or c) of both directions.
         """
-        kinds = self._layers()[0].num_states
+        kinds = self.layers[0].num_states
         per_layer = len(encoder_state) // self.config.num_layers
         return [
             encoder_state[begin + kind : begin + per_layer : kinds]
@@ -115,7 +115,7 @@ class AttentionDecoder(nn.Module):
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
         """See ``Trainable.muon_weights``."""
-        weights = [pair for layer in self._layers() for pair in layer.muon_weights()]
+        weights = [pair for layer in self.layers for pair in layer.muon_weights()]
         return [*weights, (self.combine.weight, 1)]
 
     def start(self, encoded: EncoderOutput, lengths: Tensor | None) -> tuple[Memory, State]:
@@ -126,7 +126,7 @@ class AttentionDecoder(nn.Module):
         state: State = ()
         for linear, parts in zip(self.bridge, self.bridge_inputs(encoded.state), strict=True):
             x = linear(torch.cat(list(parts), -1))
-            is_cell = len(state) % self._layers()[0].num_states == 1
+            is_cell = len(state) % self.layers[0].num_states == 1
             state += (x if is_cell else torch.tanh(x),)
         if self.feeds_input:
             state += (encoded.output.new_zeros(len(encoded.output), self.output_dim),)
@@ -211,7 +211,7 @@ class AttentionDecoder(nn.Module):
         new_state: State = ()
         if self.feeds_input:
             x = torch.cat([x, state[-1][None].to(x.dtype)], -1)
-        for layer, mask in zip(self._layers(), masks, strict=False):
+        for layer, mask in zip(self.layers, masks, strict=False):
             x = x if mask is None else x * mask
             layer_state = state[len(new_state) : len(new_state) + layer.num_states]
             x, new_layer_state = layer(x, layer_state, None)
@@ -231,7 +231,7 @@ class AttentionDecoder(nn.Module):
         They are drawn before the first step, so that a loop over steps gives the same result.
         """
         config, (steps, rows, _) = self.config, x.shape
-        inputs = [layer.weight_ih.shape[1] for layer in self._layers()]
+        inputs = [layer.weight_ih.shape[1] for layer in self.layers]
         rates = [config.input_dropout] + [config.hidden_dropout] * (len(inputs) - 1)
         masks: list[Tensor | None] = []
         for rate, size in zip(

@@ -33,12 +33,7 @@ MAX_WORD_TOKENS = 8  # maximum number of tokens of an eojeol before a token, and
 
 
 def hash_ids(code: Tensor, ids: Tensor) -> Tensor:
-    """Return the hashes of sequences with one more id, int64 of any shape.
-
-    Args:
-        code: hashes of the sequences.
-        ids: the ids to append.
-    """
+    """Return the hashes of sequences with one more id, from their hashes without it."""
     return (code * MULTIPLIER + ids) % PRIME
 
 
@@ -46,15 +41,9 @@ class LinearFeatures(nn.Module):
     """A weight for each label and each feature of a unit; the score of a label is their sum.
 
     Features are tokens, pairs and triples of tokens, kinds of characters, parts of the eojeol, and
-    part-of-speech tags, within three tokens of the last one of the unit. A hash assigns each to a
-    row of weights. They start at 0, so a feature that training has not seen has no effect, unless
-    it shares a row.
-
-    Args:
-        tokens: the vocabulary.
-        num_labels: L.
-        num_buckets: rows of weights.
-        dropout: probability of leaving out a feature, in training.
+    part-of-speech tags, within three tokens of the last one of the unit. A hash assigns each to one
+    of ``num_buckets`` rows of weights. They start at 0, so a feature that training has not seen has
+    no effect, unless it shares a row. ``dropout`` leaves out features in training.
     """
 
     kinds: Tensor

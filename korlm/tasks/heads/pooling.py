@@ -21,9 +21,6 @@ class SequencePooling(nn.Module):
             attention: a mean with learned weights (Yang et al. 2016, equations 5 to 7).
         dim: D.
         bidirectional: whether the second half of the features comes from a backward direction.
-
-    Attributes:
-        output_dim: size of the result.
     """
 
     def __init__(self, mode: Pooling, dim: int, bidirectional: bool) -> None:
@@ -35,14 +32,9 @@ class SequencePooling(nn.Module):
             self.query = nn.Linear(dim, 1, bias=False)
 
     def forward(self, output: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return one vector per row.
+        """Return a vector for each row of ``output`` (B, T, D), (B, output_dim).
 
-        Args:
-            output: (B, T, D).
-            lengths: int64 (B,), valid positions of each row; None: all.
-
-        Returns:
-            (B, output_dim).
+        ``lengths``, int64 (B,), are the valid positions of each row; None: all.
         """
         if lengths is None:
             lengths = torch.full((len(output),), output.shape[1])

@@ -16,15 +16,9 @@ NUM_BINS = 15  # of confidences, as in Guo et al. 2017
 
 
 def confusion_counts(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """Return how often each class was predicted for each class.
+    """Return how often each class was predicted for each class, int64 (N,), (N,) -> (C, C).
 
-    Args:
-        predicted: int64 (N,).
-        targets: int64 (N,).
-        num_classes: C.
-
-    Returns:
-        int64 (C, C), rows are targets, columns predictions.
+    Rows are targets, columns predictions.
 
     >>> confusion_counts(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2).tolist()
     [[1, 1], [0, 1]]
@@ -34,14 +28,9 @@ def confusion_counts(predicted: Tensor, targets: Tensor, num_classes: int) -> Te
 
 
 def macro_f1(correct: Floats, predicted: Floats, actual: Floats) -> float:
-    """Return the mean of the classes' F1.
+    """Return the mean of the classes' F1 from numbers of texts of each class, (C,).
 
     A class that is neither actual nor predicted does not count, as in scikit-learn.
-
-    Args:
-        correct: texts of each class that were predicted correctly, (C,).
-        predicted: texts that were predicted to be of the class, (C,).
-        actual: texts of the class, (C,).
 
     >>> macro_f1(np.array([2, 1]), np.array([3, 1]), np.array([2, 2])).__round__(4)
     0.7333
@@ -53,10 +42,6 @@ def macro_f1(correct: Floats, predicted: Floats, actual: Floats) -> float:
 
 def calibration_counts(log_probs: Tensor, targets: Tensor) -> Tensor:
     """Return sums over equally wide bins of the confidence, the largest probability.
-
-    Args:
-        log_probs: (N, C), natural logs.
-        targets: int64 (N,).
 
     Returns:
         float64 (3, K): examples, correct examples, and the sum of confidences of each bin.
@@ -72,8 +57,7 @@ def calibration_counts(log_probs: Tensor, targets: Tensor) -> Tensor:
 def expected_calibration_error(counts: Tensor) -> float:
     """Return the mean distance of accuracy and confidence (Guo et al. 2017, equation 3).
 
-    Args:
-        counts: (3, K) of ``calibration_counts``, summed over all batches.
+    ``counts`` are those of ``calibration_counts``, summed over all batches.
     """
     num_examples, num_correct, confidence = counts
     total = num_examples.sum().clamp(min=1)
@@ -86,14 +70,9 @@ def temperature_grid() -> Tensor:
 
 
 def nll_by_temperature(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed -ln p of the targets for each temperature of the grid.
+    """Return the summed -ln p of the targets for each temperature of the grid, float64.
 
-    Args:
-        logits: (N, C).
-        targets: int64 (N,).
-
-    Returns:
-        float64, one sum per temperature.
+    ``logits`` are (N, C), ``targets`` int64 (N,).
     """
     scaled = logits.double() / temperature_grid().to(logits.device)[:, None, None]
     log_probs = scaled.log_softmax(-1)  # (temperatures, N, C)
@@ -102,9 +81,5 @@ def nll_by_temperature(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def best_temperature(nll: Tensor) -> float:
-    """Return the temperature with the smallest loss (Guo et al. 2017, section 4.2).
-
-    Args:
-        nll: of ``nll_by_temperature``, summed over all batches.
-    """
+    """Return the temperature with the smallest summed loss (Guo et al. 2017, section 4.2)."""
     return float(temperature_grid()[int(nll.argmin())])

@@ -28,15 +28,10 @@ class Scores(NamedTuple):
 def span_counts(
     gold: Iterable[LabeledSpan], predicted: Iterable[LabeledSpan], types: Sequence[str]
 ) -> Counts:
-    """Count the spans of one line that are correct, predicted and gold.
+    """Count the spans of one line that are correct, predicted and gold, for each of K types.
 
     A span is correct if begin, end and type are those of a gold span. With valid labels this is
     the strict mode of seqeval.
-
-    Args:
-        gold: the correct spans.
-        predicted: the predicted spans.
-        types: that spans may have, K; spans of other types count for no type.
 
     Returns:
         int64 (K, 3): correct, predicted, gold.
@@ -69,13 +64,8 @@ def accuracy_counts(
 ) -> Counts:
     """Count the units of one line that are correct.
 
-    Args:
-        gold: the correct label of each unit.
-        predicted: the predicted one.
-        is_unknown: whether the training split lacks the unit.
-
     Returns:
-        int64 (4,): correct and all units, correct and all unknown units.
+        int64 (4,): correct and all units, correct and all units that the training split lacks.
     """
     correct = np.fromiter((a == b for a, b in zip(gold, predicted, strict=True)), bool, len(gold))
     unknown = np.array(is_unknown, bool)
@@ -87,10 +77,7 @@ def spacing_counts(gold: Sequence[int], predicted: Sequence[int]) -> Counts:
 
     A character is correct if a space precedes it in both texts or in none; the first one is always
     correct. A word is correct if both its first and its last character are those of a gold word.
-
-    Args:
-        gold: 1 for each character (blanks are no characters) that a space precedes, else 0.
-        predicted: the same of the predicted spacing.
+    Labels are 1 for each character (blanks are no characters) that a space precedes, else 0.
 
     Returns:
         int64 (5,): correct and all characters; correct, predicted and gold words.

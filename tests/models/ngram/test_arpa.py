@@ -15,6 +15,7 @@ from korlm.config import NgramConfig, Smoothing
 from korlm.dataset.vocab import SPECIALS
 from korlm.models.ngram.arpa import arpa_word, read_arpa, write_arpa
 from korlm.models.ngram.model import NgramLM
+from korlm.models.ngram.smoothing import NgramTable
 from korlm.utils.errors import ConfigError, OutputError
 
 LMPLZ = Path(__file__).parent / "lmplz"  # its README names the source
@@ -100,26 +101,29 @@ def test_words_differ_as_tokens_do() -> None:
     assert len({arpa_word(token) for token in TOKENS} | {"<s>", "</s>", "<unk>"}) == len(TOKENS) + 2
 
 
-@pytest.mark.parametrize("preamble", ["", "\ufeff", "\n", "\ufeffmade by ngram-count\n\n -1 x\n"])
-def test_files_of_other_programs(tmp_path: Path, preamble: str) -> None:
-    """Text before the header, a byte-order mark, <UNK>: the same model."""
-    path, tokens = tmp_path / "model.arpa", [*TOKENS[:-1], "unknown"]
+def changed(path: Path, tokens: list[str], change: Callable[[str], str]) -> list[NgramTable]:
+    """Write a bigram model, change the text of its file, and read it."""
     write_arpa(path, make_model(2).tables(), tokens)
-    expected = read_arpa(path, tokens, 2)
-    text = path.read_text("utf-8").replace("<unk>", "<UNK>")
-    path.write_text(preamble + text, encoding="utf-8")
-    for actual, table in zip(read_arpa(path, tokens, 2), expected, strict=True):
+    path.write_text(change(path.read_text("utf-8")), encoding="utf-8", newline="")
+    return read_arpa(path, tokens, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("<unk>", "<UNK>"),
+        lambda text: "\ufeff" + text,
+        lambda text: "\n" + text,
+        lambda text: "\ufeffmade by ngram-count\n\n -1 x\n" + text,
+        lambda text: text.replace("\n", " \t\r\n ").replace("ngram ", "ngram\t"),
+    ],
+    ids=["upper_case", "byte_order_mark", "blank_line", "comment", "blanks"],
+)
+def test_files_of_other_programs(tmp_path: Path, change: Callable[[str], str]) -> None:
+    path, tokens = tmp_path / "model.arpa", [*TOKENS[:-1], "unknown"]
+    expected = changed(path, tokens, lambda text: text)
+    for actual, table in zip(changed(path, tokens, change), expected, strict=True):
         assert actual.keys.tolist() == table.keys.tolist()
-        assert actual.log_probs.tolist() == table.log_probs.tolist()
-
-
-def test_blanks_around_lines_do_not_matter(tmp_path: Path) -> None:
-    path = tmp_path / "model.arpa"
-    write_arpa(path, make_model(2).tables(), TOKENS)
-    expected = read_arpa(path, TOKENS, 2)
-    text = path.read_text("utf-8").replace("\n", " \t\r\n ").replace("ngram ", "ngram\t")
-    path.write_text(text, encoding="utf-8", newline="")
-    for actual, table in zip(read_arpa(path, TOKENS, 2), expected, strict=True):
         assert actual.log_probs.tolist() == table.log_probs.tolist()
 
 
