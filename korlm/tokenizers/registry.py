@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from korlm.config import TokenizerConfig, WorkerConfig, registry
-from korlm.tokenizers.base import Tokenizer
+from korlm.tokenizers.base import InProcessTokenizer
 from korlm.tokenizers.workers.external import ExternalTokenizer
 
 
@@ -34,7 +34,7 @@ def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | No
 
 def build_inprocess(
     config: TokenizerConfig, tokenizer_model: bytes | None = None
-) -> Tokenizer | None:
+) -> InProcessTokenizer | None:
     """Build the tokenizer of the settings; return None if it runs in child processes.
 
     Args:
@@ -46,7 +46,7 @@ def build_inprocess(
     """
     if isinstance(config, WorkerConfig):
         return None
-    tokenizer: Tokenizer = _class_of(config).from_config(config, tokenizer_model)
+    tokenizer: InProcessTokenizer = _class_of(config).from_config(config, tokenizer_model)
     return tokenizer
 
 

@@ -7,7 +7,7 @@ import pytest
 from korlm.config import TokenizerConfig, WorkerConfig, registry
 from korlm.detokenizers.registry import build_detokenizer
 from korlm.tokenizers.analysis import EMPTY
-from korlm.tokenizers.base import Tokenizer
+from korlm.tokenizers.base import InProcessTokenizer
 from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.registry import build_inprocess, tokenizer_version, train_tokenizer
 from korlm.utils.errors import TokenizerError
@@ -20,7 +20,7 @@ TEXT = ["나는 학교에 간다.", " 앞뒤  빈칸\t", "ㅋㅋㅋ 3D로 봤는
 CHARS = "가나힣 \t\xa0\u3000a▁.😀ㅋ\u0301"
 
 
-def build(name: str) -> tuple[TokenizerConfig, Tokenizer]:
+def build(name: str) -> tuple[TokenizerConfig, InProcessTokenizer]:
     config: TokenizerConfig = SCHEMAS[name](name=name)
     tokenizer = build_inprocess(config, train_tokenizer(config, TEXT))
     assert tokenizer is not None

@@ -14,7 +14,7 @@ from typing import Any
 from korlm.config import HuggingFaceConfig, TokenizerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.base import InProcessTokenizer, Tokenizer
+from korlm.tokenizers.base import InProcessTokenizer
 from korlm.tokenizers.offsets import analysis_of, trimmed
 from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError, require_extra
@@ -63,7 +63,9 @@ class HuggingFaceTokenizer(InProcessTokenizer):
         self._unknown = _unknown_token(model)
 
     @classmethod
-    def from_config(cls, config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer:
+    def from_config(
+        cls, config: TokenizerConfig, learned: bytes | None = None
+    ) -> InProcessTokenizer:
         """See ``InProcessTokenizer.from_config``."""
         assert learned is not None
         return cls(learned)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from korlm.config import SentencePieceConfig, TokenizerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer, Tokenizer
+from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer
 from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
@@ -97,7 +97,9 @@ class SentencePieceTokenizer(InProcessTokenizer):
         self._bytes = config.byte_fallback
 
     @classmethod
-    def from_config(cls, config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer:
+    def from_config(
+        cls, config: TokenizerConfig, learned: bytes | None = None
+    ) -> InProcessTokenizer:
         """See ``InProcessTokenizer.from_config``."""
         assert isinstance(config, SentencePieceConfig) and learned is not None
         return cls(config, learned)

@@ -11,7 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from korlm.config import JavaConfig, KkmaConfig, WorkerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
@@ -20,9 +20,6 @@ from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.utils.cpu import available_cores
 from korlm.utils.packages import version_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TIMEOUT = "too slow"  # reason in the status of a line that exceeds ``line_timeout_s``
 CLOCK_FACTOR = 10  # seconds by the clock that count as one second of CPU time
@@ -50,7 +47,7 @@ class LineAnalyzer(ABC):
     @classmethod
     def from_config(cls, config: WorkerConfig, learned: bytes | None = None) -> ExternalTokenizer:
         """Return a tokenizer with a new analyzer, for one thread."""
-        return ExternalTokenizer(config.name, cls.version_of(config), cls(config))
+        return ExternalTokenizer(cls(config), may_cut(config))
 
     @classmethod
     def train(cls, config: WorkerConfig, lines: Iterable[str]) -> bytes | None:
@@ -126,8 +123,6 @@ class ExternalTokenizer:
     One object serves one thread.
 
     Args:
-        name: name of the tokenizer.
-        version: version of the results, for fingerprints.
         analyzer: analyzer of whole lines.
         cut: whether an eojeol that cannot be analyzed may be cut into pieces.
 
@@ -137,23 +132,9 @@ class ExternalTokenizer:
 
     _memory_lock = threading.Lock()
 
-    def __init__(self, name: str, version: str, analyzer: LineAnalyzer, cut: bool = True) -> None:
-        self.name, self.version, self.analyzer, self._cut = name, version, analyzer, cut
+    def __init__(self, analyzer: LineAnalyzer, cut: bool) -> None:
+        self.analyzer, self._cut = analyzer, cut
         self.lines: list[int] = []
-
-    def analyze(self, text: str) -> Analysis:
-        """Return the tokens of one line."""
-        return self.analyze_lines([text])[0]
-
-    def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """Return one row for every line, in order."""
-        from korlm.tokenizers.columns import to_record_batch
-
-        return to_record_batch(self.analyze_lines(texts))
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the tokens of one line without tags."""
-        return self.analyze(text).morphs
 
     def analyze_lines(self, texts: Sequence[str]) -> list[Analysis]:
         """Return one analysis for every line, in order; lines that fail are analyzed in parts."""
