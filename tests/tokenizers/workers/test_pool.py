@@ -355,14 +355,13 @@ def test_silence_is_no_fault_of_a_line_without_a_clock(
 ) -> None:
     monkeypatch.setattr(pool_module, "has_time_limit", lambda config: engine is KkmaEngine.konlpy)
     with TokenizerPool(kkma(threads=1)) as pool:
-        assert isinstance(pool._config, KkmaConfig)
         running = pool.map([["가"], ["나 SLOW! 다"], ["라"]])
         assert timeless(next(running)) == [faked("가")]
         for _ in range(4):
             (child,) = pool._children
             while not child.ready:
-                pool._step(pool._config)
-            pool._on_worker_lost(pool._config, child, silent=True)
+                pool._step()
+            pool._on_worker_lost(child, silent=True)
         assert timeless(next(running)) == [
             faked("나 SLOW! 다")
             if engine is KkmaEngine.fast
@@ -377,16 +376,15 @@ def test_workers_that_die_again_and_again(
     monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
     monkeypatch.setattr(pool_module, "has_time_limit", lambda config: False)
     with TokenizerPool(kkma(threads=1)) as pool:
-        assert isinstance(pool._config, KkmaConfig)
         assert map_one(pool, ["가"]) == [faked("가")]
         for number in range(4):
             (child,) = pool._children
             child.ready = silent
             if number == 3:
                 with pytest.raises(TokenizerError, match="died again and again"):
-                    pool._on_worker_lost(pool._config, child, silent)
+                    pool._on_worker_lost(child, silent)
             else:
-                pool._on_worker_lost(pool._config, child, silent)
+                pool._on_worker_lost(child, silent)
 
 
 @pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
@@ -680,12 +678,11 @@ def test_a_heap_larger_than_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:
     batches = [[f"{number}", "SLOW! 가"] for number in range(6)]
     with TokenizerPool(kkma(threads=1)) as pool:
-        assert isinstance(pool._config, KkmaConfig)
         running = pool.map(batches)
         results = [timeless(next(running))]
         for _ in range(2):  # the second one is not ready yet
             (child,) = pool._children
             child.process.kill()
-            pool._on_worker_lost(pool._config, child)
+            pool._on_worker_lost(child)
         results += map(timeless, running)
     assert results == [[faked(text) for text in batch] for batch in batches]
