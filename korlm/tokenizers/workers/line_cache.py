@@ -58,9 +58,9 @@ _REPRODUCIBLE = ("ok", "cut: over budget", "fallback: over budget")
 class LineCache:
     """A persistent map from lines to their analyses, for one thread; a context manager.
 
-    No method raises an error because of the file. A damaged file is deleted and recreated once; a
-    full disk, a read-only folder or a file that stays locked disables the cache. Each of these is
-    logged as a warning, and the lines are misses.
+    No method raises an error because of the file. A damaged file is deleted; it, a full disk, a
+    read-only folder or a file that stays locked disables the cache, unless the damage is noticed
+    when the file is opened. Each of these is logged as a warning, and the lines are misses.
 
     Args:
         folder: folder of the file; created if missing.
@@ -82,8 +82,6 @@ class LineCache:
         self._version = hashlib.blake2b(version.encode()).digest()
         self._limit = limit_mb << 20
         self._connection: sqlite3.Connection | None = None
-        self._file_id = (0, 0)  # device and inode of the open file
-        self._recreated = False
         if limit_mb > 0:
             self._open()
             self._try(self._shrink)
@@ -152,11 +150,13 @@ class LineCache:
                 try:
                     self._connection = _connect(self._path)
                 except sqlite3.DatabaseError as error:
-                    if not self._is_first_damage(error):
+                    if not _is_damage(error):
                         raise
+                    logger.warning(
+                        "line cache %s is damaged (%s): recreating it", self._path, error
+                    )
                     self._delete()
                     self._connection = _connect(self._path)
-                self._file_id = _file_id(self._path)
         except (sqlite3.Error, OSError) as error:
             self._disable(error)
 
@@ -167,35 +167,15 @@ class LineCache:
         try:
             return work(self._connection)
         except (sqlite3.Error, OSError) as error:
-            self._recover(error)
-            return None
-
-    def _recover(self, error: sqlite3.Error | OSError) -> None:
-        """Recreate a damaged file once; disable the cache after any other error."""
-        if not self._is_first_damage(error):
             self._disable(error)
-            return
-        with contextlib.suppress(OSError), self._lock():
-            # Compared while the file is open: its inode number cannot be that of a new file.
-            is_same = self._file_id == _file_id(self._path)
-            self.close()
-            if is_same:  # no other process has recreated it
-                self._delete()
-        self.close()
-        self._open()
-
-    def _is_first_damage(self, error: sqlite3.Error | OSError) -> bool:
-        """Return True, and log it, if the error is the first one of a damaged file."""
-        # SQLite raises subclasses of DatabaseError, except for damaged files and other formats.
-        if type(error) is not sqlite3.DatabaseError or self._recreated:
-            return False
-        self._recreated = True
-        logger.warning("line cache %s is damaged (%s): recreating it", self._path, error)
-        return True
+            return None
 
     def _disable(self, error: sqlite3.Error | OSError) -> None:
         self.close()
         logger.warning("line cache %s disabled: %s", self._path, error)
+        if _is_damage(error):
+            with contextlib.suppress(OSError), self._lock():
+                self._delete()
 
     def _delete(self) -> None:
         """Delete the file; the lock is held.
@@ -287,6 +267,11 @@ def _is_valid(analysis: Analysis) -> bool:
     )
 
 
+def _is_damage(error: sqlite3.Error | OSError) -> bool:
+    """Return True if a file is damaged; SQLite raises subclasses of DatabaseError otherwise."""
+    return type(error) is sqlite3.DatabaseError
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
@@ -305,11 +290,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _file_id(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino
 
 
 @contextlib.contextmanager
