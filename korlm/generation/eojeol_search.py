@@ -147,7 +147,6 @@ class Lexicon:
 
     Args:
         tokens: the V tokens in the order of their ids.
-        detokenizer: spells token sequences and predicts spaces.
         banned_ids: tokens that cannot be displayed; <eos> is not among them.
 
     Attributes:
@@ -290,13 +289,7 @@ class SearchResult:
 
 
 class EojeolSearch:
-    """Search tree after one context; later searches reuse the nodes of earlier ones.
-
-    Args:
-        model: language model for inference.
-        lexicon: vocabulary of the model.
-        context: encoded text before the eojeol.
-    """
+    """Search tree after one context; later searches reuse the nodes of earlier ones."""
 
     def __init__(self, model: LanguageModel, lexicon: Lexicon, context: EncodedPrompt) -> None:
         self._model, self._lexicon = model, lexicon

@@ -129,10 +129,8 @@ class LMScorer:
     ) -> TextScores:
         """Return the scores of texts.
 
-        Args:
-            encoded: the texts.
-            states: state of each model, with a row for each context of the texts; None: the initial
-                states, and one context.
+        The states have a row for each context of the texts; None: the initial states, and one
+        context.
 
         Raises:
             ConfigError: a model assigns probability 0 to a text.
@@ -162,10 +160,8 @@ class LMScorer:
         The model has read start_id and the tokens of the text, but not its <eos>: the start_id of
         the next text takes its place.
 
-        Args:
-            encoded: the texts.
-            chosen: the chosen text of each context, among all M.
-            states: states before the texts.
+        ``chosen`` is the index of the chosen text of each context among all M; ``states`` are those
+        before the texts.
         """
         new_states = list(states)
         for group, tokens in zip(self._groups, encoded.tokens, strict=True):

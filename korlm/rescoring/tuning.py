@@ -42,11 +42,8 @@ class TunedWeights:
 def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float) -> TunedWeights:
     """Search for the weights with the fewest errors.
 
-    Args:
-        features: features of all lists.
-        errors: (M,), of each hypothesis.
-        weights: (K,), initial weights; the result is never worse.
-        length_bonus: initial bonus.
+    ``errors`` (M,) are those of each hypothesis. The result is never worse than the initial
+    weights.
     """
     num_models, weight_sum = len(weights), weights.sum()
     mixture = weights / weight_sum if weight_sum > 0 else np.full(num_models, 1 / num_models)

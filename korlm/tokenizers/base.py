@@ -29,12 +29,7 @@ class InProcessTokenizer(ABC):
     def from_config(
         cls, config: TokenizerConfig, learned: bytes | None = None
     ) -> InProcessTokenizer:
-        """Build the tokenizer.
-
-        Args:
-            config: settings of the tokenizer.
-            learned: result of ``train``.
-        """
+        """Build the tokenizer."""
         return cls()
 
     @classmethod
@@ -46,9 +41,7 @@ class InProcessTokenizer(ABC):
     def version_of(cls, config: TokenizerConfig, learned: bytes | None = None) -> str:
         """Return the version of the tokenizer with these settings, without building it.
 
-        Args:
-            config: its settings.
-            learned: what ``train`` returned, if it is known.
+        ``learned`` is what ``train`` returned, if it is known.
         """
         settings = dataclasses.asdict(config)
         del settings["name"]

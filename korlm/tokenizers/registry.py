@@ -21,9 +21,7 @@ def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | No
     For Kkma these are the words of the user dictionary, and for a tokenizer that is given as a file
     its bytes.
 
-    Args:
-        config: settings of the tokenizer.
-        lines: lines (NFC) of train; not read if there is nothing to learn.
+    ``lines`` (NFC) of train are not read if there is nothing to learn.
 
     Raises:
         TokenizerError: there is too little text to learn from, or a file cannot be read.
@@ -37,10 +35,6 @@ def build_inprocess(
 ) -> InProcessTokenizer | None:
     """Build the tokenizer of the settings; return None if it runs in child processes.
 
-    Args:
-        config: settings of the tokenizer.
-        tokenizer_model: result of ``train_tokenizer``.
-
     Raises:
         TokenizerError: the tokenizer model is damaged.
     """
@@ -53,9 +47,7 @@ def build_inprocess(
 def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -> ExternalTokenizer:
     """Build the tokenizer of the settings for one thread of a worker process.
 
-    Args:
-        config: settings without null (``with_defaults``).
-        tokenizer_model: result of ``train_tokenizer``.
+    The settings must have no null (``with_defaults``).
 
     Raises:
         TokenizerError: the tokenizer does not start.
@@ -67,10 +59,7 @@ def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -
 def tokenizer_version(config: TokenizerConfig, tokenizer_model: bytes | None = None) -> str:
     """Return the version of a tokenizer, for fingerprints, without starting it.
 
-    Args:
-        config: settings of the tokenizer.
-        tokenizer_model: what ``train_tokenizer`` returned, if it is known: files are then not read
-            again.
+    If ``tokenizer_model``, the result of ``train_tokenizer``, is given, files are not read again.
 
     Raises:
         TokenizerError: a package that it needs is not installed, or a file cannot be read.

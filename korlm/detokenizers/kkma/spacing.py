@@ -121,10 +121,7 @@ class SpacingModel:
 def _train_adagrad(weights: Floats, indices: Ints, is_space: Floats) -> None:
     """Minimize the log loss by updating ``weights`` in place.
 
-    Args:
-        weights: table of weights.
-        indices: table indices of the features of N pairs, (N, 6).
-        is_space: 1 for pairs with a space, else 0, (N,).
+    ``indices`` (N, 6) are those of the features of N pairs; ``is_space`` (N,) is 1 or 0.
     """
     squares = np.full(len(weights), 1e-2, np.float32)
     random = np.random.default_rng(0)

@@ -221,9 +221,7 @@ def _texts(ends: memoryview, texts: memoryview) -> list[str]:
 def check_self_test(results: Sequence[Sequence[str] | str], config: KkmaConfig) -> None:
     """Raise ``TokenizerError`` if results are not the tokens of ``SELF_TEST``.
 
-    Args:
-        results: tokens of each text, or the name of an exception.
-        config: settings of the tokenizer, for the message.
+    A result may also be the name of an exception.
     """
     for (text, expected), result in zip(SELF_TEST.items(), results, strict=True):
         morphs = result if isinstance(result, str) else " ".join(result)

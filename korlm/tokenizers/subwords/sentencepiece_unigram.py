@@ -159,9 +159,7 @@ class SentencePieceTokenizer(InProcessTokenizer):
 def pieces_version(config: SentencePieceConfig, model: bytes | None = None) -> str:
     """Return the version of sentencepiece and the parameters or the digest of the model.
 
-    Args:
-        config: settings of the model.
-        model: the content of ``tokenizer.file``, if there is one and it is known.
+    ``model`` is the content of ``tokenizer.file``, if there is one and it is known.
 
     Raises:
         TokenizerError: sentencepiece is not installed, or the file cannot be read.

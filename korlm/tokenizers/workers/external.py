@@ -58,9 +58,7 @@ class LineAnalyzer(ABC):
     def version_of(cls, config: WorkerConfig, learned: bytes | None = None) -> str:
         """Return the version of the tokens, for fingerprints, without starting the analyzer.
 
-        Args:
-            config: settings of the tokenizer.
-            learned: result of ``train``; None: unknown, or there is none.
+        ``learned`` is the result of ``train``; None: unknown, or there is none.
 
         Raises:
             TokenizerError: a package is not installed.
@@ -75,8 +73,7 @@ class LineAnalyzer(ABC):
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
         """Return an analysis of each line, or the name of the exception that it raised.
 
-        Args:
-            texts: non-blank lines.
+        The lines must not be blank.
         """
         results: list[Analysis | str] = []
         self._cpu_clock = _cpu_clock_of_thread()

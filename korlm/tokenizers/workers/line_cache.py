@@ -106,10 +106,6 @@ class LineCache:
         """Store the analyses of lines without their ``seconds``, in one transaction.
 
         Lines with a tab or a line break in a token or status are skipped.
-
-        Args:
-            texts: the lines.
-            columns: their analyses, with the schema ``korlm.tokenizers.columns.ANALYSIS``.
         """
         if self._connection is None:
             return
@@ -322,10 +318,7 @@ def map_cached(
 
     The first occurrence of a line in a batch has the time that the line took, the others 0.
 
-    Args:
-        pool: pool of the tokenizer.
-        cache: cache for the version of this tokenizer.
-        batches: batches of lines (NFC), or record batches, which are passed through.
+    ``batches`` are lines (NFC), or record batches, which are passed through.
     """
     # For each batch in the pool: its lines, line -> analysis from the cache, lines in the pool.
     waiting: collections.deque[tuple[Sequence[str], dict[str, Analysis], list[str]]]
