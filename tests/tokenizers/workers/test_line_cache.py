@@ -167,13 +167,6 @@ def test_analyses_that_the_format_cannot_hold_are_misses(
     assert not warnings(caplog)
 
 
-def test_part_of_larger_columns(tmp_path: Path) -> None:
-    analyses = [fake(text)._replace(dropped=number) for number, text in enumerate(LINES)]
-    with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(LINES[100:200], to_record_batch(analyses).slice(100, 100))
-        assert cache.get(LINES) == [None] * 100 + analyses[100:200] + [None] * 100
-
-
 def test_seconds_are_not_stored(tmp_path: Path) -> None:
     slow = fake("간다")._replace(seconds=3.0, dropped=2, status="lost")
     with LineCache(tmp_path, "1", ANY) as cache:
@@ -518,25 +511,20 @@ def test_a_smaller_limit_empties_the_file(tmp_path: Path) -> None:
 # Errors of the disk
 
 
-def test_a_file_in_place_of_the_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").write_text("")
-    with LineCache(tmp_path / "file" / "cache", "1", ANY) as cache:
+@pytest.mark.parametrize("path", ["cache", f"cache/{cache_module.FILE}"])
+def test_something_else_in_its_place(
+    tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if path == "cache":
+        (tmp_path / path).write_text("")
+    else:
+        (tmp_path / path).mkdir(parents=True)
+    with LineCache(tmp_path / "cache", "1", ANY) as cache:
         fill(cache, LINES)
         assert not any(known(cache, LINES))
         fill(cache, LINES)
     (warning,) = warnings(caplog)
     assert "disabled" in warning
-
-
-def test_a_folder_in_place_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with LineCache(tmp_path, "1", ANY):
-        path = database(tmp_path)
-    path.unlink()
-    path.mkdir()
-    with LineCache(tmp_path, "1", ANY) as cache:
-        fill(cache, LINES)
-        assert not any(known(cache, LINES))
-    assert len(warnings(caplog)) == 1
 
 
 READ_ONLY = """

@@ -245,7 +245,7 @@ def test_after_an_error_a_pool_restarts(fake: Path) -> None:
     (fake / "no_java").touch()
     with TokenizerPool(kkma()) as pool:
         waiting = pool.map([["가"]])
-        with pytest.raises(TokenizerError, match="Java did not start"):
+        with pytest.raises(TokenizerError, match="Java did not start: no Java"):
             next(waiting)
         assert pids(pool) == []
         (fake / "no_java").unlink()
@@ -497,11 +497,6 @@ def test_a_line_that_is_done_as_it_is_called_slow(
     with TokenizerPool(kkma()) as pool:
         results = map_all(pool, batches)
     assert results == [[Analysis([text], ["X"], [0])] for (text,) in batches]
-
-
-def test_kkma_that_does_not_start(fake: Path) -> None:
-    (fake / "no_java").touch()
-    assert "Java did not start: no Java" in error_of(kkma())
 
 
 def test_a_dictionary_that_did_not_load(fake: Path) -> None:

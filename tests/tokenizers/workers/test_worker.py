@@ -21,7 +21,7 @@ from fakes import faked, install_fake_kkma
 
 from korlm.config import KkmaConfig, KkmaEngine
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.columns import ANALYSIS, analyses_of, pack, to_record_batch, unpack
+from korlm.tokenizers.columns import ANALYSIS, analyses_of, unpack
 from korlm.tokenizers.workers.protocol import HEAD, Message, config_to_json, receive, send
 
 SECONDS = 30.0  # limit of a test
@@ -67,23 +67,6 @@ def test_a_frame_is_sent_at_once() -> None:
         send(sink, {"id": 1}, b"x")
         os.set_blocking(reading, False)
         assert receive(source) == ({"id": 1}, b"x")
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        [],
-        [EMPTY],
-        [Analysis(["나", "는", "\0😀"], ["NP", "", "OL"], [0, 0, 7], "lost: 2 characters", 2, 0.5)],
-        [EMPTY, Analysis(["가"] * 1000, ["N"] * 1000, [*range(1000)]), EMPTY],
-    ],
-)
-def test_columns_there_and_back(lines: list[Analysis]) -> None:
-    columns = unpack(pack(to_record_batch(lines)))
-    assert columns.schema == ANALYSIS
-    assert columns.validate(full=True) is None
-    assert analyses_of(columns) == lines
-    assert analyses_of(unpack(pack(to_record_batch([EMPTY, *lines]).slice(1)))) == lines
 
 
 # Settings
@@ -332,19 +315,6 @@ def test_output_of_java_does_not_interfere(start: Start) -> None:
     assert worker.exit_reason().count("noise on stdout\n") == 3
 
 
-def test_a_line_that_cannot_be_read_is_read_in_parts(start: Start) -> None:
-    worker = start()
-    worker.send(["가", "다 JAVA! 라", "나"])
-    left = Analysis(["다", "JAVA!", "라"], ["U+B2E4", "UN", "U+B77C"], [0, 1, 2])
-    assert timeless(worker.answer()) == [
-        faked("가"),
-        left._replace(status="fallback: JException"),
-        faked("나"),
-    ]
-    # The plain lines first, all at once.
-    assert worker.analyzed() == ["가", "다 JAVA! 라", "나", "다", "JAVA!", "라"]
-
-
 def test_limit_work_lets_eojeols_be_cut(start: Start) -> None:
     worker = start(limit_work=True)
     worker.send(["다 JAVA! 라"])
@@ -412,7 +382,7 @@ def test_time_is_that_of_a_line_and_not_of_a_batch(start: Start) -> None:
 # Ends
 
 
-@pytest.mark.parametrize("where", ["idle", "hangs", "starts"])
+@pytest.mark.parametrize("where", ["idle", "hangs", "starts", "within a frame"])
 def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> None:
     if where == "starts":
         (folder / "slow_start").touch()
@@ -421,6 +391,10 @@ def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> 
         deadline = time.monotonic() + SECONDS
         while not (folder / "starting").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
+    if where == "within a frame":
+        frame = io.BytesIO()
+        send(frame, {"id": 1, "texts": ["가"], "part": False})
+        worker.write(frame.getvalue()[:-1])
     if where == "hangs":
         worker.send(["HANG!"])
         worker.send(["HANG!"])
@@ -431,25 +405,7 @@ def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> 
     code, seconds = worker.end()
     assert code == 0 and seconds < SOON
     assert worker.receive() is None
-
-
-def test_a_frame_that_is_broken_off_is_the_end(start: Start) -> None:
-    worker = start()
-    frame = io.BytesIO()
-    send(frame, {"id": 1, "texts": ["가"], "part": False})
-    worker.write(frame.getvalue()[:-1])
-    code, seconds = worker.end()
-    assert code == 0 and seconds < SOON
     assert worker.analyzed() == []
-
-
-def test_a_failed_start_is_reported(start: Start, folder: Path) -> None:
-    (folder / "no_java").touch()
-    worker = start(ready=False)
-    assert worker.receive() == ({"failed": "Java did not start: no Java"}, b"")
-    assert worker.receive() is None
-    worker.exit_reason()
-    assert worker.end()[0] == 1
 
 
 @pytest.mark.parametrize("texts", [["가", "BUG!"], [None]])
