@@ -205,28 +205,13 @@ def test_time_is_that_of_the_first_of_equal_lines(tmp_path: Path) -> None:
     assert columns["seconds"].to_pylist() == [0.0, 2.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]
 
 
-def test_blank_lines_do_not_reach_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    analyzed: list[str] = []
-    kept: list[str] = []
-
-    class Noting(LineCache):
-        def get(self, texts: Sequence[str]) -> list[Analysis | None]:
-            analyzed.extend(texts)
-            return super().get(texts)
-
-        def put(self, texts: Sequence[str], columns: pa.RecordBatch) -> None:
-            kept.extend(texts)
-            super().put(texts, columns)
-
+def test_blank_lines_do_not_reach_the_cache(tmp_path: Path) -> None:
     pool = FakePool()
     batches = [[*SPACE_SYMBOL, "가"], SPACE_SYMBOL, [], [" 나 "]]
-    with Noting(tmp_path, "1", 100) as cache:
+    with LineCache(tmp_path, "1", 100) as cache:
         results = [plain(columns) for columns in mapped(pool, cache, batches)]
         assert cache.misses == 2
     assert results == expected(batches)
-    assert analyzed == kept == ["가", " 나 "]
     assert pool.sent == [["가"], [" 나 "]]
 
 

@@ -467,36 +467,11 @@ def test_a_batch_of_slow_lines_is_no_dead_worker(
         assert pids(pool) == started
 
 
-SCRIPT = """#!{python}
-import sys
-sys.path.insert(0, {source!r})
-from korlm.tokenizers.analysis import Analysis
-from korlm.tokenizers.columns import to_record_batch, pack
-from korlm.tokenizers.workers.worker import receive, send
-
-out, number = sys.stdout.buffer, 0
-send(out, {{"ready": True}})
-while (frame := receive(sys.stdin.buffer)) is not None:
-    job, _ = frame
-    columns = to_record_batch([Analysis([text], ["X"], [0]) for text in job["texts"]])
-    send(out, {{"id": job["id"]}}, pack(columns))
-    send(out, {{"id": job["id"], "stuck": 0}})
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="scripts are no programs here")
-def test_a_line_that_is_done_as_it_is_called_slow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = str(Path(pool_module.__file__).resolve().parents[3])
-    script = tmp_path / "worker"
-    script.write_text(SCRIPT.format(python=sys.executable, source=source), encoding="utf-8")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    batches = [[f"{number}"] for number in range(20)]
-    with TokenizerPool(kkma()) as pool:
-        results = map_all(pool, batches)
-    assert results == [[Analysis([text], ["X"], [0])] for (text,) in batches]
+def test_a_line_that_is_done_as_it_is_called_slow(shared: TokenizerPool) -> None:
+    (child,) = shared._children
+    shared._process(child, {"id": 10**6, "stuck": 0}, None)
+    assert shared._children == [child]
+    assert map_one(shared, ["가"]) == [faked("가")]
 
 
 def test_a_dictionary_that_did_not_load(fake: Path) -> None:
