@@ -29,24 +29,11 @@ from korlm.tokenizers.workers.protocol import HEAD
 from korlm.utils.errors import ConfigError, TokenizerError
 
 
-def kkma(
-    workers: int = 1,
-    threads: int = 2,
-    line_timeout_s: float = 10.0,
-    heap_mb: int = 1024,
-    limit_work: bool = False,
-    engine: KkmaEngine = KkmaEngine.konlpy,
-) -> KkmaConfig:
+def kkma(**changes: Any) -> KkmaConfig:
     """Return settings, by default for the fake Kkma."""
-    return KkmaConfig(
-        name="kkma",
-        engine=engine,
-        workers=workers,
-        threads=threads,
-        line_timeout_s=line_timeout_s,
-        heap_mb=heap_mb,
-        limit_work=limit_work,
-    )
+    settings: dict[str, Any] = {"threads": 2, "heap_mb": 1024, "limit_work": False}
+    settings |= {"name": "kkma", "engine": KkmaEngine.konlpy}
+    return KkmaConfig(**{**settings, **changes})
 
 
 @pytest.fixture
@@ -171,7 +158,7 @@ def test_order(fake: Path, workers: int, threads: int) -> None:
         [f"{number} {part}" + " SLOW!" * (number in (0, 7)) for part in range(1 + number % 5 // 4)]
         for number in range(40)
     ]
-    with TokenizerPool(kkma(workers, threads)) as pool:
+    with TokenizerPool(kkma(workers=workers, threads=threads)) as pool:
         results = map_all(pool, batches)
         assert len(pids(pool)) == workers
     assert results == [[faked(text) for text in batch] for batch in batches]
