@@ -79,10 +79,7 @@ class Detokenizer(ABC):
     def join(self, surface: str, left: str, right: str) -> str:
         """Return the surface (written form) of an eojeol after one more token.
 
-        Args:
-            surface: the surface so far; empty at the beginning of the eojeol.
-            left: the last token of the eojeol; empty at its beginning.
-            right: the token to add.
+        ``left`` is the last token of the eojeol; it and the surface are empty at its beginning.
         """
         if right in SPECIALS:
             return surface

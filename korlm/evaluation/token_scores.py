@@ -269,9 +269,7 @@ def collect_scores(
 def segment_sums(values: npt.NDArray[Any], lengths: Ints) -> npt.NDArray[Any]:
     """Return the sums of consecutive segments: (..., N), (S,) -> (..., S).
 
-    Args:
-        values: floats or int64; booleans are counted.
-        lengths: length of each segment, 1 or more.
+    ``lengths`` must be 1 or more; booleans are counted.
 
     >>> segment_sums(np.array([1, 2, 3]), np.array([2, 1]))
     array([3, 3])

@@ -182,10 +182,8 @@ class LMScorer:
     def fit_mixture_weights(self, texts: Sequence[str]) -> None:
         """Set the weights of the linear mixture to those with the lowest loss on some texts.
 
-        They are rounded to four decimals, so that users can copy them.
-
-        Args:
-            texts: one or more; a text that occurs several times counts as often.
+        They are rounded to four decimals, so that users can copy them. A text that occurs several
+        times counts as often.
         """
         assert self.linear
         batches = [texts[first : first + FIT_BATCH] for first in range(0, len(texts), FIT_BATCH)]

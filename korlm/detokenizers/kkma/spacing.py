@@ -82,9 +82,8 @@ class SpacingModel:
     def predict(self, left: tuple[Ints, Ints], right: tuple[Ints, Ints]) -> Floats:
         """Return P(space) between pairs of morphs, (N,), float32.
 
-        Args:
-            left: result of ``encode`` for the N left morphs, or for one that all pairs have.
-            right: result of ``encode`` for the N right morphs.
+        ``left`` and ``right`` are results of ``encode`` for N morphs, or for one that all pairs
+        have.
         """
         indices = _feature_indices(left, right, len(self.weights))
         logits = sum(self.weights[column].astype(np.float32) for column in indices)

@@ -152,9 +152,7 @@ def send_lines(stream: IO[bytes], head: str, lines: Sequence[bytes]) -> None:
 def split_buffers(sizes: Sequence[int], data: bytes) -> Iterator[memoryview]:
     """Yield the buffers of an answer, which are padded to eight bytes each.
 
-    Args:
-        sizes: sizes of the buffers in bytes, without padding, in the order of ``Columns.java``.
-        data: all buffers.
+    ``sizes`` are those of the buffers without padding, in the order of ``Columns.java``.
     """
     begin, whole = 0, memoryview(data)
     for size in sizes:

@@ -311,10 +311,7 @@ class TokenizerPool:
     def _finish(self, job: Job, results: Results, errors: list[tuple[int, str]]) -> None:
         """Store the results of a job; queue lines with errors to be analyzed in parts.
 
-        Args:
-            job: the job.
-            results: one result per line.
-            errors: (index of the line, reason) of lines that failed.
+        An error is the index of a line and the reason why it failed.
         """
         if job.batch is None:
             (job.result,) = [why for _, why in errors] or as_list(results)
