@@ -1,12 +1,8 @@
 """Run Kkma's fast engine, a process in Java without Python (``java/korlm/kkma/Worker.java``).
 
 The fast engine (``java/``, GPL like Kkma) reimplements Kkma's search in Kkma's dictionary, which is
-in its jar as flat arrays, with immutable, shared readings and a cache of analyzed words. It returns
-the tokens and tags of ``Kkma().morphs`` and ``Kkma().pos`` wherever these return. The work on each
-word is limited by a count of steps: a word over this budget is cut into pieces of eight syllables
-or, with ``tokenizer.limit_work=false``, is not analyzed. No clock is involved, so the tokens of a
-line are the same on every machine and under any load, and the time for a line is linear in its
-length.
+in its jar as flat arrays (``tokenizers/README.md``). It limits the work on each word by a count of
+steps, so that the tokens of a line are the same on every machine and under any load.
 
 The result of a job is a record batch of tokens or, if the job has an ``output``, a list of
 analyses: ``tokens``; ``spans``: tokens with their spans, and with indices of Kkma's eojeols instead
