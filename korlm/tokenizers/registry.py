@@ -7,7 +7,7 @@ from typing import Any
 
 from korlm.config import TokenizerConfig, WorkerConfig, registry
 from korlm.tokenizers.base import InProcessTokenizer
-from korlm.tokenizers.workers.external import ExternalTokenizer
+from korlm.tokenizers.workers.external import LineAnalyzer
 
 
 def _class_of(config: TokenizerConfig) -> Any:
@@ -44,7 +44,7 @@ def build_inprocess(
     return tokenizer
 
 
-def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -> ExternalTokenizer:
+def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -> LineAnalyzer:
     """Build the tokenizer of the settings for one thread of a worker process.
 
     The settings must have no null (``with_defaults``).
@@ -52,8 +52,8 @@ def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -
     Raises:
         TokenizerError: the tokenizer does not start.
     """
-    tokenizer: ExternalTokenizer = _class_of(config).from_config(config, tokenizer_model)
-    return tokenizer
+    analyzer: LineAnalyzer = _class_of(config).from_config(config, tokenizer_model)
+    return analyzer
 
 
 def tokenizer_version(config: TokenizerConfig, tokenizer_model: bytes | None = None) -> str:

@@ -45,7 +45,7 @@ class KonlpyKkma(LineAnalyzer):
         except Exception as error:
             raise TokenizerError(f"Java did not start: {' '.join(str(error).split())}") from error
         self.exceptions = java_exceptions()
-        results = self.analyze(list(SELF_TEST))
+        results = [self.analyze_part(text) for text in SELF_TEST]
         check_self_test([r if isinstance(r, str) else r.morphs for r in results], config)
 
     def analyze_line(self, text: str) -> Analysis:
