@@ -84,7 +84,6 @@ class SentencePieceTokenizer(InProcessTokenizer):
     def __init__(self, config: SentencePieceConfig, model: bytes) -> None:
         import sentencepiece
 
-        self.version = pieces_version(config, model)
         self._is_given = config.file is not None
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
@@ -116,9 +115,18 @@ class SentencePieceTokenizer(InProcessTokenizer):
 
     @classmethod
     def version_of(cls, config: TokenizerConfig, learned: bytes | None = None) -> str:
-        """See ``pieces_version``."""
+        """Return the version of sentencepiece and the parameters or the digest of the model.
+
+        Raises:
+            TokenizerError: sentencepiece is not installed, or the file cannot be read.
+        """
         assert isinstance(config, SentencePieceConfig)
-        return pieces_version(config, learned)
+        version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, "
+        if config.file is not None:
+            model = read_tokenizer_file(config.file) if learned is None else learned
+            return version + digest_of(model)
+        version += f"unigram {config.vocab_size}, coverage {config.character_coverage:g}"
+        return version + ", bytes" * config.byte_fallback
 
     def analyze(self, text: str) -> Analysis:
         """Return the tokens of one line."""
@@ -154,18 +162,3 @@ class SentencePieceTokenizer(InProcessTokenizer):
         """Return the number of bytes of text that a piece stands for; 1 for ``<0xEA>``."""
         is_byte = self._processor.is_byte(self._processor.piece_to_id(piece))
         return 1 if is_byte else len(piece.encode())
-
-
-def pieces_version(config: SentencePieceConfig, model: bytes | None = None) -> str:
-    """Return the version of sentencepiece and the parameters or the digest of the model.
-
-    ``model`` is the content of ``tokenizer.file``, if there is one and it is known.
-
-    Raises:
-        TokenizerError: sentencepiece is not installed, or the file cannot be read.
-    """
-    version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, "
-    if config.file is not None:
-        return version + digest_of(read_tokenizer_file(config.file) if model is None else model)
-    version += f"unigram {config.vocab_size}, coverage {config.character_coverage:g}"
-    return version + ", bytes" * config.byte_fallback
