@@ -188,7 +188,8 @@ class LineCache:
     def _insert(self, connection: sqlite3.Connection, rows: list[tuple[bytes, bytes]]) -> None:
         # At most half of a page is left empty, where a value does not fit in any more.
         num_bytes = sum(200 + 2 * len(value) for _, value in rows)
-        with _transaction(connection):
+        with connection:  # commits, or rolls back after an error
+            connection.execute("BEGIN IMMEDIATE")
             if self._is_full(connection, num_bytes):
                 connection.execute("DELETE FROM lines")  # the file keeps its pages for new lines
                 if self._is_full(connection, num_bytes):
@@ -276,7 +277,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA journal_size_limit=4194304")
-        with _transaction(connection):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
             # Also a test that the file can be written.
             connection.execute(_SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
         schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL").fetchall()
@@ -286,18 +288,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Any]:

@@ -566,12 +566,18 @@ def test_a_locked_file(
     assert "disabled" in warning and (when == "lock" or "locked" in warning)
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(connection: sqlite3.Connection, num_bytes: int) -> bool:
+        connection.execute("INSERT INTO lines VALUES ('a', 'b')")
+        raise KeyboardInterrupt
+
     with LineCache(tmp_path, "1", ANY) as cache:
-        assert cache._connection is not None
-        with pytest.raises(KeyboardInterrupt), cache_module._transaction(cache._connection):
-            cache._connection.execute("INSERT INTO lines VALUES ('a', 'b')")
-            raise KeyboardInterrupt
+        monkeypatch.setattr(cache, "_is_full", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fill(cache, LINES)
+        monkeypatch.undo()
         with opened(tmp_path) as connection:
             assert connection.execute("SELECT count(*) FROM lines").fetchone() == (0,)
         fill(cache, LINES)
@@ -678,10 +684,10 @@ def test_a_process_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
         from korlm.tokenizers.columns import to_record_batch
         cache = line_cache.LineCache(Path(sys.argv[1]), "1", 100)
         cache.put(["before"], to_record_batch([EMPTY]))
-        with line_cache._transaction(cache._connection):
-            rows = [(cache._key(str(number)), b"x" * 100) for number in range(20_000)]
-            cache._connection.executemany("INSERT INTO lines VALUES (?, ?)", rows)
-            os.kill(os.getpid(), 9)
+        cache._connection.execute("BEGIN IMMEDIATE")
+        rows = [(cache._key(str(number)), b"x" * 100) for number in range(20_000)]
+        cache._connection.executemany("INSERT INTO lines VALUES (?, ?)", rows)
+        os.kill(os.getpid(), 9)
         """
     )
     process = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)
