@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from korlm.config import KkmaConfig, KkmaEngine
+from korlm.config import KkmaConfig, KkmaEngine, WorkerConfig
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.jvm import java_exceptions, java_home, java_options
 from korlm.tokenizers.kkma.process import SELF_TEST, check_self_test
@@ -72,15 +72,17 @@ class KonlpyKkma(LineAnalyzer):
         return Analysis(morphs, tags, eojeol, *loss(lost.elements()))
 
     @classmethod
-    def train(cls, config: KkmaConfig, lines: Iterable[str]) -> bytes | None:
+    def train(cls, config: WorkerConfig, lines: Iterable[str]) -> bytes | None:
         """Return the words of the user dictionary, which are stored like a trained model."""
+        assert isinstance(config, KkmaConfig)
         if config.user_dictionary is None:
             return None
         return read_user_dictionary(config.user_dictionary) or None
 
     @classmethod
-    def version_of(cls, config: KkmaConfig, learned: bytes | None = None) -> str:
+    def version_of(cls, config: WorkerConfig, learned: bytes | None = None) -> str:
         """Return the version of the engine with its limits and user words."""
+        assert isinstance(config, KkmaConfig)
         words = learned or cls.train(config, [])
         version = f"konlpy {version_of('konlpy', config.name)}"
         if config.engine is KkmaEngine.fast:
