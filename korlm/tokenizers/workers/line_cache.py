@@ -82,6 +82,7 @@ class LineCache:
         self._version = hashlib.blake2b(version.encode()).digest()
         self._limit = limit_mb << 20
         self._connection: sqlite3.Connection | None = None
+        self._file_id = (0, 0)  # device and inode of the open file
         if limit_mb > 0:
             self._open()
             self._try(self._shrink)
@@ -153,6 +154,7 @@ class LineCache:
                     )
                     self._delete()
                     self._connection = _connect(self._path)
+                self._file_id = _file_id(self._path)
         except (sqlite3.Error, OSError) as error:
             self._disable(error)
 
@@ -167,11 +169,14 @@ class LineCache:
             return None
 
     def _disable(self, error: sqlite3.Error | OSError) -> None:
-        self.close()
-        logger.warning("line cache %s disabled: %s", self._path, error)
         if _is_damage(error):
             with contextlib.suppress(OSError), self._lock():
-                self._delete()
+                # Compared while the file is open: its inode number cannot be that of a new file.
+                if self._file_id == _file_id(self._path):  # no other process has recreated it
+                    self.close()
+                    self._delete()
+        self.close()
+        logger.warning("line cache %s disabled: %s", self._path, error)
 
     def _delete(self) -> None:
         """Delete the file; the lock is held.
@@ -262,6 +267,11 @@ def _is_valid(analysis: Analysis) -> bool:
         and 0 < len(analysis.status) <= MAX_STATUS
         and analysis.status.isprintable()
     )
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _is_damage(error: sqlite3.Error | OSError) -> bool:

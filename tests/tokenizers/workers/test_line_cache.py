@@ -395,19 +395,48 @@ def test_a_file_damaged_while_open(
 ) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
         fill(cache, LINES)
-    with LineCache(tmp_path, "1", ANY) as cache:
+    with LineCache(tmp_path, "1", ANY) as cache, LineCache(tmp_path, "1", ANY) as other:
         overwrite_pages(database(tmp_path))
         if first == "get":
             assert not any(known(cache, LINES))
         fill(cache, LINES)
         assert not any(known(cache, LINES))
-    (warning,) = warnings(caplog)
-    assert "disabled" in warning
+        (warning,) = warnings(caplog)
+        assert "disabled" in warning
+        with LineCache(tmp_path, "1", ANY) as new:
+            assert not any(known(new, LINES))
+            fill(new, LINES)
+            # A process that notices the same damage later keeps the new file.
+            assert not any(known(other, LINES))
     with LineCache(tmp_path, "1", ANY) as cache:
-        assert not any(known(cache, LINES))
-        fill(cache, LINES)
         assert all(known(cache, LINES))
-    assert len(warnings(caplog)) == 1
+    assert len(warnings(caplog)) == 2
+
+
+def test_a_file_recreated_at_the_last_moment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new file may get the inode number of a deleted one that no process has open."""
+    with LineCache(tmp_path, "1", ANY) as cache:
+        fill(cache, LINES)
+    with LineCache(tmp_path / "new", "1", ANY) as other:
+        fill(other, LINES)
+
+    def lock() -> contextlib.AbstractContextManager[None]:
+        """Let another process recreate the file before this one gets the lock."""
+        if cache._connection is None:  # else its number is in use
+            monkeypatch.setattr(cache_module, "_file_id", lambda path: cache._file_id)
+        for ending in ("-wal", "-shm", ""):
+            database(tmp_path).with_name(cache_module.FILE + ending).unlink(missing_ok=True)
+        shutil.copy(database(tmp_path / "new"), database(tmp_path))
+        return contextlib.nullcontext()
+
+    with LineCache(tmp_path, "1", ANY) as cache:
+        overwrite_pages(database(tmp_path))
+        monkeypatch.setattr(cache, "_lock", lock)
+        assert not any(known(cache, LINES))
+    with LineCache(tmp_path, "1", ANY) as cache:
+        assert all(known(cache, LINES))
 
 
 # The size limit
