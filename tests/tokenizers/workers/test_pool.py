@@ -306,6 +306,14 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
         running = pool.map(batches)
         results = [timeless(next(running)) for _ in range(3)]
         stopped, _ = pids(pool)
+        replace_worker = pool._replace_worker
+
+        def replace(child: WorkerProcess, jobs: list[Job]) -> None:
+            if child.process.pid == stopped:  # its successor may start slowly
+                monkeypatch.setattr(pool_module, "START_SECONDS", 300.0)
+            replace_worker(child, jobs)
+
+        monkeypatch.setattr(pool, "_replace_worker", replace)
         monkeypatch.setattr(pool_module, "START_SECONDS", 2.0 - 60.0)
         os.kill(stopped, signal.SIGSTOP)
         results += map(timeless, running)
