@@ -40,11 +40,7 @@ class Detokenizer(ABC):
 
     @classmethod
     def from_model(cls, model: bytes | None) -> Detokenizer:
-        """Return the detokenizer of a tokenizer.
-
-        Args:
-            model: of the tokenizer, if it was trained or given.
-        """
+        """Return the detokenizer of a tokenizer."""
         return cls()
 
     def detokenize(
@@ -55,10 +51,7 @@ class Detokenizer(ABC):
     ) -> str:
         """Return the text of a sequence of tokens; <eos> starts another line, except at the end.
 
-        Args:
-            tokens: tokens, which may include special ones.
-            tags: tag of each token; None: unknown.
-            eojeol: index of the eojeol of each token; None: unknown. Then spaces are predicted.
+        Tags and eojeol indices of the tokens may be unknown; without indices, spaces are predicted.
         """
         lines: list[list[int]] = [[]]
         for index, token in enumerate(tokens):
@@ -86,10 +79,7 @@ class Detokenizer(ABC):
     def join(self, surface: str, left: str, right: str) -> str:
         """Return the surface (written form) of an eojeol after one more token.
 
-        Args:
-            surface: the surface so far; empty at the beginning of the eojeol.
-            left: the last token of the eojeol; empty at its beginning.
-            right: the token to add.
+        ``left`` is the last token of the eojeol; it and the surface are empty at its beginning.
         """
         if right in SPECIALS:
             return surface
@@ -102,9 +92,7 @@ class Detokenizer(ABC):
     def space_probability(self, left: str, right: str) -> float:
         """Return the probability of a space between two tokens; 0 at a line's beginning and end.
 
-        Args:
-            left: a token; empty or <eos> at the beginning of a line.
-            right: the next token.
+        ``left`` is empty or <eos> at the beginning of a line.
         """
         if left in ("", EOS) or right == EOS:
             return 0.0
@@ -133,12 +121,7 @@ class Detokenizer(ABC):
         return self._space_probs(left, self._vocab)
 
     def num_unstable_chars(self, surface: str, left: str) -> int:
-        """Return how many of the last characters of an eojeol the next token may change.
-
-        Args:
-            surface: the surface so far.
-            left: the last token of the eojeol.
-        """
+        """Return how many of the last characters of an eojeol the next token may change."""
         return 0
 
 

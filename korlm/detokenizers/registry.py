@@ -25,12 +25,9 @@ def build_detokenizer(
 ) -> Detokenizer:
     """Return the detokenizer of a tokenizer.
 
-    Args:
-        tokenizer: name of the tokenizer. All tokenizers of morphemes have the same detokenizer.
-        folders: run directories or prepared corpora. The first ``recomposition.npz`` in them is
-            loaded. If there is none, the detokenizer is trained on the first prepared corpus; if
-            there is no corpus either, it has only rules.
-        tokenizer_model: of a tokenizer that was trained or given.
+    The first ``recomposition.npz`` in the folders, run directories or prepared corpora, is loaded.
+    If there is none, the detokenizer is trained on the first prepared corpus; if there is no corpus
+    either, it has only rules. All tokenizers of morphemes have the same detokenizer.
 
     Raises:
         PreparedError: the file is damaged.

@@ -87,10 +87,7 @@ def by_sentence(nats: Floats, text: EvaluationText) -> UnitSums:
 def by_frequency(nats: Floats, text: EvaluationText, counts: Sequence[int]) -> dict[str, Group]:
     """Return the loss by training frequency of the token.
 
-    Args:
-        nats: (N,), -ln p of the text's tokens.
-        text: their ids.
-        counts: (V,), occurrences of each id in train.
+    ``nats`` (N,) are -ln p of the tokens, ``counts`` (V,) the occurrences of each id in train.
     """
     train_counts = np.array(counts)
     train_counts[UNK_ID] = 0

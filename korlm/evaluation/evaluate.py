@@ -53,10 +53,6 @@ class EvaluationResult:
 
     Attributes:
         metrics: under their names in metrics.json.
-        documents: sums of each document.
-        sentences: sums of each sentence.
-        doc_ids: names of the documents.
-        vocab: vocabulary of the run.
         as_trained: whether the mode is the one that the run was trained in.
     """
 
@@ -92,14 +88,7 @@ class EvaluationResult:
 def summarize(
     result: ModeResult, text: EvaluationText, run: TrainedRun, as_trained: bool = True
 ) -> EvaluationResult:
-    """Compute metrics and breakdowns of a mode.
-
-    Args:
-        result: scores of the text.
-        text: as the run encodes it.
-        run: run whose model was used.
-        as_trained: whether the mode is the one that the run was trained in.
-    """
+    """Compute metrics and breakdowns of a mode."""
     is_unk = text.ids == UNK_ID
     sums = LossSums(
         nats=float(result.nats.sum()),
@@ -130,10 +119,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate a run on a text in the mode that it was trained in.
 
-    Args:
-        run: run to evaluate; its model is moved to the device.
-        text: as this run encodes it.
-        device: device to compute on.
+    ``text`` must be as this run encodes it; the model is moved to the device.
     """
     run.model.to(torch.device(device))
     scores = score_as_trained(run, text.ids, "model")
@@ -143,9 +129,7 @@ def evaluate(
 def compare(results: Mapping[str, EvaluationResult], config: BootstrapConfig) -> dict[str, Metrics]:
     """Add confidence intervals, and tests against the first result, to the metrics of results.
 
-    Args:
-        results: all on the same documents.
-        config: number of resamples and their unit.
+    All results must be on the same documents.
 
     Returns:
         The metrics of each result with "intervals" and, except for the first one, "against".
@@ -237,10 +221,6 @@ def check_same_text(
     advice: str = "give one text for all: corpus=text 'corpus.files=[FILE]'",
 ) -> None:
     """Raise if runs would be evaluated on different texts.
-
-    Args:
-        inputs: name of the run -> its texts.
-        advice: what to do, for the message.
 
     Raises:
         CorpusError: names the runs and the size of their texts.

@@ -28,8 +28,6 @@ class LossSums:
         nats: sum of -ln p over all tokens.
         unk_nats: sum of -ln p over unknown tokens.
         num_tokens: number of predicted tokens; <eos> counts, <pad> does not.
-        num_unk: number of unknown tokens.
-        seconds: run time.
 
     >>> LossSums(nats=6.0, num_tokens=2).loss
     3.0

@@ -34,8 +34,7 @@ def fit_weights(nats: Floats) -> Floats:
 
     The weights sum to 1, and the loss is never above that of the best single model.
 
-    Args:
-        nats: (K, N), -ln p of each token under each model; infinite for probability 0.
+    ``nats`` (K, N) are -ln p of each token under each model; infinite for probability 0.
     """
     num_models = len(nats)
     nats = nats[:, np.isfinite(nats.min(0))]  # tokens impossible under all models carry no signal

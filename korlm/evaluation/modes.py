@@ -54,7 +54,6 @@ class EvaluationModes:
         others: runs of the same vocabulary to mix with, by the names of their modes.
         cache: values to try; no sizes: no cache.
         dynamic: values to try; no rates: no dynamic evaluation.
-        device: device to compute on.
     """
 
     others: Mapping[str, TrainedRun]
@@ -109,11 +108,8 @@ def tune(
 ) -> tuple[TunedModes, dict[str, ModeResult]]:
     """Choose the hyperparameters of all modes; return them with the results on the tuning text.
 
-    Args:
-        run: run whose model is on ``modes.device``, as are those of ``modes.others``.
-        modes: the modes, and the values to try.
-        valid: (N,), the text to tune on.
-        train: ids on which dynamic evaluation computes its gradient statistics.
+    The models must be on ``modes.device``; ``train`` has the ids on which dynamic evaluation
+    computes its gradient statistics.
     """
     tuned, others, dynamic = TunedModes(), modes.others, modes.dynamic
     if dynamic.learning_rates and any(p.requires_grad for p in run.model.parameters()):

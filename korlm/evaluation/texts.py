@@ -85,9 +85,7 @@ class EvaluationText:
 def build_text(parts: Sequence[EncodedText], vocab_size: int) -> EvaluationText:
     """Concatenate encoded lines, at least one of which is not blank.
 
-    Args:
-        parts: the lines; of their tables, only doc_id and status are used.
-        vocab_size: V, which determines the dtype of ids.
+    Of the tables of the lines, only doc_id and status are used.
     """
     lines = EncodedText.concatenate(parts)
     not_blank = lines.lengths > 0
@@ -123,9 +121,7 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[TrainedRun]) -> list[Evaluat
     Every distinct tokenizer processes the text once. Runs that were trained on the same prepared
     corpus share the result.
 
-    Args:
-        corpus: where the text is; its splits are ignored.
-        runs: runs whose tokenizers and vocabularies are used.
+    The splits of the corpus are ignored.
 
     Raises:
         CorpusError: the text cannot be read or has no Hangul.

@@ -72,7 +72,6 @@ class TokenScores:
 
     Attributes:
         nats: (N,), -ln p of each token.
-        seconds: run time.
         cached: cache setting -> scores under that cache alone. All settings are looked up
             together, and each has an equal share of the run time, without that of this pass.
     """
@@ -243,11 +242,7 @@ def collect_scores(
 ) -> TokenScores:
     """Concatenate the windows of a stream and look up every token in a cache.
 
-    Args:
-        scored: windows in text order.
-        num_tokens: N, for the progress bar.
-        description: label of the progress bar.
-        cache: needs windows with hidden states.
+    A cache needs windows with hidden states.
     """
     started, cache_seconds = time.perf_counter(), 0.0
     nats: list[Tensor] = []
@@ -274,9 +269,7 @@ def collect_scores(
 def segment_sums(values: npt.NDArray[Any], lengths: Ints) -> npt.NDArray[Any]:
     """Return the sums of consecutive segments: (..., N), (S,) -> (..., S).
 
-    Args:
-        values: floats or int64; booleans are counted.
-        lengths: length of each segment, 1 or more.
+    ``lengths`` must be 1 or more; booleans are counted.
 
     >>> segment_sums(np.array([1, 2, 3]), np.array([2, 1]))
     array([3, 3])

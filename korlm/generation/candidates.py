@@ -33,11 +33,6 @@ def choose(result: SearchResult, lexicon: Lexicon, typed: str) -> list[tuple[str
 
     Eojeols that differ only in punctuation are one, in the most probable form. Those that nobody
     writes are left out.
-
-    Args:
-        result: result of the search.
-        lexicon: vocabulary of the model.
-        typed: the typed keys.
     """
     forms: dict[str, list[tuple[float, str]]] = {}
     for surface, (prob, node) in result.eojeols.items():
@@ -68,10 +63,7 @@ def without_punctuation(surface: str) -> str:
 def is_written(node: Node, lexicon: Lexicon, typed: str) -> bool:
     """Return whether somebody would write the eojeol of a node.
 
-    Args:
-        node: expanded, the eojeol's most probable tokens.
-        lexicon: vocabulary of the model.
-        typed: the typed keys; what they contain is not judged.
+    ``node`` is expanded, the eojeol's most probable tokens; what ``typed`` contains is not judged.
     """
     path = [node]
     while path[-1].parent is not None and path[-1].parent.ids:

@@ -67,7 +67,6 @@ class Completer:
     with a new context is tokenized; other keystrokes reuse the search tree of the last context.
 
     Args:
-        run: trained run (``korlm.load``).
         device: device of the model; None: where it is.
         text_encoder: see ``ContextEncoder``.
     """

@@ -49,7 +49,6 @@ class ContextEncoder:
     lines before the last one are encoded once, as long as they do not change.
 
     Args:
-        run: trained run.
         device: device of the model; None: where it is.
         text_encoder: ``run.text_encoder()`` of the caller, who closes it; None: a new one.
     """

@@ -147,7 +147,6 @@ class Lexicon:
 
     Args:
         tokens: the V tokens in the order of their ids.
-        detokenizer: spells token sequences and predicts spaces.
         banned_ids: tokens that cannot be displayed; <eos> is not among them.
 
     Attributes:
@@ -206,9 +205,7 @@ class Lexicon:
     def first_token_probs(self, context_token: str, probs: Floats) -> Floats:
         """Return the distribution of the first token of an eojeol, (V,).
 
-        Args:
-            context_token: the token before it; empty at the start of a line.
-            probs: distribution of the next token, from ``allowed_probs``.
+        The token before it is empty at the start of a line; ``probs`` is from ``allowed_probs``.
         """
         probs = probs.copy()
         probs[EOS_ID] = 0.0
@@ -220,9 +217,7 @@ class Lexicon:
     def after_eojeol_probs(self, last_token: str, probs: Floats) -> Floats:
         """Return the distribution of the token after an eojeol: <eos>, a space, or a first token.
 
-        Args:
-            last_token: last token of the eojeol.
-            probs: distribution of the next token, from ``allowed_probs``.
+        ``probs`` is the distribution of the next token, from ``allowed_probs``.
         """
         return _normalized(probs * self.end_probs(last_token))
 
@@ -290,13 +285,7 @@ class SearchResult:
 
 
 class EojeolSearch:
-    """Search tree after one context; later searches reuse the nodes of earlier ones.
-
-    Args:
-        model: language model for inference.
-        lexicon: vocabulary of the model.
-        context: encoded text before the eojeol.
-    """
+    """Search tree after one context; later searches reuse the nodes of earlier ones."""
 
     def __init__(self, model: LanguageModel, lexicon: Lexicon, context: EncodedPrompt) -> None:
         self._model, self._lexicon = model, lexicon
@@ -447,12 +436,7 @@ def _normalized(probs: npt.NDArray[np.float32]) -> Floats:
 def _top(values: Floats, ids: Ints | None, count: int) -> Ints:
     """Return the ids of the ``count`` largest values without zeros.
 
-    Of equal values, those that come first in ``ids`` are taken.
-
-    Args:
-        values: not negative, (V,).
-        ids: the ids to choose from; None: all.
-        count: the number of ids.
+    Of equal values, those that come first in ``ids`` (None: all) are taken; none is negative.
     """
     candidates = values if ids is None else values[ids]
     kept = _largest(candidates, count)

@@ -80,10 +80,7 @@ def mask_banned(
 
     If no other token is possible (unsmoothed n-gram models), <eos> gets probability 1.
 
-    Args:
-        log_probs: output of the model.
-        banned_ids: tokens that are never generated.
-        starts_sentence: also bans <eos>, so that no sentence is empty.
+    ``starts_sentence`` also bans <eos>, so that no sentence is empty.
     """
     scores = log_probs.clone()
     scores[[*banned_ids, *([EOS_ID] if starts_sentence else [])]] = -torch.inf
@@ -97,12 +94,8 @@ def next_step(
 ) -> tuple[Tensor, State]:
     """Run ``LanguageModel.step``, with a fresh state after <eos> if sentences are independent.
 
-    Args:
-        model: in evaluation mode.
-        ids: int64 (B,).
-        state: model state before them.
-        start_id: input before a sentence. With <eos> the state is carried over to the next
-            sentence; with <bos> each sentence starts from the initial state.
+    ``start_id`` is the input before a sentence. With <eos> the state is carried over to the next
+    sentence; with <bos> each sentence starts from the initial state.
     """
     is_end = ids == EOS_ID
     if start_id != EOS_ID and bool(is_end.any()):
@@ -121,12 +114,8 @@ def sample_ids(
 ) -> list[int]:
     """Return sampled tokens.
 
-    Args:
-        model: in evaluation mode.
-        start_id: input before the text: <eos> for a stream, <bos> for a sentence.
-        num_tokens: number of tokens.
-        temperature: as in ``Sampling``.
-        seed: random seed; PyTorch's global generators are not used.
+    ``start_id`` is the input before the text: <eos> for a stream, <bos> for a sentence. PyTorch's
+    global generators are not used.
     """
     generator = torch.Generator().manual_seed(seed)
     sampling = Sampling(temperature)

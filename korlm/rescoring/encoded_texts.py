@@ -120,10 +120,7 @@ def encode_texts(
 ) -> Iterator[EncodedTexts]:
     """Yield batches of texts, encoded.
 
-    Args:
-        batches: one text or more each.
-        encoders: of each group.
-        groups: runs with the same ids.
+    Each group of runs with the same ids has an encoder. A batch has one text or more.
 
     Raises:
         CorpusError: a batch is empty; a text is not a string, or contains a lone surrogate.
@@ -153,10 +150,7 @@ def _encode_batches(
 ) -> Iterator[GroupTokens]:
     """Encode batches of texts for a group of runs.
 
-    Args:
-        encoder: of the first run; the blocks that it returns do not end where batches end.
-        runs: runs with the same ids.
-        batches: distinct texts.
+    ``encoder`` is that of the first run; the blocks that it returns do not end where batches end.
     """
     sizes: collections.deque[int] = collections.deque()
 

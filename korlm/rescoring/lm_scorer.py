@@ -129,10 +129,8 @@ class LMScorer:
     ) -> TextScores:
         """Return the scores of texts.
 
-        Args:
-            encoded: the texts.
-            states: state of each model, with a row for each context of the texts; None: the initial
-                states, and one context.
+        The states have a row for each context of the texts; None: the initial states, and one
+        context.
 
         Raises:
             ConfigError: a model assigns probability 0 to a text.
@@ -162,10 +160,8 @@ class LMScorer:
         The model has read start_id and the tokens of the text, but not its <eos>: the start_id of
         the next text takes its place.
 
-        Args:
-            encoded: the texts.
-            chosen: the chosen text of each context, among all M.
-            states: states before the texts.
+        ``chosen`` is the index of the chosen text of each context among all M; ``states`` are those
+        before the texts.
         """
         new_states = list(states)
         for group, tokens in zip(self._groups, encoded.tokens, strict=True):
@@ -186,10 +182,8 @@ class LMScorer:
     def fit_mixture_weights(self, texts: Sequence[str]) -> None:
         """Set the weights of the linear mixture to those with the lowest loss on some texts.
 
-        They are rounded to four decimals, so that users can copy them.
-
-        Args:
-            texts: one or more; a text that occurs several times counts as often.
+        They are rounded to four decimals, so that users can copy them. A text that occurs several
+        times counts as often.
         """
         assert self.linear
         batches = [texts[first : first + FIT_BATCH] for first in range(0, len(texts), FIT_BATCH)]

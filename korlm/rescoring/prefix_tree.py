@@ -92,11 +92,7 @@ def tree_nats(
 ) -> Floats:
     """Return -ln p of every node's token given its prefix, (N,).
 
-    Args:
-        model: in evaluation mode.
-        tree: the texts.
-        start_id: input before the first token.
-        state: state of each root; None: one root with the initial state.
+    ``state`` has a row for each root; None: one root with the initial state.
     """
     state = model.initial_state(1) if state is None else state
     starts = torch.full((len(state[0]),), start_id, device=state[0].device)

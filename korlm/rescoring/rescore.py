@@ -111,18 +111,14 @@ def rescore(
     weights: ScoreWeights = ScoreWeights(),
     batch_size: int = 1000,
 ) -> Iterator[RescoredList]:
-    """Yield rescored lists; memory holds a few batches.
+    """Yield rescored lists; memory holds a few batches of ``batch_size`` hypotheses.
 
         with LMScorer([korlm.load("outputs/runs/DIR")]) as scorer:
             lists = [NBest("utt1", [Hypothesis("나는 간다", -7.1), Hypothesis("나는 간 다", -7.0)])]
             for nbest, hyps in rescore(lists, scorer, ScoreWeights(lm_weight=0.4)):
                 print(nbest.utt, hyps[0].hypothesis.text, hyps[0].total)
 
-    Args:
-        lists: n-best lists.
-        scorer: scorer of the models.
-        weights: weights of the combined score.
-        batch_size: hypotheses per batch.
+    The hypotheses of each list are sorted by their combined score.
     """
     for batch, features in features_of(batches_of(lists, batch_size), scorer, weights):
         yield from reorder(batch, features, weights)

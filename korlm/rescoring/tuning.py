@@ -42,11 +42,8 @@ class TunedWeights:
 def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float) -> TunedWeights:
     """Search for the weights with the fewest errors.
 
-    Args:
-        features: features of all lists.
-        errors: (M,), of each hypothesis.
-        weights: (K,), initial weights; the result is never worse.
-        length_bonus: initial bonus.
+    ``errors`` (M,) are those of each hypothesis. The result is never worse than the initial
+    weights.
     """
     num_models, weight_sum = len(weights), weights.sum()
     mixture = weights / weight_sum if weight_sum > 0 else np.full(num_models, 1 / num_models)
@@ -170,9 +167,8 @@ def _envelopes(
 def _best_x(edges: Floats, counts: Ints) -> float:
     """Return the middle of the widest interval with the fewest errors, finite ones preferred.
 
-    Args:
-        edges: (n + 1,), rising, the last one larger than the first.
-        counts: (n,), errors between them.
+    ``edges`` (n + 1,) rise, the last one is larger than the first; ``counts`` (n,) are between
+    them.
     """
     is_wide = np.diff(edges) > 0  # intervals of width 0 do not separate their neighbors
     edges, counts = np.append(edges[:-1][is_wide], edges[-1]), counts[is_wide]

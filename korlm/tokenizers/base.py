@@ -1,14 +1,11 @@
-"""Define the interface of tokenizers, and the base class of those that run in this process.
-
-Slow tokenizers run in child processes (``workers/``).
-"""
+"""Define the base class of tokenizers that run in this process; slow ones are in ``workers/``."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from korlm.config import TokenizerConfig
 from korlm.tokenizers.analysis import Analysis
@@ -19,36 +16,20 @@ if TYPE_CHECKING:
 SPACE_SYMBOL = "▁"  # the token that stands for white space
 
 
-class Tokenizer(Protocol):
-    """A tokenizer. The result for a line never depends on the batch that the line is in."""
-
-    name: str
-    version: str
-
-    def analyze(self, text: str) -> Analysis:
-        """Return the tokens of one line (NFC)."""
-
-    def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """Return one row for every line, in order (``korlm.tokenizers.columns.ANALYSIS``)."""
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the tokens of one line without tags."""
-
-
 class InProcessTokenizer(ABC):
-    """Base class of tokenizers that run in this process."""
+    """Base class of tokenizers that run in this process.
+
+    The result for a line never depends on the batch that the line is in.
+    """
 
     name: str
     version = "1"  # part of fingerprints; to be changed whenever the tokens of a line change
 
     @classmethod
-    def from_config(cls, config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer:
-        """Build the tokenizer.
-
-        Args:
-            config: settings of the tokenizer.
-            learned: result of ``train``.
-        """
+    def from_config(
+        cls, config: TokenizerConfig, learned: bytes | None = None
+    ) -> InProcessTokenizer:
+        """Build the tokenizer."""
         return cls()
 
     @classmethod
@@ -60,9 +41,7 @@ class InProcessTokenizer(ABC):
     def version_of(cls, config: TokenizerConfig, learned: bytes | None = None) -> str:
         """Return the version of the tokenizer with these settings, without building it.
 
-        Args:
-            config: its settings.
-            learned: what ``train`` returned, if it is known.
+        ``learned`` is what ``train`` returned, if it is known.
         """
         settings = dataclasses.asdict(config)
         del settings["name"]
@@ -70,10 +49,10 @@ class InProcessTokenizer(ABC):
 
     @abstractmethod
     def analyze(self, text: str) -> Analysis:
-        """Return the tokens of one line."""
+        """Return the tokens of one line (NFC)."""
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """Return one row for every line."""
+        """Return one row for every line, in order (``korlm.tokenizers.columns.ANALYSIS``)."""
         from korlm.tokenizers.columns import to_record_batch
 
         return to_record_batch([self.analyze(text) for text in texts])

@@ -88,10 +88,7 @@ def jvm_options(config: JavaConfig) -> list[str]:
 def start_java(config: JavaConfig, classpath: Sequence[Path], needed: str) -> None:
     """Start the JVM in this process, with JPype.
 
-    Args:
-        config: settings without null (``with_defaults``).
-        classpath: folders and jars.
-        needed: name of a class that must load.
+    ``needed`` is the name of a class that must load; the settings must have no null.
 
     Raises:
         TokenizerError: Java does not start, or the class does not load.

@@ -58,11 +58,7 @@ def trimmed(text: str, begin: int, end: int) -> Span:
 def analysis_of(text: str, morphs: list[str], tags: list[str], spans: Sequence[Span]) -> Analysis:
     """Return the analysis of a line, given the spans of its tokens.
 
-    Args:
-        text: the line; it must not be blank.
-        morphs: the tokens.
-        tags: the tag of each token.
-        spans: the span of each token; spans may overlap (갔 contains both 가 and 았).
+    The line must not be blank; spans may overlap (갔 contains both 가 and 았).
 
     >>> analysis_of("나는 갔!", ["나", "는", "가", "았"], [""] * 4,
     ...             [Span(0, 1), Span(1, 2), Span(3, 4), Span(3, 4)])[2:5]

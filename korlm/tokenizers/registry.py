@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from korlm.config import TokenizerConfig, WorkerConfig, registry
-from korlm.tokenizers.base import Tokenizer
-from korlm.tokenizers.workers.external import ExternalTokenizer
+from korlm.tokenizers.base import InProcessTokenizer
+from korlm.tokenizers.workers.external import LineAnalyzer
 
 
 def _class_of(config: TokenizerConfig) -> Any:
@@ -21,9 +21,7 @@ def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | No
     For Kkma these are the words of the user dictionary, and for a tokenizer that is given as a file
     its bytes.
 
-    Args:
-        config: settings of the tokenizer.
-        lines: lines (NFC) of train; not read if there is nothing to learn.
+    ``lines`` (NFC) of train are not read if there is nothing to learn.
 
     Raises:
         TokenizerError: there is too little text to learn from, or a file cannot be read.
@@ -34,43 +32,34 @@ def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | No
 
 def build_inprocess(
     config: TokenizerConfig, tokenizer_model: bytes | None = None
-) -> Tokenizer | None:
+) -> InProcessTokenizer | None:
     """Build the tokenizer of the settings; return None if it runs in child processes.
-
-    Args:
-        config: settings of the tokenizer.
-        tokenizer_model: result of ``train_tokenizer``.
 
     Raises:
         TokenizerError: the tokenizer model is damaged.
     """
     if isinstance(config, WorkerConfig):
         return None
-    tokenizer: Tokenizer = _class_of(config).from_config(config, tokenizer_model)
+    tokenizer: InProcessTokenizer = _class_of(config).from_config(config, tokenizer_model)
     return tokenizer
 
 
-def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -> ExternalTokenizer:
+def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -> LineAnalyzer:
     """Build the tokenizer of the settings for one thread of a worker process.
 
-    Args:
-        config: settings without null (``with_defaults``).
-        tokenizer_model: result of ``train_tokenizer``.
+    The settings must have no null (``with_defaults``).
 
     Raises:
         TokenizerError: the tokenizer does not start.
     """
-    tokenizer: ExternalTokenizer = _class_of(config).from_config(config, tokenizer_model)
-    return tokenizer
+    analyzer: LineAnalyzer = _class_of(config).from_config(config, tokenizer_model)
+    return analyzer
 
 
 def tokenizer_version(config: TokenizerConfig, tokenizer_model: bytes | None = None) -> str:
     """Return the version of a tokenizer, for fingerprints, without starting it.
 
-    Args:
-        config: settings of the tokenizer.
-        tokenizer_model: what ``train_tokenizer`` returned, if it is known: files are then not read
-            again.
+    If ``tokenizer_model``, the result of ``train_tokenizer``, is given, files are not read again.
 
     Raises:
         TokenizerError: a package that it needs is not installed, or a file cannot be read.

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,32 +117,31 @@ def test_a_run_of_sentences_has_the_metrics_of_its_training(
             assert result[split]["reset"][key] == pytest.approx(trained[split][key], rel=1e-5)
 
 
-def test_without_test(korlm: Command, run: Path) -> None:
-    few = ["test=false", "adapt=false", *FEW]
-    ended = korlm("evaluate", f"run={run}", *few)
-    assert ended.code == 0, ended.err
-    assert list(json.loads((evaluations(run)[0] / "metrics.json").read_text())) == ["valid"]
-
-
-def test_the_ngram_mode(korlm: Command, runs: Runs, run: Path) -> None:
+def test_the_ngram_mode_without_test(korlm: Command, runs: Runs, run: Path) -> None:
     few = ["dynamic.learning_rates=[]", "test=false", *FEW]
     ended = korlm("evaluate", f"run={run}", f"ngram={runs.gru}", *few)
     assert ended.code == 0, ended.err
-    result = json.loads((evaluations(run)[0] / "metrics.json").read_text())["valid"]
-    assert list(result) == ["carried", "reset", "cache", "ngram", "mix", "all"]
+    result = json.loads((evaluations(run)[0] / "metrics.json").read_text())
+    assert list(result) == ["valid"]
+    assert list(result["valid"]) == ["carried", "reset", "cache", "ngram", "mix", "all"]
 
 
-def test_a_moved_prepared_corpus(korlm: Command, runs: Runs, run: Path, tmp_path: Path) -> None:
-    home, away = runs.prepared.folder, tmp_path / "away"
-    home.rename(away)
-    try:
-        error = korlm("evaluate", f"run={run}").error
-        assert f"{home}: the prepared corpus of {run} does not exist; give its new path" in error
-        assert not evaluations(run)
-        ended = korlm("evaluate", f"run={run}", f"prepared={away}", "adapt=false", *FEW)
-        assert ended.code == 0, ended.err
-    finally:
-        away.rename(home)
+@pytest.fixture
+def away(runs: Runs, tmp_path: Path) -> Iterator[Path]:
+    """Move the prepared corpus of the runs to another path for one test."""
+    away = tmp_path / "away"
+    runs.prepared.folder.rename(away)
+    yield away
+    away.rename(runs.prepared.folder)
+
+
+def test_a_moved_prepared_corpus(korlm: Command, runs: Runs, run: Path, away: Path) -> None:
+    home = runs.prepared.folder
+    error = korlm("evaluate", f"run={run}").error
+    assert f"{home}: the prepared corpus of {run} does not exist; give its new path" in error
+    assert not evaluations(run)
+    ended = korlm("evaluate", f"run={run}", f"prepared={away}", "adapt=false", *FEW)
+    assert ended.code == 0, ended.err
 
 
 def test_another_vocabulary_is_refused(korlm: Command, runs: Runs, run: Path) -> None:
@@ -215,22 +215,15 @@ def test_hyperparameters_for_another_text_come_from_valid(
     assert "syllable: lines: 9 ok" in ended.out
 
 
-def test_another_text_without_the_prepared_corpus(
-    korlm: Command, runs: Runs, run: Path, tmp_path: Path
-) -> None:
-    home, away = runs.prepared.folder, tmp_path / "away"
-    home.rename(away)
-    try:
-        ended = korlm("evaluate", f"run={run}", f"mix=[{runs.gru}]", *text_of(runs), *FEW)
-        assert ended.code == 0, ended.err
-        assert (
-            f"prepared corpus {home} not found: skipping cache and dynamic" in ended.out + ended.err
-        )
-        result = metrics_of(evaluations(run)[0])["text"]
-        assert list(result) == ["carried", "reset", "gru", "mix"]
-        assert result["mix"]["settings"]["weights"] == {"model": 0.5, "gru": 0.5}
-    finally:
-        away.rename(home)
+@pytest.mark.usefixtures("away")
+def test_another_text_without_the_prepared_corpus(korlm: Command, runs: Runs, run: Path) -> None:
+    ended = korlm("evaluate", f"run={run}", f"mix=[{runs.gru}]", *text_of(runs), *FEW)
+    assert ended.code == 0, ended.err
+    message = f"prepared corpus {runs.prepared.folder} not found: skipping cache and dynamic"
+    assert message in ended.out + ended.err
+    result = metrics_of(evaluations(run)[0])["text"]
+    assert list(result) == ["carried", "reset", "gru", "mix"]
+    assert result["mix"]["settings"]["weights"] == {"model": 0.5, "gru": 0.5}
 
 
 def test_several_tokenizers_in_one_table(korlm: Command, runs: Runs, tmp_path: Path) -> None:

@@ -229,25 +229,6 @@ def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: 
     assert "contains no hypotheses" in error_of(run, f"nbest={short}")
 
 
-def test_a_damaged_run(korlm: Command, dev: tuple[Path, Path], tmp_path: Path) -> None:
-    folder = tmp_path / "run" / "checkpoints"
-    folder.mkdir(parents=True)
-    (folder / "best.pt").write_bytes(b"PK nothing")
-    error = korlm("rescore", f"run={folder.parent}", f"nbest={dev[0]}", "output=new.txt").error
-    assert "damaged" in error
-    assert not Path("new.txt").exists()
-
-
-def test_the_working_directory_is_not_removed(
-    korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: Path
-) -> None:
-    """A failed command removes its own folder; this one runs in the working directory."""
-    (tmp_path / ".hydra").mkdir()
-    assert korlm("rescore", f"run={runs.lstm}", "nbest=nowhere").code == 1
-    assert (tmp_path / ".hydra").is_dir()
-    assert dev[0].exists()
-
-
 def test_a_closed_pipe_is_no_error(server: CommandServer, runs: Runs, tmp_path: Path) -> None:
     path = tmp_path / "n.txt"
     path.write_text("".join(f"u{at} -1 나는 집에 간다.\n" for at in range(5000)), "utf-8")

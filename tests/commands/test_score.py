@@ -297,12 +297,6 @@ def test_two_tables_in_one_file(korlm: Command, run: Path, text: Path) -> None:
     assert "output=o.tsv: is the file of two tables" in error
 
 
-def test_the_working_directory_is_not_removed(korlm: Command, run: Path, text: Path) -> None:
-    Path(".hydra").mkdir()
-    assert korlm("score", f"run={run}", "input=missing.txt").code == 1
-    assert text.exists() and Path(".hydra").exists()
-
-
 def test_in_python(korlm: Command, run: Path, text: Path) -> None:
     import korlm as package  # the fixture has its name
 

@@ -13,12 +13,12 @@ from korlm.dataset.vocab import EOS, NUMBER, SPECIALS
 from korlm.detokenizers.base import Detokenizer, JamoDetokenizer
 from korlm.detokenizers.kkma.training import train_detokenizer
 from korlm.detokenizers.registry import build_detokenizer
-from korlm.tokenizers.base import Tokenizer
+from korlm.tokenizers.base import InProcessTokenizer
 from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
 from korlm.tokenizers.whitespace import EojeolTokenizer
 
 NAMES = ["kkma", "eojeol", "syllable", "jamo", "sentencepiece"]
-SIMPLE: list[Tokenizer] = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]
+SIMPLE: list[InProcessTokenizer] = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]
 CONJOINING = re.compile("[\u1100-\u11ff]")
 JAMO = [
     chr(code)
@@ -49,7 +49,7 @@ def detokenizer(
     "text", [*sentences(20, 1), "  값진  ㅋㅋ 3.5%\u3000韓國 ", "각 ᆨ", "뷁 ㄱㅏ é"]
 )
 def test_detokenized_text_equals_the_original_except_for_spaces(
-    tokenizer: Tokenizer, text: str
+    tokenizer: InProcessTokenizer, text: str
 ) -> None:
     detokenizer = build_detokenizer(tokenizer.name)
     tokens = tokenizer.analyze(text)

@@ -1,30 +1,35 @@
-"""Analyses as record batches and back."""
+"""Analyses as record batches and back, also as bytes."""
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.columns import ANALYSIS, analyses_of, build_columns, to_record_batch
-
-LINES = [
-    Analysis(["나", "는"], ["NP", "JX"], [0, 0]),
-    EMPTY,
-    Analysis([], [], [], "lost: all", 3, 0.5),
-    Analysis(["가"], ["UN"], [2], "fallback: JException", 0, 12.25),
-]
-
-
-def test_there_and_back() -> None:
-    batch = to_record_batch(LINES)
-    assert batch.schema == ANALYSIS
-    batch.validate(full=True)
-    assert analyses_of(batch) == LINES
-    assert analyses_of(batch.slice(2)) == LINES[2:]
+from korlm.tokenizers.columns import (
+    ANALYSIS,
+    analyses_of,
+    build_columns,
+    pack,
+    to_record_batch,
+    unpack,
+)
 
 
-def test_nothing() -> None:
-    batch = to_record_batch([])
-    assert (batch.schema, batch.num_rows, analyses_of(batch)) == (ANALYSIS, 0, [])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [EMPTY],
+        [Analysis(["나", "는", "\0😀"], ["NP", "", "OL"], [0, 0, 7], "lost: 2 characters", 2, 0.5)],
+        [EMPTY, Analysis(["가"] * 1000, ["N"] * 1000, [*range(1000)]), EMPTY],
+    ],
+)
+def test_there_and_back(lines: list[Analysis]) -> None:
+    columns = to_record_batch(lines)
+    assert columns.schema == ANALYSIS and columns.validate(full=True) is None
+    assert analyses_of(columns) == lines
+    assert unpack(pack(columns)) == columns
+    assert analyses_of(unpack(pack(to_record_batch([EMPTY, *lines]).slice(1)))) == lines
 
 
 def test_flat_lists_and_arrays() -> None:

@@ -59,18 +59,12 @@ def test_blank_lines(tokenizer: EojeolTokenizer, text: str) -> None:
 
 
 @pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
-def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
+def test_the_tokens_of_an_eojeol_are_that_eojeol_blanks_aside(tokenizer: EojeolTokenizer) -> None:
     rng = random.Random(7)
     chars = "가나힣 \t\xa0\u3000a▁.😀ㅋ\u0301"
     texts = ["".join(rng.choices(chars, k=n % 30)) for n in range(400)]
     analyses = analyses_of(tokenizer.analyze_batch(texts))
-    assert analyses == [tokenizer.analyze(text) for text in texts]
-    for text, (morphs, tags, eojeol, status, *_) in zip(texts, analyses, strict=True):
-        assert len(morphs) == len(tags) == len(eojeol)
-        assert morphs == tokenizer.tokenize(text)
-        assert (status == "empty") == (not morphs) == (not text.split())
-        assert eojeol == sorted(eojeol)
-        # The tokens of an eojeol, blanks aside, are that eojeol.
+    for text, analysis in zip(texts, analyses, strict=True):
         units = text.split()
         surfaces = {
             "eojeol": units,
@@ -78,20 +72,11 @@ def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
             "jamo": [part for c in text for part in decompose(c)],
         }[tokenizer.name]
         rebuilt = [""] * len(units)
-        for surface, index in zip(surfaces if units else [], eojeol, strict=True):
+        for surface, index in zip(surfaces if units else [], analysis.eojeol, strict=True):
             rebuilt[index] += surface.strip()
         assert [unicodedata.normalize("NFC", unit) for unit in rebuilt] == [
             unicodedata.normalize("NFC", unit) for unit in units
         ]
-
-
-def test_text_can_be_rebuilt_but_for_blanks() -> None:
-    text = "나는 \t학교에\xa0간다. "
-    assert " ".join(EojeolTokenizer().tokenize(text)) == "나는 학교에 간다."
-    assert (
-        "".join(SyllableTokenizer().tokenize(text)).replace(SPACE_SYMBOL, " ")
-        == "나는  학교에 간다. "
-    )
 
 
 def test_jamo() -> None:

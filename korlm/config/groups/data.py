@@ -352,7 +352,7 @@ class JavaConfig(WorkerConfig):
     )
 
 
-@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma.engine:KkmaTokenizer")
+@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma.engine:KonlpyKkma")
 @dataclass
 class KkmaConfig(JavaConfig):
     """KoNLPy's Kkma, or the fast engine with the same tokens."""

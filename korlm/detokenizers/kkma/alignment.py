@@ -19,15 +19,7 @@ _MAX_UNSTABLE = 3  # number of last characters of a surface that a later join ma
 
 
 class Step(NamedTuple):
-    """A join of a morph to a surface.
-
-    Attributes:
-        surface: the surface before the join.
-        left: the last morph of ``surface``.
-        right: the morph that is joined.
-        name: name of the operation.
-        after: the surface after the join.
-    """
+    """A join of a morph to a surface."""
 
     surface: str
     left: str

@@ -59,9 +59,7 @@ def is_regular(end: str, tail: str) -> bool:
 
     Stems in ㄹ return False: whether ㄹ is kept depends on the ending, as ``rules.py`` decides.
 
-    Args:
-        end: the last one or two syllables of the stem.
-        tail: final consonant of the stem.
+    ``end`` has the last one or two syllables of the stem, ``tail`` is its final consonant.
 
     >>> is_regular("잡", "ㅂ"), is_regular("돕", "ㅂ"), is_regular("깨닫", "ㄷ")
     (True, False, False)

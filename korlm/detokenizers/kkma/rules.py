@@ -60,10 +60,7 @@ def operations(surface: str, left: str, right: str) -> tuple[Operation, ...]:
 
     Each returns a different surface.
 
-    Args:
-        surface: the eojeol so far.
-        left: the last morph of the eojeol; empty at its beginning.
-        right: the morph to add.
+    ``left`` is the last morph of the surface; both are empty at the beginning of an eojeol.
 
     >>> [o.apply("흐르") for o in operations("흐르", "흐르", "어")]
     ['흘러', '흐러', '흘라', '흐라', '흐르러', '흐르어', '흐르아']

@@ -82,9 +82,8 @@ class SpacingModel:
     def predict(self, left: tuple[Ints, Ints], right: tuple[Ints, Ints]) -> Floats:
         """Return P(space) between pairs of morphs, (N,), float32.
 
-        Args:
-            left: result of ``encode`` for the N left morphs, or for one that all pairs have.
-            right: result of ``encode`` for the N right morphs.
+        ``left`` and ``right`` are results of ``encode`` for N morphs, or for one that all pairs
+        have.
         """
         indices = _feature_indices(left, right, len(self.weights))
         logits = sum(self.weights[column].astype(np.float32) for column in indices)
@@ -121,10 +120,7 @@ class SpacingModel:
 def _train_adagrad(weights: Floats, indices: Ints, is_space: Floats) -> None:
     """Minimize the log loss by updating ``weights`` in place.
 
-    Args:
-        weights: table of weights.
-        indices: table indices of the features of N pairs, (N, 6).
-        is_space: 1 for pairs with a space, else 0, (N,).
+    ``indices`` (N, 6) are those of the features of N pairs; ``is_space`` (N,) is 1 or 0.
     """
     squares = np.full(len(weights), 1e-2, np.float32)
     random = np.random.default_rng(0)

@@ -29,8 +29,7 @@ def count_joins(
 ) -> dict[Join, Counter[str]]:
     """Return join -> name of an operation -> count.
 
-    Args:
-        eojeols: (morphs, tags, written form) of an eojeol -> count.
+    ``eojeols`` are counts of (morphs, tags, written form).
     """
     counts: defaultdict[Join, Counter[str]] = defaultdict(Counter)
     for (morphs, tags, written), count in eojeols.items():

@@ -34,11 +34,7 @@ def draw_breakdown(
 ) -> None:
     """Draw the metrics and breakdowns of all rows on a text.
 
-    Args:
-        path: path of the PNG file.
-        text: name of the text.
-        rows: name of the row -> result.
-        metrics: metrics of the same rows, with confidence intervals.
+    ``metrics`` are those of the same rows, with confidence intervals.
     """
     with styled():
         names = dict(zip(rows, labels(list(rows), "row"), strict=True))

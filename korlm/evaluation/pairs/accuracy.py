@@ -125,11 +125,7 @@ def _same_tokens(good: EncodedText, bad: EncodedText) -> list[bool]:
 
 
 def accuracies(rows: pa.Table) -> dict[str, Accuracy]:
-    """Return the accuracy on each phenomenon, in the order of the rows, and on ``all``.
-
-    Args:
-        rows: rows of one run (``score_pairs``).
-    """
+    """Return the accuracy on each phenomenon, in the order of the rows, and on ``all``."""
     by_phenomenon: dict[str, list[float | None]] = {}
     columns = (rows.column(name).to_pylist() for name in ("phenomenon", "right"))
     for phenomenon, right in zip(*columns, strict=True):
@@ -151,9 +147,7 @@ def _accuracy(right: Sequence[float | None]) -> Accuracy:
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """Return the 95 % score interval of a proportion (Wilson 1927).
 
-    Args:
-        share: share of successes.
-        n: number of trials, at least 1.
+    ``n`` must be at least 1.
 
     >>> [round(end, 3) for end in wilson_interval(0.5, 100)]
     [0.404, 0.596]

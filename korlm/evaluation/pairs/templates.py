@@ -49,9 +49,7 @@ def pairs_of(phenomenon: str, num_pairs: int = NUM_PAIRS) -> list[Pair]:
     They are drawn by hashes, so that they are the same on every machine and with every version of
     Python.
 
-    Args:
-        phenomenon: name of a phenomenon (``phenomena``).
-        num_pairs: number of pairs; the same ones and others if it is larger.
+    More pairs are the same ones and others.
 
     Raises:
         KeyError: there is no such phenomenon.

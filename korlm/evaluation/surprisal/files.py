@@ -71,9 +71,7 @@ def resolve_kept_columns(
 ) -> tuple[list[tuple[Source, TextConfig]], dict[str, str]]:
     """Return each file with its own settings, and the columns that the tables keep.
 
-    Args:
-        config: how to read the files; ``all`` columns are those of each file.
-        sources: the files.
+    ``all`` columns are those of each file.
 
     Returns:
         The files with the names of their columns in the settings; the result of ``kept_columns``.

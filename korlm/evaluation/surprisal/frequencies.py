@@ -48,9 +48,7 @@ class TrainCounts:
 def train_counts(run: TrainedRun, eojeols: bool) -> TrainCounts:
     """Return the counts of the text that a run was trained on.
 
-    Args:
-        run: the run, whose vocabulary has the counts of tokens.
-        eojeols: also count the eojeols of its prepared corpus; they remain unknown if it is gone.
+    The eojeols of its prepared corpus are counted on request; they remain unknown if it is gone.
     """
     tokens = np.array(run.vocab.counts)
     tokens[: len(SPECIALS)] = 0

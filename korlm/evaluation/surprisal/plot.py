@@ -26,7 +26,6 @@ class SentencePlot:
     """Plot of the first sentences of a text that is scored.
 
     Args:
-        path: path of the PNG file.
         unit: unit of the bars; for sentences, bars are eojeols.
 
     Raises:
@@ -62,10 +61,6 @@ def draw_surprisal(path: Path | str, table: pa.Table) -> None:
     surprisal of infinity has no bar.
 
         draw_surprisal("sentence.png", run.surprisal("나는 학교에 간다.", unit="eojeol"))
-
-    Args:
-        path: path of the PNG file.
-        table: as ``run.surprisal`` returns it.
 
     Raises:
         OutputError: the table has no rows of morphs or eojeols, or the file cannot be written.

@@ -110,10 +110,7 @@ def schema_of(unit: ScoreUnit, entropy: bool, kept: Iterable[str] = ()) -> pa.Sc
 def rows_of(batch: SurprisalBatch, unit: ScoreUnit, counts: TrainCounts) -> pa.Table:
     """Return the rows of a window of text, with the columns of ``schema_of``.
 
-    Args:
-        batch: the window; columns of its lines that are not in ``SCHEMA`` are copied.
-        unit: unit of the rows.
-        counts: counts of the training text.
+    Columns of the lines that are not in ``SCHEMA`` are copied.
     """
     lines = batch.lines
     kept = [name for name in lines.table.column_names if name not in SCHEMA.names]
@@ -136,9 +133,7 @@ def rows_of(batch: SurprisalBatch, unit: ScoreUnit, counts: TrainCounts) -> pa.T
 def _token_columns(lines: EncodedText, line_index: Ints) -> dict[str, Any]:
     """Return the columns of tokens that tables of morphs and eojeols have in common.
 
-    Args:
-        lines: the lines of the window.
-        line_index: (N,), index of each token's line.
+    ``line_index`` (N,) is the index of each token's line.
     """
     indices = _morph_indices(lines.lengths)
     eojeol = _flat(lines.table, "eojeol").take(indices)

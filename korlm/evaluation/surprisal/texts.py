@@ -30,13 +30,7 @@ def surprisal_table(
 ) -> pa.Table:
     """Return the surprisal of every morph, eojeol or sentence; see ``LanguageModelRun.surprisal``.
 
-    Args:
-        run: the language model.
-        texts: one line each, together one document; a str is a single line.
-        unit: unit of the rows.
-        context: what a token is predicted from.
-        entropy: also compute entropies; sentences have none.
-        text_encoder: the run's text encoder.
+    ``texts`` are one line each, together one document; a str is a single line.
 
     Raises:
         ConfigError: there is no such unit or context.

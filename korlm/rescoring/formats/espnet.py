@@ -22,9 +22,7 @@ RANK = re.compile(r"(\d+)best_recog")
 def read_espnet(path: Path, sign: int) -> Iterator[NBest]:
     """Yield the n-best lists of a folder.
 
-    Args:
-        path: parent folder of 1best_recog, or of output.1, output.2, ...
-        sign: -1 if scores are costs.
+    ``path`` contains 1best_recog or output.1, output.2, ...; ``sign`` is -1 if scores are costs.
     """
     jobs = [path] if _ranks(path) else sorted(filter(_ranks, path.glob("output.*")), key=_number)
     if not jobs:

@@ -23,10 +23,7 @@ START = re.compile(r'\{\s*"utts"\s*:')
 def read_espnet_json(path: Path, sign: int, score_field: str) -> Iterator[NBest]:
     """Yield the n-best lists of a file; the whole file is loaded into memory.
 
-    Args:
-        path: path of the file.
-        sign: -1 if scores are costs.
-        score_field: key of the score.
+    ``sign`` is -1 if scores are costs.
 
     Raises:
         NbestError: the file has another structure, or a hypothesis has no text or score.

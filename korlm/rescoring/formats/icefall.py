@@ -26,9 +26,6 @@ def is_recogs(key: str, rest: str) -> bool:
 def icefall_references(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
     """Yield the references of a recogs file; rows of other files are not changed.
 
-    Args:
-        rows: ``file:line``, first word and rest of each line.
-
     Raises:
         NbestError: ref= is not followed by a list of words.
     """

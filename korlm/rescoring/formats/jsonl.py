@@ -30,10 +30,7 @@ LISTS = ("hyps", "nbest")
 def read_jsonl(path: Path, sign: int, score_field: str) -> Iterator[NBest]:
     """Yield the n-best lists of a file.
 
-    Args:
-        path: path of the file.
-        sign: -1 if scores are costs.
-        score_field: key of the score.
+    ``sign`` is -1 if scores are costs.
     """
     records = records_of(path)
     for is_list, group in itertools.groupby(records, lambda item: list_key(item[1]) is not None):

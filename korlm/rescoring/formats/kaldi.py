@@ -38,11 +38,7 @@ def read_text(
 ) -> Iterator[NBest]:
     """Yield the n-best lists of a file with one hypothesis per line.
 
-    Args:
-        path: lines of ``utterance score text``, without the score if there are ``costs``.
-        sign: -1 if scores are costs.
-        numbered: hypotheses are named utterance-1, utterance-2, ...
-        costs: files whose scores are added up.
+    Lines have no score if there are ``costs``, which are added up; ``sign`` is -1 for costs.
     """
     return grouped(_rows(path, sign, numbered, costs))
 

@@ -52,10 +52,6 @@ def keyed_lines(path: Path) -> Iterator[tuple[str, str, str]]:
 def parse_score(text: Any, where: str) -> float:
     """Parse a score: a number, or the text form of a PyTorch scalar.
 
-    Args:
-        text: the score.
-        where: file and line, for messages.
-
     Raises:
         NbestError: it is not a finite number.
 

@@ -114,12 +114,8 @@ def open_writer(
 ) -> Iterator[Writer]:
     """Open the output; yield a function that writes lists to it.
 
-    Args:
-        output: a file, a folder for ESPnet's format, or - for stdout.
-        list_format: format of the lists.
-        one_best: write only the best hypotheses.
-        sign: -1 to write costs, as in the input.
-        unit: length unit, which names the key of the length in JSON.
+    ``output`` is a file, a folder for ESPnet's format, or - for stdout; ``sign`` is -1 to write
+    costs.
     """
     if list_format is ListFormat.espnet and not one_best:
         with _new_folder(Path(output)) as folder:

@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from korlm.config import KkmaConfig, KkmaEngine
+from korlm.config import KkmaConfig, KkmaEngine, WorkerConfig
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.jvm import java_exceptions, java_home, java_options
 from korlm.tokenizers.kkma.process import SELF_TEST, check_self_test
 from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
 from korlm.tokenizers.offsets import eojeol_starts, loss
-from korlm.tokenizers.workers.external import ExternalTokenizer, LineAnalyzer, with_defaults
+from korlm.tokenizers.workers.external import LineAnalyzer
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
 
@@ -24,7 +24,13 @@ FAST_VERSION = 2  # version of the fast engine's results; part of fingerprints a
 
 
 class KonlpyKkma(LineAnalyzer):
-    """KoNLPy's Kkma, for comparison; the objects of a process share the JVM and its dictionary."""
+    """KoNLPy's Kkma, for comparison; ``morphs`` are ``Kkma().morphs(text)`` if that returns.
+
+    The objects of a process share the JVM and its dictionary.
+
+    Raises:
+        TokenizerError: Java does not start, or Kkma's dictionary is incomplete.
+    """
 
     def __init__(self, config: KkmaConfig) -> None:
         super().__init__(config)
@@ -39,6 +45,8 @@ class KonlpyKkma(LineAnalyzer):
         except Exception as error:
             raise TokenizerError(f"Java did not start: {' '.join(str(error).split())}") from error
         self.exceptions = java_exceptions()
+        results = [self.analyze_part(text) for text in SELF_TEST]
+        check_self_test([r if isinstance(r, str) else r.morphs for r in results], config)
 
     def analyze_line(self, text: str) -> Analysis:
         """Return the tokens of one line."""
@@ -63,49 +71,24 @@ class KonlpyKkma(LineAnalyzer):
         lost.subtract("".join(surfaces))
         return Analysis(morphs, tags, eojeol, *loss(lost.elements()))
 
-
-class KkmaTokenizer(ExternalTokenizer):
-    """KoNLPy's Kkma for arbitrary lines; ``morphs`` are ``Kkma().morphs(text)`` if that returns.
-
-    Kkma normalizes (갔다 -> 가, 었, 다): the text cannot be restored from the tokens alone. One
-    object serves one thread; the objects of a process share the JVM and its dictionary.
-
-    Raises:
-        TokenizerError: Java does not start, or Kkma's dictionary is incomplete.
-    """
-
-    def __init__(self, config: KkmaConfig) -> None:
-        config = with_defaults(config)
-        analyzer = KonlpyKkma(config)
-        super().__init__("kkma", kkma_version(config), analyzer, config.limit_work)
-        results = analyzer.analyze(list(SELF_TEST))
-        check_self_test([r if isinstance(r, str) else r.morphs for r in results], config)
-
     @classmethod
-    def from_config(cls, config: KkmaConfig, learned: bytes | None = None) -> KkmaTokenizer:
-        """Return a tokenizer for one thread."""
-        return cls(config)
-
-    @classmethod
-    def train(cls, config: KkmaConfig, lines: Iterable[str]) -> bytes | None:
+    def train(cls, config: WorkerConfig, lines: Iterable[str]) -> bytes | None:
         """Return the words of the user dictionary, which are stored like a trained model."""
+        assert isinstance(config, KkmaConfig)
         if config.user_dictionary is None:
             return None
         return read_user_dictionary(config.user_dictionary) or None
 
     @classmethod
-    def version_of(cls, config: KkmaConfig, learned: bytes | None = None) -> str:
-        """See ``kkma_version``."""
-        return kkma_version(config, learned or cls.train(config, []))
-
-
-def kkma_version(config: KkmaConfig, words: bytes | None = None) -> str:
-    """Return the version of the engine with its limits and user words, without starting Java."""
-    version = f"konlpy {version_of('konlpy', config.name)}"
-    if config.engine is KkmaEngine.fast:
-        version += f", fast {FAST_VERSION}"
-    if config.limit_work:
-        version += ", guard"
-    if config.engine is KkmaEngine.konlpy:
-        version += f", {config.line_timeout_s:g} s"  # the time limit decides which lines fail
-    return version + (f", user dictionary {digest_of(words)}" if words else "")
+    def version_of(cls, config: WorkerConfig, learned: bytes | None = None) -> str:
+        """Return the version of the engine with its limits and user words."""
+        assert isinstance(config, KkmaConfig)
+        words = learned or cls.train(config, [])
+        version = f"konlpy {version_of('konlpy', config.name)}"
+        if config.engine is KkmaEngine.fast:
+            version += f", fast {FAST_VERSION}"
+        if config.limit_work:
+            version += ", guard"
+        if config.engine is KkmaEngine.konlpy:
+            version += f", {config.line_timeout_s:g} s"  # the time limit decides which lines fail
+        return version + (f", user dictionary {digest_of(words)}" if words else "")

@@ -1,12 +1,8 @@
 """Run Kkma's fast engine, a process in Java without Python (``java/korlm/kkma/Worker.java``).
 
 The fast engine (``java/``, GPL like Kkma) reimplements Kkma's search in Kkma's dictionary, which is
-in its jar as flat arrays, with immutable, shared readings and a cache of analyzed words. It returns
-the tokens and tags of ``Kkma().morphs`` and ``Kkma().pos`` wherever these return. The work on each
-word is limited by a count of steps: a word over this budget is cut into pieces of eight syllables
-or, with ``tokenizer.limit_work=false``, is not analyzed. No clock is involved, so the tokens of a
-line are the same on every machine and under any load, and the time for a line is linear in its
-length.
+in its jar as flat arrays (``tokenizers/README.md``). It limits the work on each word by a count of
+steps, so that the tokens of a line are the same on every machine and under any load.
 
 The result of a job is a record batch of tokens or, if the job has an ``output``, a list of
 analyses: ``tokens``; ``spans``: tokens with their spans, and with indices of Kkma's eojeols instead
@@ -152,9 +148,7 @@ def send_lines(stream: IO[bytes], head: str, lines: Sequence[bytes]) -> None:
 def split_buffers(sizes: Sequence[int], data: bytes) -> Iterator[memoryview]:
     """Yield the buffers of an answer, which are padded to eight bytes each.
 
-    Args:
-        sizes: sizes of the buffers in bytes, without padding, in the order of ``Columns.java``.
-        data: all buffers.
+    ``sizes`` are those of the buffers without padding, in the order of ``Columns.java``.
     """
     begin, whole = 0, memoryview(data)
     for size in sizes:
@@ -221,9 +215,7 @@ def _texts(ends: memoryview, texts: memoryview) -> list[str]:
 def check_self_test(results: Sequence[Sequence[str] | str], config: KkmaConfig) -> None:
     """Raise ``TokenizerError`` if results are not the tokens of ``SELF_TEST``.
 
-    Args:
-        results: tokens of each text, or the name of an exception.
-        config: settings of the tokenizer, for the message.
+    A result may also be the name of an exception.
     """
     for (text, expected), result in zip(SELF_TEST.items(), results, strict=True):
         morphs = result if isinstance(result, str) else " ".join(result)

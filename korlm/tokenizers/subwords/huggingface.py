@@ -14,7 +14,7 @@ from typing import Any
 from korlm.config import HuggingFaceConfig, TokenizerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.base import InProcessTokenizer, Tokenizer
+from korlm.tokenizers.base import InProcessTokenizer
 from korlm.tokenizers.offsets import analysis_of, trimmed
 from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError, require_extra
@@ -58,12 +58,13 @@ class HuggingFaceTokenizer(InProcessTokenizer):
     name = "huggingface"
 
     def __init__(self, model: bytes) -> None:
-        self.version = huggingface_version(model)
         self._tokenizer = load_tokenizer(model)
         self._unknown = _unknown_token(model)
 
     @classmethod
-    def from_config(cls, config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer:
+    def from_config(
+        cls, config: TokenizerConfig, learned: bytes | None = None
+    ) -> InProcessTokenizer:
         """See ``InProcessTokenizer.from_config``."""
         assert learned is not None
         return cls(learned)
@@ -77,8 +78,13 @@ class HuggingFaceTokenizer(InProcessTokenizer):
 
     @classmethod
     def version_of(cls, config: TokenizerConfig, learned: bytes | None = None) -> str:
-        """See ``huggingface_version``."""
-        return huggingface_version(_read(config) if learned is None else learned)
+        """Return the version of the package tokenizers and the digest of the file.
+
+        Raises:
+            TokenizerError: the package is not installed, or the file cannot be read.
+        """
+        digest = digest_of(_read(config) if learned is None else learned)
+        return f"{VERSION}, tokenizers {version_of('tokenizers', config.name)}, {digest}"
 
     def analyze(self, text: str) -> Analysis:
         """Return the tokens of one line."""
@@ -92,15 +98,6 @@ class HuggingFaceTokenizer(InProcessTokenizer):
             for token, (begin, end) in zip(encoded.tokens, spans, strict=True)
         ]
         return analysis_of(text, tokens, [""] * len(tokens), spans)
-
-
-def huggingface_version(model: bytes) -> str:
-    """Return the version of the package tokenizers and the digest of the file.
-
-    Raises:
-        TokenizerError: the package is not installed.
-    """
-    return f"{VERSION}, tokenizers {version_of('tokenizers', 'huggingface')}, {digest_of(model)}"
 
 
 def _read(config: TokenizerConfig) -> bytes:

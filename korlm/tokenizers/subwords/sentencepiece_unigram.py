@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from korlm.config import SentencePieceConfig, TokenizerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer, Tokenizer
+from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer
 from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
@@ -84,7 +84,6 @@ class SentencePieceTokenizer(InProcessTokenizer):
     def __init__(self, config: SentencePieceConfig, model: bytes) -> None:
         import sentencepiece
 
-        self.version = pieces_version(config, model)
         self._is_given = config.file is not None
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
@@ -97,7 +96,9 @@ class SentencePieceTokenizer(InProcessTokenizer):
         self._bytes = config.byte_fallback
 
     @classmethod
-    def from_config(cls, config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer:
+    def from_config(
+        cls, config: TokenizerConfig, learned: bytes | None = None
+    ) -> InProcessTokenizer:
         """See ``InProcessTokenizer.from_config``."""
         assert isinstance(config, SentencePieceConfig) and learned is not None
         return cls(config, learned)
@@ -114,9 +115,18 @@ class SentencePieceTokenizer(InProcessTokenizer):
 
     @classmethod
     def version_of(cls, config: TokenizerConfig, learned: bytes | None = None) -> str:
-        """See ``pieces_version``."""
+        """Return the version of sentencepiece and the parameters or the digest of the model.
+
+        Raises:
+            TokenizerError: sentencepiece is not installed, or the file cannot be read.
+        """
         assert isinstance(config, SentencePieceConfig)
-        return pieces_version(config, learned)
+        version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, "
+        if config.file is not None:
+            model = read_tokenizer_file(config.file) if learned is None else learned
+            return version + digest_of(model)
+        version += f"unigram {config.vocab_size}, coverage {config.character_coverage:g}"
+        return version + ", bytes" * config.byte_fallback
 
     def analyze(self, text: str) -> Analysis:
         """Return the tokens of one line."""
@@ -152,20 +162,3 @@ class SentencePieceTokenizer(InProcessTokenizer):
         """Return the number of bytes of text that a piece stands for; 1 for ``<0xEA>``."""
         is_byte = self._processor.is_byte(self._processor.piece_to_id(piece))
         return 1 if is_byte else len(piece.encode())
-
-
-def pieces_version(config: SentencePieceConfig, model: bytes | None = None) -> str:
-    """Return the version of sentencepiece and the parameters or the digest of the model.
-
-    Args:
-        config: settings of the model.
-        model: the content of ``tokenizer.file``, if there is one and it is known.
-
-    Raises:
-        TokenizerError: sentencepiece is not installed, or the file cannot be read.
-    """
-    version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, "
-    if config.file is not None:
-        return version + digest_of(read_tokenizer_file(config.file) if model is None else model)
-    version += f"unigram {config.vocab_size}, coverage {config.character_coverage:g}"
-    return version + ", bytes" * config.byte_fallback

@@ -1,7 +1,4 @@
-"""Define base classes of tokenizers in child processes, which are slow, large, or may hang.
-
-An analyzer may fail on any line; ``ExternalTokenizer`` returns an analysis of every line.
-"""
+"""Define the base class of tokenizers in child processes, which are slow, large, or may hang."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from korlm.config import JavaConfig, KkmaConfig, WorkerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
@@ -21,17 +18,19 @@ from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.utils.cpu import available_cores
 from korlm.utils.packages import version_of
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 TIMEOUT = "too slow"  # reason in the status of a line that exceeds ``line_timeout_s``
 CLOCK_FACTOR = 10  # seconds by the clock that count as one second of CPU time
 
 Config = TypeVar("Config", bound=WorkerConfig)
 
+_memory_lock = threading.Lock()
+
 
 class LineAnalyzer(ABC):
     """Base class of analyzers that analyze line by line, with a time limit per line.
+
+    ``analyze_line`` may fail on any line; ``analyze_lines`` returns an analysis of every line. One
+    object serves one thread.
 
     Attributes:
         exceptions: exceptions after which a line counts as failed.
@@ -44,13 +43,14 @@ class LineAnalyzer(ABC):
     packages: tuple[str, ...] = ()
 
     def __init__(self, config: WorkerConfig) -> None:
+        self._can_cut = may_cut(config)
         self._current = (-1, 0.0, 0.0)  # index of the current line; clock and CPU time at its start
         self._cpu_clock: int | None = None
 
     @classmethod
-    def from_config(cls, config: WorkerConfig, learned: bytes | None = None) -> ExternalTokenizer:
-        """Return a tokenizer with a new analyzer, for one thread."""
-        return ExternalTokenizer(config.name, cls.version_of(config), cls(config))
+    def from_config(cls, config: WorkerConfig, learned: bytes | None = None) -> LineAnalyzer:
+        """Return an analyzer for one thread."""
+        return cls(config)
 
     @classmethod
     def train(cls, config: WorkerConfig, lines: Iterable[str]) -> bytes | None:
@@ -61,9 +61,7 @@ class LineAnalyzer(ABC):
     def version_of(cls, config: WorkerConfig, learned: bytes | None = None) -> str:
         """Return the version of the tokens, for fingerprints, without starting the analyzer.
 
-        Args:
-            config: settings of the tokenizer.
-            learned: result of ``train``; None: unknown, or there is none.
+        ``learned`` is the result of ``train``; None: unknown, or there is none.
 
         Raises:
             TokenizerError: a package is not installed.
@@ -75,24 +73,44 @@ class LineAnalyzer(ABC):
     def analyze_line(self, text: str) -> Analysis:
         """Return the tokens of a non-blank line."""
 
-    def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """Return an analysis of each line, or the name of the exception that it raised.
+    def analyze_lines(self, texts: Sequence[str]) -> list[Analysis]:
+        """Return one analysis for every line, in order; lines that fail are analyzed in parts."""
+        texts = [replace_lone_surrogates(text) for text in texts]
+        results = [
+            EMPTY if is_blank(text) else self._attempt(text, line)
+            for line, text in enumerate(texts)
+        ]
+        analyses: list[Analysis] = []
+        for line, result in enumerate(results):
+            if result == "OutOfMemoryError":  # the lines of other threads may have filled the heap
+                with _memory_lock:
+                    result = self._attempt(texts[line], line)
+            if isinstance(result, str):
+                result = self._analyze_in_parts(texts[line], line, result)
+            analyses.append(result)
+        return analyses
 
-        Args:
-            texts: non-blank lines.
-        """
-        results: list[Analysis | str] = []
+    def analyze_part(self, text: str) -> Analysis | str:
+        """Return the analysis of a part of a line, not blank, or the reason why it failed."""
+        return self._attempt(replace_lone_surrogates(text), 0)
+
+    def _analyze_in_parts(self, text: str, line: int, why: str) -> Analysis:
+        def attempt(span: Span) -> Analysis | str:
+            return self._attempt(text[span.begin : span.end], line)
+
+        return analyze_with_fallback(text, why, attempt, self._can_cut)
+
+    def _attempt(self, text: str, line: int) -> Analysis | str:
+        """Return the analysis of a line or a part of it, or the name of the exception it raised."""
         self._cpu_clock = _cpu_clock_of_thread()
-        for index, text in enumerate(texts):
-            start = time.monotonic()
-            self._current = (index, start, _read_cpu_clock(self._cpu_clock))
-            try:
-                analysis = self.analyze_line(text)
-                results.append(analysis._replace(seconds=time.monotonic() - start))
-            except self.exceptions as error:
-                results.append(type(error).__name__.rpartition(".")[2])
-        self._current = (-1, 0.0, 0.0)
-        return results
+        start = time.monotonic()
+        self._current = (line, start, _read_cpu_clock(self._cpu_clock))
+        try:
+            return self.analyze_line(text)._replace(seconds=time.monotonic() - start)
+        except self.exceptions as error:
+            return type(error).__name__.rpartition(".")[2]
+        finally:
+            self._current = (-1, 0.0, 0.0)
 
     def current_line(self) -> tuple[int, float]:
         """Return the index of the current line, -1 for none, and its seconds so far.
@@ -118,71 +136,6 @@ def _cpu_clock_of_thread() -> int | None:
 
 def _read_cpu_clock(clock: int | None) -> float:
     return 0.0 if clock is None else time.clock_gettime(clock)
-
-
-class ExternalTokenizer:
-    """A tokenizer that returns tokens of every line, also where its analyzer fails.
-
-    One object serves one thread.
-
-    Args:
-        name: name of the tokenizer.
-        version: version of the results, for fingerprints.
-        analyzer: analyzer of whole lines.
-        cut: whether an eojeol that cannot be analyzed may be cut into pieces.
-
-    Attributes:
-        lines: for each line in the analyzer's current call, its index in the batch.
-    """
-
-    _memory_lock = threading.Lock()
-
-    def __init__(self, name: str, version: str, analyzer: LineAnalyzer, cut: bool = True) -> None:
-        self.name, self.version, self.analyzer, self._cut = name, version, analyzer, cut
-        self.lines: list[int] = []
-
-    def analyze(self, text: str) -> Analysis:
-        """Return the tokens of one line."""
-        return self.analyze_lines([text])[0]
-
-    def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """Return one row for every line, in order."""
-        from korlm.tokenizers.columns import to_record_batch
-
-        return to_record_batch(self.analyze_lines(texts))
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the tokens of one line without tags."""
-        return self.analyze(text).morphs
-
-    def analyze_lines(self, texts: Sequence[str]) -> list[Analysis]:
-        """Return one analysis for every line, in order; lines that fail are analyzed in parts."""
-        analyses = [EMPTY] * len(texts)
-        texts = [replace_lone_surrogates(text) for text in texts]
-        lines = [line for line, text in enumerate(texts) if not is_blank(text)]
-        results = self._analyze([texts[line] for line in lines], lines)
-        for line, result in zip(lines, results, strict=True):
-            if result == "OutOfMemoryError":  # the lines of other threads may have filled the heap
-                with self._memory_lock:
-                    (result,) = self._analyze([texts[line]], [line])
-            if isinstance(result, str):
-                result = self._analyze_in_parts(texts[line], line, result)
-            analyses[line] = result
-        return analyses
-
-    def analyze_part(self, text: str) -> Analysis | str:
-        """Return the analysis of a part of a line, not blank, or the reason why it failed."""
-        return self._analyze([replace_lone_surrogates(text)], [0])[0]
-
-    def _analyze(self, texts: Sequence[str], lines: list[int]) -> list[Analysis | str]:
-        self.lines = lines
-        return self.analyzer.analyze(texts)
-
-    def _analyze_in_parts(self, text: str, line: int, why: str) -> Analysis:
-        def attempt(span: Span) -> Analysis | str:
-            return self._analyze([text[span.begin : span.end]], [line])[0]
-
-        return analyze_with_fallback(text, why, attempt, self._cut)
 
 
 def may_cut(config: WorkerConfig) -> bool:

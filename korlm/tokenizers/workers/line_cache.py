@@ -58,9 +58,9 @@ _REPRODUCIBLE = ("ok", "cut: over budget", "fallback: over budget")
 class LineCache:
     """A persistent map from lines to their analyses, for one thread; a context manager.
 
-    No method raises an error because of the file. A damaged file is deleted and recreated once; a
-    full disk, a read-only folder or a file that stays locked disables the cache. Each of these is
-    logged as a warning, and the lines are misses.
+    No method raises an error because of the file. A damaged file is deleted; it, a full disk, a
+    read-only folder or a file that stays locked disables the cache, unless the damage is noticed
+    when the file is opened. Each of these is logged as a warning, and the lines are misses.
 
     Args:
         folder: folder of the file; created if missing.
@@ -83,7 +83,6 @@ class LineCache:
         self._limit = limit_mb << 20
         self._connection: sqlite3.Connection | None = None
         self._file_id = (0, 0)  # device and inode of the open file
-        self._recreated = False
         if limit_mb > 0:
             self._open()
             self._try(self._shrink)
@@ -108,10 +107,6 @@ class LineCache:
         """Store the analyses of lines without their ``seconds``, in one transaction.
 
         Lines with a tab or a line break in a token or status are skipped.
-
-        Args:
-            texts: the lines.
-            columns: their analyses, with the schema ``korlm.tokenizers.columns.ANALYSIS``.
         """
         if self._connection is None:
             return
@@ -152,8 +147,11 @@ class LineCache:
                 try:
                     self._connection = _connect(self._path)
                 except sqlite3.DatabaseError as error:
-                    if not self._is_first_damage(error):
+                    if not _is_damage(error):
                         raise
+                    logger.warning(
+                        "line cache %s is damaged (%s): recreating it", self._path, error
+                    )
                     self._delete()
                     self._connection = _connect(self._path)
                 self._file_id = _file_id(self._path)
@@ -167,33 +165,16 @@ class LineCache:
         try:
             return work(self._connection)
         except (sqlite3.Error, OSError) as error:
-            self._recover(error)
+            self._disable(error)
             return None
 
-    def _recover(self, error: sqlite3.Error | OSError) -> None:
-        """Recreate a damaged file once; disable the cache after any other error."""
-        if not self._is_first_damage(error):
-            self._disable(error)
-            return
-        with contextlib.suppress(OSError), self._lock():
-            # Compared while the file is open: its inode number cannot be that of a new file.
-            is_same = self._file_id == _file_id(self._path)
-            self.close()
-            if is_same:  # no other process has recreated it
-                self._delete()
-        self.close()
-        self._open()
-
-    def _is_first_damage(self, error: sqlite3.Error | OSError) -> bool:
-        """Return True, and log it, if the error is the first one of a damaged file."""
-        # SQLite raises subclasses of DatabaseError, except for damaged files and other formats.
-        if type(error) is not sqlite3.DatabaseError or self._recreated:
-            return False
-        self._recreated = True
-        logger.warning("line cache %s is damaged (%s): recreating it", self._path, error)
-        return True
-
     def _disable(self, error: sqlite3.Error | OSError) -> None:
+        if _is_damage(error):
+            with contextlib.suppress(OSError), self._lock():
+                # Compared while the file is open: its inode number cannot be that of a new file.
+                if self._file_id == _file_id(self._path):  # no other process has recreated it
+                    self.close()
+                    self._delete()
         self.close()
         logger.warning("line cache %s disabled: %s", self._path, error)
 
@@ -212,7 +193,8 @@ class LineCache:
     def _insert(self, connection: sqlite3.Connection, rows: list[tuple[bytes, bytes]]) -> None:
         # At most half of a page is left empty, where a value does not fit in any more.
         num_bytes = sum(200 + 2 * len(value) for _, value in rows)
-        with _transaction(connection):
+        with connection:  # commits, or rolls back after an error
+            connection.execute("BEGIN IMMEDIATE")
             if self._is_full(connection, num_bytes):
                 connection.execute("DELETE FROM lines")  # the file keeps its pages for new lines
                 if self._is_full(connection, num_bytes):
@@ -287,6 +269,16 @@ def _is_valid(analysis: Analysis) -> bool:
     )
 
 
+def _file_id(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _is_damage(error: sqlite3.Error | OSError) -> bool:
+    """Return True if a file is damaged; SQLite raises subclasses of DatabaseError otherwise."""
+    return type(error) is sqlite3.DatabaseError
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
@@ -295,7 +287,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA journal_size_limit=4194304")
-        with _transaction(connection):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
             # Also a test that the file can be written.
             connection.execute(_SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
         schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL").fetchall()
@@ -305,23 +298,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _file_id(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Any]:
@@ -342,10 +318,7 @@ def map_cached(
 
     The first occurrence of a line in a batch has the time that the line took, the others 0.
 
-    Args:
-        pool: pool of the tokenizer.
-        cache: cache for the version of this tokenizer.
-        batches: batches of lines (NFC), or record batches, which are passed through.
+    ``batches`` are lines (NFC), or record batches, which are passed through.
     """
     # For each batch in the pool: its lines, line -> analysis from the cache, lines in the pool.
     waiting: collections.deque[tuple[Sequence[str], dict[str, Analysis], list[str]]]

@@ -63,7 +63,6 @@ class TokenizerPool:
     """
 
     def __init__(self, config: TokenizerConfig, tokenizer_model: bytes | None = None) -> None:
-        self._config = config
         self._tokenizer_model = tokenizer_model
         self._in_process = build_inprocess(config, tokenizer_model)
         self._title = config.name.capitalize()
@@ -84,8 +83,7 @@ class TokenizerPool:
         self._num_resets, self._why_reset = 0, ""
         self._was_ready = False  # whether any worker has started
         self._deaths = 0  # see MAX_DEATHS
-        if self._in_process is None:
-            assert isinstance(config, WorkerConfig)
+        if isinstance(config, WorkerConfig):
             if not is_fast_kkma(config):
                 tokenizer_version(config, tokenizer_model)  # raises if a package is missing
             if tokenizer_model is None:
@@ -132,12 +130,11 @@ class TokenizerPool:
             TokenizerError: a worker does not start, workers die again and again, or the pool is
                 closed before the map ends.
         """
-        if isinstance(self._config, WorkerConfig):
-            yield from self._map_in_children(self._config, batches, None)
+        if self._in_process is None:
+            yield from self._map_in_children(batches, None)
             return
         import pyarrow as pa
 
-        assert self._in_process is not None
         for batch in batches:
             if isinstance(batch, pa.RecordBatch):
                 yield batch
@@ -155,17 +152,12 @@ class TokenizerPool:
             batches: batches of lines.
             output: what the analyses have (``kkma/process.py``).
         """
-        assert isinstance(self._config, WorkerConfig) and is_fast_kkma(self._config)
-        yield from cast(
-            "Iterator[list[Analysis]]", self._map_in_children(self._config, batches, output)
-        )
+        yield from cast("Iterator[list[Analysis]]", self._map_in_children(batches, output))
 
-    def _map_in_children(
-        self, config: WorkerConfig, batches: Iterable[Lines], output: str | None
-    ) -> Iterator[Results]:
+    def _map_in_children(self, batches: Iterable[Lines], output: str | None) -> Iterator[Results]:
         remaining = iter(batches)
         in_flight: collections.deque[Batch] = collections.deque()
-        limit = config.workers * ((config.threads or 1) + 2)
+        limit = self._config.workers * ((self._config.threads or 1) + 2)
         num_resets = self._num_resets
         try:
             while True:
@@ -173,13 +165,13 @@ class TokenizerPool:
                     in_flight.append(self._enqueue(lines, output))
                 if not in_flight:
                     return
-                self._wait(config, in_flight[0], num_resets)
+                self._wait(in_flight[0], num_resets)
                 yield in_flight.popleft().results()
         finally:  # if the map did not end, workers need not begin its other batches
             for batch in in_flight:
                 batch.is_abandoned = True
 
-    def _wait(self, config: WorkerConfig, batch: Batch, num_resets: int) -> None:
+    def _wait(self, batch: Batch, num_resets: int) -> None:
         """Exchange messages, or let another thread do so, until a batch is done."""
         has_woken = False  # whether the other thread has been notified of this thread's jobs
         while not batch.is_done:
@@ -195,9 +187,9 @@ class TokenizerPool:
                 self._has_pump_thread = True
             try:
                 if self._failed:
-                    self._analyze_in_parts(config, *self._failed.popleft())
+                    self._analyze_in_parts(*self._failed.popleft())
                 else:
-                    self._step(config)
+                    self._step()
             except BaseException as error:  # also Ctrl-C, which may lose a message
                 self._reset(f"failed: {' '.join(str(error).split()) or type(error).__name__}")
                 raise
@@ -222,7 +214,7 @@ class TokenizerPool:
             self._waiting.append(Job(list(lines), batch, output=output))
         return batch
 
-    def _analyze_in_parts(self, config: WorkerConfig, job: Job, why: str) -> None:
+    def _analyze_in_parts(self, job: Job, why: str) -> None:
         """Analyze a single line in parts."""
         assert job.batch is not None
         text = replace_lone_surrogates(job.texts[0])
@@ -232,14 +224,14 @@ class TokenizerPool:
             part = Job([text[span.begin : span.end]], alone=True, output=job.output)
             self._waiting.appendleft(part)
             while part.result is None:
-                self._step(config)
+                self._step()
             if isinstance(part.result, str):
                 reasons.append(part.result)
             return part.result
 
         with_spans = job.output == SPANS
-        analysis = analyze_with_fallback(text, why, attempt, may_cut(config), with_spans)
-        lost_seconds = reasons.count(TIMEOUT) * config.line_timeout_s
+        analysis = analyze_with_fallback(text, why, attempt, may_cut(self._config), with_spans)
+        lost_seconds = reasons.count(TIMEOUT) * self._config.line_timeout_s
         analysis = analysis._replace(seconds=analysis.seconds + lost_seconds)
         results: Results = [analysis]
         if job.output is None:
@@ -248,17 +240,17 @@ class TokenizerPool:
             results = to_record_batch(results)
         job.batch.add(job.first, results)
 
-    def _step(self, config: WorkerConfig) -> None:
+    def _step(self) -> None:
         """Send jobs to workers, and process one message; wait for it at most ``ALIVE_SECONDS``."""
         if self._is_closing:
             raise TokenizerError(f"{self._title}: its pool was closed")
         if not self._children:
-            self._children = [self._start(config) for _ in range(config.workers)]
+            self._children = [self._start() for _ in range(self._config.workers)]
         self._dispatch()
-        patience = START_SECONDS + config.line_timeout_s
+        patience = START_SECONDS + self._config.line_timeout_s
         for child in self._children:  # they send a message each second
             if child.jobs and child.silent > patience:
-                self._on_worker_lost(config, child, silent=True)
+                self._on_worker_lost(child, silent=True)
                 return
         began, timeout = time.monotonic(), min(ALIVE_SECONDS, patience)
         sender = frame = None
@@ -271,14 +263,14 @@ class TokenizerPool:
         if sender is None or sender not in self._children:  # no message, or of a replaced worker
             return
         if frame is None:
-            self._on_worker_lost(config, sender)
+            self._on_worker_lost(sender)
         else:
-            self._process(config, sender, *frame)
+            self._process(sender, *frame)
 
-    def _start(self, config: WorkerConfig) -> WorkerProcess:
-        kind = KkmaProcess if is_fast_kkma(config) else WorkerProcess
+    def _start(self) -> WorkerProcess:
+        kind = KkmaProcess if is_fast_kkma(self._config) else WorkerProcess
         try:
-            return kind(config, self._inbox, self._tokenizer_model)
+            return kind(self._config, self._inbox, self._tokenizer_model)
         except TokenizerError as error:
             raise TokenizerError(f"{self._title} did not start: {error}") from error
 
@@ -296,7 +288,6 @@ class TokenizerPool:
 
     def _process(
         self,
-        config: WorkerConfig,
         child: WorkerProcess,
         message: Message,
         results: Results | None,
@@ -311,8 +302,8 @@ class TokenizerPool:
         if job is None:  # a line that was done just when it was reported as stuck
             return
         if "stuck" in message:
-            other_lines = self._isolate_stuck_line(config, job, message["stuck"])
-            self._replace_worker(config, child, [*child.jobs.values(), *other_lines])
+            other_lines = self._isolate_stuck_line(job, message["stuck"])
+            self._replace_worker(child, [*child.jobs.values(), *other_lines])
             return
         self._deaths = 0
         self._finish(job, results, message.get("errors", []))
@@ -320,10 +311,7 @@ class TokenizerPool:
     def _finish(self, job: Job, results: Results, errors: list[tuple[int, str]]) -> None:
         """Store the results of a job; queue lines with errors to be analyzed in parts.
 
-        Args:
-            job: the job.
-            results: one result per line.
-            errors: (index of the line, reason) of lines that failed.
+        An error is the index of a line and the reason why it failed.
         """
         if job.batch is None:
             (job.result,) = [why for _, why in errors] or as_list(results)
@@ -336,12 +324,12 @@ class TokenizerPool:
                 self._failed.append((job.slice(line, line + 1), why))
             begin = line + 1
 
-    def _isolate_stuck_line(self, config: WorkerConfig, job: Job, line: int) -> list[Job]:
+    def _isolate_stuck_line(self, job: Job, line: int) -> list[Job]:
         """Queue a line that takes too long for splitting; return jobs for the other lines."""
         logger.warning(
             "%s took more than %g s for %d characters (%.20s...): splitting them; "
             "on a slow machine, raise tokenizer.line_timeout_s",
-            *(self._title, config.line_timeout_s, len(job.texts[line]), job.texts[line]),
+            *(self._title, self._config.line_timeout_s, len(job.texts[line]), job.texts[line]),
         )
         if job.batch is None:
             job.result = TIMEOUT
@@ -350,9 +338,7 @@ class TokenizerPool:
         rest = [job.slice(0, line), job.slice(line + 1, len(job.texts))]
         return [part for part in rest if part.texts]
 
-    def _on_worker_lost(
-        self, config: WorkerConfig, child: WorkerProcess, silent: bool = False
-    ) -> None:
+    def _on_worker_lost(self, child: WorkerProcess, silent: bool = False) -> None:
         """Replace a worker that died or is silent for too long, and run its jobs again."""
         child.process.kill()
         child.process.wait()
@@ -361,23 +347,23 @@ class TokenizerPool:
         # Blame the lines, which may then be split, only if the worker really died, or if lines have
         # a time limit: on a busy machine any worker may be silent. Otherwise, retry the jobs
         # unchanged, at most MAX_DEATHS times.
-        if child.ready and (has_time_limit(config) or not silent):
-            why = "Java died" if isinstance(config, JavaConfig) else "process died"
+        if child.ready and (has_time_limit(self._config) or not silent):
+            why = "Java died" if isinstance(self._config, JavaConfig) else "process died"
             jobs = [retry for job in jobs for retry in self._retry(job, why)]
         else:
             self._deaths += 1
             if not self._was_ready or self._deaths > MAX_DEATHS:
                 state = "died again and again" if self._was_ready else "ended before it was ready"
                 raise TokenizerError(
-                    f"the worker of {self._title} {state} ({reason}); {_memory_hint(config)}"
+                    f"the worker of {self._title} {state} ({reason}); {_memory_hint(self._config)}"
                 )
         logger.warning("%s worker died (%s); restarting it", self._title, reason)
-        self._replace_worker(config, child, jobs)
+        self._replace_worker(child, jobs)
 
-    def _replace_worker(self, config: WorkerConfig, child: WorkerProcess, jobs: list[Job]) -> None:
+    def _replace_worker(self, child: WorkerProcess, jobs: list[Job]) -> None:
         """Start a new worker in place of another one, and queue jobs at the front."""
         child.close()
-        self._children[self._children.index(child)] = self._start(config)
+        self._children[self._children.index(child)] = self._start()
         self._waiting.extendleft(reversed(jobs))
 
     def _retry(self, job: Job, why: str) -> list[Job]:

@@ -27,7 +27,7 @@ from korlm.config import WorkerConfig
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.columns import pack, to_record_batch
 from korlm.tokenizers.registry import build_external
-from korlm.tokenizers.workers.external import ExternalTokenizer
+from korlm.tokenizers.workers.external import LineAnalyzer
 from korlm.tokenizers.workers.protocol import (
     ALIVE_SECONDS,
     Message,
@@ -41,9 +41,9 @@ from korlm.utils.errors import TokenizerError
 class _Thread:
     """A thread with an analyzer."""
 
-    def __init__(self, worker: _Worker, tokenizer: ExternalTokenizer) -> None:
+    def __init__(self, worker: _Worker, analyzer: LineAnalyzer) -> None:
         self._worker = worker
-        self._tokenizer = tokenizer
+        self._analyzer = analyzer
         self._job_id = -1
 
     def current_line(self) -> tuple[int, int, float] | None:
@@ -51,10 +51,9 @@ class _Thread:
 
         Another thread calls this. None: the thread is between two calls of the analyzer.
         """
-        job_id, lines = self._job_id, self._tokenizer.lines
-        index, seconds = self._tokenizer.analyzer.current_line()
-        is_same_call = lines is self._tokenizer.lines and job_id == self._job_id
-        return (job_id, lines[index], seconds) if 0 <= index < len(lines) and is_same_call else None
+        job_id = self._job_id
+        line, seconds = self._analyzer.current_line()
+        return (job_id, line, seconds) if line >= 0 and job_id == self._job_id else None
 
     def run(self) -> None:
         """Analyze batches until the process ends."""
@@ -73,13 +72,13 @@ class _Thread:
         message: Message = {"id": self._job_id}
         analyses: list[Analysis] = []
         if is_part:
-            result = self._tokenizer.analyze_part(texts[0])
+            result = self._analyzer.analyze_part(texts[0])
             if isinstance(result, str):
                 message["errors"] = [(0, result)]
             else:
                 analyses = [result]
         else:
-            analyses = self._tokenizer.analyze_lines(texts)
+            analyses = self._analyzer.analyze_lines(texts)
         self._worker.send(message, pack(to_record_batch(analyses)))
 
 

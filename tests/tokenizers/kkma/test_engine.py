@@ -17,7 +17,6 @@ from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.columns import analyses_of
-from korlm.tokenizers.kkma.engine import kkma_version
 from korlm.tokenizers.kkma.process import JAR
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
@@ -30,10 +29,11 @@ def config(
     return KkmaConfig(name="kkma", engine=engine, threads=threads, limit_work=limit_work)
 
 
-def test_kkma_version_starts_no_java() -> None:
-    assert tokenizer_version(config()) == kkma_version(config())
+def test_the_version_starts_no_java() -> None:
     versions = {
-        kkma_version(config(engine, 1, limit)) for engine in KkmaEngine for limit in (False, True)
+        tokenizer_version(config(engine, 1, limit))
+        for engine in KkmaEngine
+        for limit in (False, True)
     }
     assert len(versions) == 4 and all(version.startswith("konlpy 0.") for version in versions)
     # A clock limits the lines of KoNLPy's own engine only.
@@ -43,7 +43,7 @@ def test_kkma_version_starts_no_java() -> None:
         (config(KkmaEngine.konlpy), False),
     ):
         slow = dataclasses.replace(slower, line_timeout_s=60.0)
-        assert (kkma_version(slow) == kkma_version(slower)) == same
+        assert (tokenizer_version(slow) == tokenizer_version(slower)) == same
     assert "jpype" not in sys.modules
 
 

@@ -19,10 +19,11 @@ import json, os, sys
 before = dict(os.environ)
 import korlm
 from korlm.config import KkmaConfig, KkmaEngine
-from korlm.tokenizers.kkma.engine import KkmaTokenizer
+from korlm.tokenizers.kkma.engine import KonlpyKkma
+from korlm.tokenizers.workers.external import with_defaults
 
 texts = json.load(sys.stdin)
-results = {"status": [], "engine": [], "eojeol": [], "tokenize": []}
+results = {"status": [], "engine": [], "eojeol": []}
 with korlm.Kkma(threads=1) as fast:
     results["beside"] = [fast.pos(texts[-1])]
     results["environment"] = dict(os.environ) == before
@@ -43,13 +44,11 @@ results["methods"] = [
      of(kkma.sentences, t)]
     for t in texts
 ]
-tokenizer = KkmaTokenizer(KkmaConfig(name="kkma", engine=KkmaEngine.konlpy))
-for text in texts:
-    analysis = tokenizer.analyze(text)
+tokenizer = KonlpyKkma.from_config(with_defaults(KkmaConfig(name="kkma", engine=KkmaEngine.konlpy)))
+for analysis in tokenizer.analyze_lines(texts):
     results["status"].append(analysis.status)
     results["engine"].append(list(zip(analysis.morphs, analysis.tags)))
     results["eojeol"].append(analysis.eojeol)
-    results["tokenize"].append(tokenizer.tokenize(text))
 json.dump(results, sys.stdout)
 """
 
@@ -140,7 +139,6 @@ def test_the_plain_engine(konlpy: dict[str, Any], texts: list[str]) -> None:
             assert [morph for morph, _ in tokens] == morphs, text
         assert eojeol == sorted(eojeol)
         assert set(eojeol) == set(range(len(text.split()))), text
-    assert konlpy["tokenize"] == [[morph for morph, _ in tokens] for tokens in konlpy["engine"]]
     morphs = ["나", "는", "학교", "에", "가", "었", "다", "."]
     assert [morph for morph, _ in konlpy["engine"][-1]] == morphs
     assert konlpy["eojeol"][-1] == [0, 0, 1, 1, 2, 2, 2, 2]

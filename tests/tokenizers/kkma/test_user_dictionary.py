@@ -14,7 +14,6 @@ from conftest import LIGHT, Command, TinyCorpus
 
 import korlm as package
 from korlm.config import KkmaConfig, KkmaEngine
-from korlm.tokenizers.kkma.engine import kkma_version
 from korlm.tokenizers.kkma.user_dictionary import read_user_dictionary
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.utils.errors import ConfigError, KorlmError, TokenizerError
@@ -153,14 +152,14 @@ def test_version(words: Path) -> None:
     plain = KkmaConfig(name="kkma")
     config = KkmaConfig(name="kkma", user_dictionary=str(words))
     version, content = tokenizer_version(config), read_user_dictionary(words)
-    assert version.startswith(f"{kkma_version(plain)}, user dictionary ")
+    assert version.startswith(f"{tokenizer_version(plain)}, user dictionary ")
     words.write_text(WORDS + "새말\tNNG\n", encoding="utf-8")
     assert version != tokenizer_version(config)
     # The copy in the run is used, not the file.
     words.unlink()
     assert tokenizer_version(config, content) == version
     words.write_text("// nothing\n", encoding="utf-8")
-    assert tokenizer_version(config) == kkma_version(plain)
+    assert tokenizer_version(config) == tokenizer_version(plain)
 
 
 @pytest.mark.jvm

@@ -44,7 +44,7 @@ def test_a_busy_machine_does_not_use_up_the_time_of_a_line(monkeypatch: pytest.M
             return EMPTY
 
     analyzer = Waiting(KkmaConfig(name="kkma"))
-    thread = threading.Thread(target=analyzer.analyze, args=(["가"],))
+    thread = threading.Thread(target=analyzer.analyze_lines, args=(["가"],))
     thread.start()
     begun.wait()
     now = time.monotonic()

@@ -29,24 +29,11 @@ from korlm.tokenizers.workers.protocol import HEAD
 from korlm.utils.errors import ConfigError, TokenizerError
 
 
-def kkma(
-    workers: int = 1,
-    threads: int = 2,
-    line_timeout_s: float = 10.0,
-    heap_mb: int = 1024,
-    limit_work: bool = False,
-    engine: KkmaEngine = KkmaEngine.konlpy,
-) -> KkmaConfig:
+def kkma(**changes: Any) -> KkmaConfig:
     """Return settings, by default for the fake Kkma."""
-    return KkmaConfig(
-        name="kkma",
-        engine=engine,
-        workers=workers,
-        threads=threads,
-        line_timeout_s=line_timeout_s,
-        heap_mb=heap_mb,
-        limit_work=limit_work,
-    )
+    settings: dict[str, Any] = {"threads": 2, "heap_mb": 1024, "limit_work": False}
+    settings |= {"name": "kkma", "engine": KkmaEngine.konlpy}
+    return KkmaConfig(**{**settings, **changes})
 
 
 @pytest.fixture
@@ -171,7 +158,7 @@ def test_order(fake: Path, workers: int, threads: int) -> None:
         [f"{number} {part}" + " SLOW!" * (number in (0, 7)) for part in range(1 + number % 5 // 4)]
         for number in range(40)
     ]
-    with TokenizerPool(kkma(workers, threads)) as pool:
+    with TokenizerPool(kkma(workers=workers, threads=threads)) as pool:
         results = map_all(pool, batches)
         assert len(pids(pool)) == workers
     assert results == [[faked(text) for text in batch] for batch in batches]
@@ -245,7 +232,7 @@ def test_after_an_error_a_pool_restarts(fake: Path) -> None:
     (fake / "no_java").touch()
     with TokenizerPool(kkma()) as pool:
         waiting = pool.map([["가"]])
-        with pytest.raises(TokenizerError, match="Java did not start"):
+        with pytest.raises(TokenizerError, match="Java did not start: no Java"):
             next(waiting)
         assert pids(pool) == []
         (fake / "no_java").unlink()
@@ -319,6 +306,14 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
         running = pool.map(batches)
         results = [timeless(next(running)) for _ in range(3)]
         stopped, _ = pids(pool)
+        replace_worker = pool._replace_worker
+
+        def replace(child: WorkerProcess, jobs: list[Job]) -> None:
+            if child.process.pid == stopped:  # its successor may start slowly
+                monkeypatch.setattr(pool_module, "START_SECONDS", 300.0)
+            replace_worker(child, jobs)
+
+        monkeypatch.setattr(pool, "_replace_worker", replace)
         monkeypatch.setattr(pool_module, "START_SECONDS", 2.0 - 60.0)
         os.kill(stopped, signal.SIGSTOP)
         results += map(timeless, running)
@@ -355,14 +350,13 @@ def test_silence_is_no_fault_of_a_line_without_a_clock(
 ) -> None:
     monkeypatch.setattr(pool_module, "has_time_limit", lambda config: engine is KkmaEngine.konlpy)
     with TokenizerPool(kkma(threads=1)) as pool:
-        assert isinstance(pool._config, KkmaConfig)
         running = pool.map([["가"], ["나 SLOW! 다"], ["라"]])
         assert timeless(next(running)) == [faked("가")]
         for _ in range(4):
             (child,) = pool._children
             while not child.ready:
-                pool._step(pool._config)
-            pool._on_worker_lost(pool._config, child, silent=True)
+                pool._step()
+            pool._on_worker_lost(child, silent=True)
         assert timeless(next(running)) == [
             faked("나 SLOW! 다")
             if engine is KkmaEngine.fast
@@ -377,16 +371,15 @@ def test_workers_that_die_again_and_again(
     monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
     monkeypatch.setattr(pool_module, "has_time_limit", lambda config: False)
     with TokenizerPool(kkma(threads=1)) as pool:
-        assert isinstance(pool._config, KkmaConfig)
         assert map_one(pool, ["가"]) == [faked("가")]
         for number in range(4):
             (child,) = pool._children
             child.ready = silent
             if number == 3:
                 with pytest.raises(TokenizerError, match="died again and again"):
-                    pool._on_worker_lost(pool._config, child, silent)
+                    pool._on_worker_lost(child, silent)
             else:
-                pool._on_worker_lost(pool._config, child, silent)
+                pool._on_worker_lost(child, silent)
 
 
 @pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
@@ -469,41 +462,11 @@ def test_a_batch_of_slow_lines_is_no_dead_worker(
         assert pids(pool) == started
 
 
-SCRIPT = """#!{python}
-import sys
-sys.path.insert(0, {source!r})
-from korlm.tokenizers.analysis import Analysis
-from korlm.tokenizers.columns import to_record_batch, pack
-from korlm.tokenizers.workers.worker import receive, send
-
-out, number = sys.stdout.buffer, 0
-send(out, {{"ready": True}})
-while (frame := receive(sys.stdin.buffer)) is not None:
-    job, _ = frame
-    columns = to_record_batch([Analysis([text], ["X"], [0]) for text in job["texts"]])
-    send(out, {{"id": job["id"]}}, pack(columns))
-    send(out, {{"id": job["id"], "stuck": 0}})
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="scripts are no programs here")
-def test_a_line_that_is_done_as_it_is_called_slow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = str(Path(pool_module.__file__).resolve().parents[3])
-    script = tmp_path / "worker"
-    script.write_text(SCRIPT.format(python=sys.executable, source=source), encoding="utf-8")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    batches = [[f"{number}"] for number in range(20)]
-    with TokenizerPool(kkma()) as pool:
-        results = map_all(pool, batches)
-    assert results == [[Analysis([text], ["X"], [0])] for (text,) in batches]
-
-
-def test_kkma_that_does_not_start(fake: Path) -> None:
-    (fake / "no_java").touch()
-    assert "Java did not start: no Java" in error_of(kkma())
+def test_a_line_that_is_done_as_it_is_called_slow(shared: TokenizerPool) -> None:
+    (child,) = shared._children
+    shared._process(child, {"id": 10**6, "stuck": 0}, None)
+    assert shared._children == [child]
+    assert map_one(shared, ["가"]) == [faked("가")]
 
 
 def test_a_dictionary_that_did_not_load(fake: Path) -> None:
@@ -680,12 +643,11 @@ def test_a_heap_larger_than_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:
     batches = [[f"{number}", "SLOW! 가"] for number in range(6)]
     with TokenizerPool(kkma(threads=1)) as pool:
-        assert isinstance(pool._config, KkmaConfig)
         running = pool.map(batches)
         results = [timeless(next(running))]
         for _ in range(2):  # the second one is not ready yet
             (child,) = pool._children
             child.process.kill()
-            pool._on_worker_lost(pool._config, child)
+            pool._on_worker_lost(child)
         results += map(timeless, running)
     assert results == [[faked(text) for text in batch] for batch in batches]

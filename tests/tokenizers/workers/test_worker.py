@@ -5,10 +5,7 @@ import dataclasses
 import io
 import os
 import queue
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,13 +13,20 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import ROOT
 from fakes import faked, install_fake_kkma
 
 from korlm.config import KkmaConfig, KkmaEngine
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.columns import ANALYSIS, analyses_of, pack, to_record_batch, unpack
-from korlm.tokenizers.workers.protocol import HEAD, Message, config_to_json, receive, send
+from korlm.tokenizers.columns import ANALYSIS, analyses_of, unpack
+from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
+from korlm.tokenizers.workers.protocol import (
+    HEAD,
+    Message,
+    config_from_json,
+    config_to_json,
+    receive,
+    send,
+)
 
 SECONDS = 30.0  # limit of a test
 SOON = 10.0  # limit of an immediate reaction on a busy machine
@@ -69,36 +73,7 @@ def test_a_frame_is_sent_at_once() -> None:
         assert receive(source) == ({"id": 1}, b"x")
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        [],
-        [EMPTY],
-        [Analysis(["나", "는", "\0😀"], ["NP", "", "OL"], [0, 0, 7], "lost: 2 characters", 2, 0.5)],
-        [EMPTY, Analysis(["가"] * 1000, ["N"] * 1000, [*range(1000)]), EMPTY],
-    ],
-)
-def test_columns_there_and_back(lines: list[Analysis]) -> None:
-    columns = unpack(pack(to_record_batch(lines)))
-    assert columns.schema == ANALYSIS
-    assert columns.validate(full=True) is None
-    assert analyses_of(columns) == lines
-    assert analyses_of(unpack(pack(to_record_batch([EMPTY, *lines]).slice(1)))) == lines
-
-
 # Settings
-
-# The patched main() returns the settings it has read as an error message.
-PRINT_SETTINGS = """
-from korlm.tokenizers.workers import worker
-from korlm.utils.errors import TokenizerError
-
-def report(output, config, jobs, tokenizer_model):
-    raise TokenizerError(repr(config))
-
-worker._Worker = report
-worker.main()
-"""
 
 
 @pytest.mark.parametrize(
@@ -109,19 +84,9 @@ worker.main()
         {"line_timeout_s": 0.25, "limit_work": False, "cache_size_mb": 0},
     ],
 )
-def test_settings_arrive(changed: dict[str, Any]) -> None:
+def test_settings_there_and_back(changed: dict[str, Any]) -> None:
     config = dataclasses.replace(KkmaConfig(name="kkma"), **changed)
-    reading, writing = os.pipe()  # stdin must stay open
-    done = subprocess.run(
-        [sys.executable, "-c", PRINT_SETTINGS, config_to_json(config)],
-        stdin=reading,
-        capture_output=True,
-        cwd=ROOT,
-        check=False,
-    )
-    os.close(reading)
-    os.close(writing)
-    assert receive(io.BytesIO(done.stdout)) == ({"failed": repr(config)}, b"")
+    assert config_from_json(config_to_json(config)) == config
 
 
 # The process, with the fake Kkma
@@ -158,61 +123,27 @@ if (HERE / "slow_start").exists():
 """
 
 
-class Process:
-    """A worker process as the pool starts it; its messages go to a queue."""
+class Process(WorkerProcess):
+    """A worker process as the pool starts it; its frames go to a queue as they are."""
 
     def __init__(self, config: KkmaConfig, folder: Path) -> None:
         self.folder = folder  # of the fake
         self.number = 0
-        self._frames: queue.SimpleQueue[tuple[Message, bytes] | None] = queue.SimpleQueue()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]),
-            },
-        )
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
+        self.frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        super().__init__(config, self.frames)
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        frame: tuple[Message, bytes] | None = ({}, b"")
-        while frame is not None:
-            frame = receive(self._process.stdout)
-            self._frames.put(frame)
+    def _received(self, message: Message, data: bytes) -> Any:
+        return message, data
 
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._thread.join()
-        assert self._process.stdin is not None and self._process.stdout is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._stderr.close()
-
-    def send(self, texts: Sequence[str], part: bool = False) -> int:
+    def send_texts(self, texts: Sequence[str], part: bool = False) -> int:
         """Send a batch; return its number."""
         self.number += 1
-        job = {"id": self.number, "texts": texts, "part": part}
-        assert self._process.stdin is not None
-        send(self._process.stdin, job)
+        self.send(self.number, Job(texts, None if part else Batch(len(texts))))
         return self.number
 
-    def receive_any(self) -> tuple[Message, bytes] | None:
-        """Return the next frame; None at the end."""
-        return self._frames.get(timeout=SECONDS)
-
     def receive(self) -> tuple[Message, bytes] | None:
-        """Return the next frame other than ``alive``."""
-        deadline = time.monotonic() + SECONDS
-        while (frame := self.receive_any()) == ({"alive": True}, b""):
-            assert time.monotonic() < deadline, "the process is alive and sends nothing"
+        """Return the next frame other than ``alive``; None at the end."""
+        frame: tuple[Message, bytes] | None = self.frames.get(timeout=SECONDS)[1]
         return frame
 
     def answer(self, **more: Any) -> list[Analysis]:
@@ -233,18 +164,13 @@ class Process:
 
     def end(self) -> tuple[int, float]:
         """Close stdin; return the exit code and the seconds until the end."""
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         started = time.monotonic()
-        self._process.stdin.close()
-        return self._process.wait(timeout=SECONDS), time.monotonic() - started
+        self.process.stdin.close()
+        return self.process.wait(timeout=SECONDS), time.monotonic() - started
 
-    def write(self, data: bytes) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(data)
-        self._process.stdin.flush()
-
-    def exit_reason(self) -> str:
-        self._process.wait(timeout=SECONDS)
+    def stderr(self) -> str:
+        self.process.wait(timeout=SECONDS)
         self._stderr.seek(0)
         return self._stderr.read().decode("utf-8")
 
@@ -293,19 +219,19 @@ def timeless(analyses: Sequence[Analysis]) -> list[Analysis]:
 def test_jobs(start: Start) -> None:
     worker = start()
     texts = ["나는 간다", "", "\u3000", "a\x1cb\x85c", "\0"]
-    worker.send(texts)
+    worker.send_texts(texts)
     assert timeless(worker.answer()) == [faked(texts[0]), EMPTY, EMPTY, faked(texts[3]), EMPTY]
     assert worker.analyzed() == [texts[0], texts[3]]
-    worker.send([])
+    worker.send_texts([])
     assert worker.answer() == []
     # A lone surrogate cannot be sent to Java.
-    worker.send(["가\ud83d 나\udc00", "😀"])
+    worker.send_texts(["가\ud83d 나\udc00", "😀"])
     assert timeless(worker.answer()) == [faked("가\ufffd 나\ufffd"), faked("😀")]
 
 
 def test_several_threads_answer_every_job(start: Start) -> None:
     worker = start(threads=3)
-    jobs = {worker.send([f"{n}", "SLOW!" if n % 4 == 0 else "가"]): n for n in range(20)}
+    jobs = {worker.send_texts([f"{n}", "SLOW!" if n % 4 == 0 else "가"]): n for n in range(20)}
     while jobs:
         frame = worker.receive()
         assert frame is not None
@@ -317,7 +243,7 @@ def test_several_threads_answer_every_job(start: Start) -> None:
 def test_seconds_are_measured(start: Start) -> None:
     worker = start()
     started = time.monotonic()
-    worker.send(["가", "나 SLOW! 다", "SLOW! SLOW!", ""])
+    worker.send_texts(["가", "나 SLOW! 다", "SLOW! SLOW!", ""])
     seconds = [analysis.seconds for analysis in worker.answer()]
     assert seconds[1] >= 0.099 and seconds[2] >= 0.199 and seconds[3] == 0
     assert 0.299 <= sum(seconds) <= time.monotonic() - started
@@ -326,35 +252,22 @@ def test_seconds_are_measured(start: Start) -> None:
 def test_output_of_java_does_not_interfere(start: Start) -> None:
     worker = start()
     for text in ("SPEAK! 가", "나 SPEAK! SPEAK!"):
-        worker.send([text])
+        worker.send_texts([text])
         assert timeless(worker.answer()) == [faked(text)]
     worker.end()
-    assert worker.exit_reason().count("noise on stdout\n") == 3
-
-
-def test_a_line_that_cannot_be_read_is_read_in_parts(start: Start) -> None:
-    worker = start()
-    worker.send(["가", "다 JAVA! 라", "나"])
-    left = Analysis(["다", "JAVA!", "라"], ["U+B2E4", "UN", "U+B77C"], [0, 1, 2])
-    assert timeless(worker.answer()) == [
-        faked("가"),
-        left._replace(status="fallback: JException"),
-        faked("나"),
-    ]
-    # The plain lines first, all at once.
-    assert worker.analyzed() == ["가", "다 JAVA! 라", "나", "다", "JAVA!", "라"]
+    assert worker.stderr().count("noise on stdout\n") == 3
 
 
 def test_limit_work_lets_eojeols_be_cut(start: Start) -> None:
     worker = start(limit_work=True)
-    worker.send(["다 JAVA! 라"])
+    worker.send_texts(["다 JAVA! 라"])
     assert timeless(worker.answer()) == [faked("다 JAVA! 라")._replace(status="cut: JException")]
     assert worker.analyzed() == ["다 JAVA! 라", "다", "JAVA!", "JAV", "A!", "라"]
 
 
 def test_a_line_that_filled_the_memory_is_tried_once_more(start: Start) -> None:
     worker = start(threads=2)
-    worker.send(["가", "OOM-ONCE! 나", "다 OOM! 라"])
+    worker.send_texts(["가", "OOM-ONCE! 나", "다 OOM! 라"])
     left = Analysis(["다", "OOM!", "라"], ["U+B2E4", "UN", "U+B77C"], [0, 1, 2])
     assert timeless(worker.answer()) == [
         faked("가"),
@@ -367,11 +280,11 @@ def test_a_line_that_filled_the_memory_is_tried_once_more(start: Start) -> None:
 
 def test_parts_are_not_analyzed_in_parts(start: Start) -> None:
     worker = start(limit_work=True)
-    worker.send(["나 다"], part=True)
+    worker.send_texts(["나 다"], part=True)
     assert timeless(worker.answer()) == [faked("나 다")]
-    worker.send(["다 JAVA! 라"], part=True)
+    worker.send_texts(["다 JAVA! 라"], part=True)
     assert worker.answer(errors=[[0, "JException"]]) == []
-    worker.send(["가\ud83d"], part=True)
+    worker.send_texts(["가\ud83d"], part=True)
     assert timeless(worker.answer()) == [faked("가\ufffd")]
     assert worker.analyzed() == ["나 다", "다 JAVA! 라", "가\ufffd"]
 
@@ -381,29 +294,26 @@ def test_parts_are_not_analyzed_in_parts(start: Start) -> None:
 
 def test_stuck_lines_are_reported(start: Start) -> None:
     worker = start(threads=3, seconds=0.3)
-    batch = worker.send(["가", "", "나다 HANG! 라", "마"])
+    batch = worker.send_texts(["가", "", "나다 HANG! 라", "마"])
     assert worker.receive() == ({"id": batch, "stuck": 2}, b"")
     # A part of a line that failed as a whole.
-    batch = worker.send(["", "", "ALONE! HANG!"])
+    batch = worker.send_texts(["", "", "ALONE! HANG!"])
     assert worker.receive() == ({"id": batch, "stuck": 2}, b"")
     # Each is reported once, however long it hangs, and the third thread continues.
-    for _ in range(6):
-        frame = worker.receive_any()
-        assert frame == ({"alive": True}, b"")
-    worker.send(["바"])
-    assert timeless(worker.answer()) == [faked("바")]
+    worker.send_texts(["SLOW!"] * 6)
+    assert timeless(worker.answer()) == [faked("SLOW!")] * 6
 
 
 def test_a_line_that_waits_forever_is_reported(start: Start) -> None:
     worker = start(seconds=0.05)
-    batch = worker.send(["가", "나 WAIT! 다"])
+    batch = worker.send_texts(["가", "나 WAIT! 다"])
     assert worker.receive() == ({"id": batch, "stuck": 1}, b"")
 
 
 def test_time_is_that_of_a_line_and_not_of_a_batch(start: Start) -> None:
     worker = start(seconds=1.0)
     texts = ["SLOW!"] * 12
-    worker.send(texts)
+    worker.send_texts(texts)
     results = worker.answer()  # no line is reported as stuck before
     assert timeless(results) == [faked(text) for text in texts]
     assert sum(analysis.seconds for analysis in results) > 1.1
@@ -412,7 +322,7 @@ def test_time_is_that_of_a_line_and_not_of_a_batch(start: Start) -> None:
 # Ends
 
 
-@pytest.mark.parametrize("where", ["idle", "hangs", "starts"])
+@pytest.mark.parametrize("where", ["idle", "hangs", "starts", "within a frame"])
 def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> None:
     if where == "starts":
         (folder / "slow_start").touch()
@@ -421,9 +331,15 @@ def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> 
         deadline = time.monotonic() + SECONDS
         while not (folder / "starting").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
+    if where == "within a frame":
+        frame = io.BytesIO()
+        send(frame, {"id": 1, "texts": ["가"], "part": False})
+        assert worker.process.stdin is not None
+        worker.process.stdin.write(frame.getvalue()[:-1])
+        worker.process.stdin.flush()
     if where == "hangs":
-        worker.send(["HANG!"])
-        worker.send(["HANG!"])
+        worker.send_texts(["HANG!"])
+        worker.send_texts(["HANG!"])
         deadline, analyzed = time.monotonic() + SECONDS, worker.analyzed()
         while len(analyzed) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -431,31 +347,13 @@ def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> 
     code, seconds = worker.end()
     assert code == 0 and seconds < SOON
     assert worker.receive() is None
-
-
-def test_a_frame_that_is_broken_off_is_the_end(start: Start) -> None:
-    worker = start()
-    frame = io.BytesIO()
-    send(frame, {"id": 1, "texts": ["가"], "part": False})
-    worker.write(frame.getvalue()[:-1])
-    code, seconds = worker.end()
-    assert code == 0 and seconds < SOON
     assert worker.analyzed() == []
-
-
-def test_a_failed_start_is_reported(start: Start, folder: Path) -> None:
-    (folder / "no_java").touch()
-    worker = start(ready=False)
-    assert worker.receive() == ({"failed": "Java did not start: no Java"}, b"")
-    assert worker.receive() is None
-    worker.exit_reason()
-    assert worker.end()[0] == 1
 
 
 @pytest.mark.parametrize("texts", [["가", "BUG!"], [None]])
 def test_a_bug_ends_the_process(start: Start, texts: list[str]) -> None:
     worker = start(threads=2)
-    worker.send(texts)
+    worker.send_texts(texts)
     assert worker.receive() is None
-    assert "Error: " in worker.exit_reason().splitlines()[-1]
+    assert "Error: " in worker.stderr().splitlines()[-1]
     assert worker.end()[0] == 1
