@@ -212,11 +212,7 @@ class SingleRun:
 
 
 def _settings_of(tree: DictConfig, command: str) -> Any:
-    """Convert and check the settings of a job.
-
-    Raises:
-        ConfigError: a setting is not valid.
-    """
+    """Convert and check the settings of a job."""
     try:
         settings = to_settings(tree)
     except OmegaConfBaseException as error:
@@ -228,11 +224,7 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
 
 
 def check_imports(settings: config.CommandSettings) -> None:
-    """Check that the modules of the setting ``imports`` were imported.
-
-    Raises:
-        ConfigError: a module was not imported, because a YAML file names it.
-    """
+    """Raise ``ConfigError`` if ``imports`` has modules that only a YAML file names."""
     if missing := sorted(set(settings.imports) - set(registry.imported())):
         raise ConfigError(
             f"imports=[{','.join(missing)}]: must be typed on the command line, since modules are "

@@ -28,16 +28,7 @@ _Schemas = Mapping[str, type[Any]]
 
 
 def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]) -> str:
-    """Return the help of a command: description, examples, groups, and one line for each key.
-
-    Args:
-        command: name of the command, such as ``train``.
-        arguments: arguments as typed; ``GROUP=NAME`` selects the choice whose keys are printed.
-        renamed: key as typed -> key of the settings; see ``korlm.cli.command.command``.
-
-    Raises:
-        ConfigError: a group has no such choice.
-    """
+    """Return the help of a command: description, examples, groups, and one line for each key."""
     schema = registry.schemas("")[command]
     settings = _Settings(command, arguments)
     typed_keys = {key: typed for typed, key in renamed.items()}

@@ -99,14 +99,7 @@ def names_of(group: str, config: type[Any]) -> list[str]:
 
 
 def load(path: str) -> Any:
-    """Import a class or function.
-
-    Args:
-        path: ``"package.module:name"``.
-
-    Raises:
-        ConfigError: it cannot be imported.
-    """
+    """Import the class or function of a path ``"package.module:name"``."""
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -115,11 +108,7 @@ def load(path: str) -> Any:
 
 
 def builder(group: str, name: str) -> Any:
-    """Return the class or function that is built from the settings of a choice.
-
-    Raises:
-        ConfigError: there is no such choice.
-    """
+    """Return what is built from the settings of a choice; ``ConfigError`` if there is no choice."""
     if name not in entries(group):
         raise ConfigError(not_a_choice(f"{group}={name}", name, entries(group)))
     return load(_entries[group][name].builds)
@@ -129,9 +118,6 @@ def import_modules(names: Iterable[str]) -> None:
     """Import the modules of the setting ``imports``, which register choices.
 
     A folder ``conf`` beside the file of such a module is added to ``conf_dirs``.
-
-    Raises:
-        ConfigError: a module is missing, or its import fails.
     """
     for name in names:
         try:

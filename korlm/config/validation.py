@@ -95,11 +95,7 @@ class Setting:
 
 
 def choice_of(kind: type[ChoiceT], key: str, value: object) -> ChoiceT:
-    """Return a member of an enum by its value.
-
-    Raises:
-        ConfigError: there is no such member.
-    """
+    """Return a member of an enum by its value; ``ConfigError`` if there is none."""
     try:
         return kind(value)
     except ValueError:

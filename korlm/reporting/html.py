@@ -137,12 +137,7 @@ class Group:
 
 
 def build_page(title: str, runs: Sequence[RunSummary]) -> str:
-    """Return the page.
-
-    Args:
-        title: title of the page.
-        runs: the runs, in the order of the table.
-    """
+    """Return the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -175,11 +170,7 @@ def _group(kind: str, runs: Sequence[RunSummary]) -> Group:
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write the page atomically.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write the page atomically."""
     with output_errors(path, "output=FILE"), atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
 

@@ -103,9 +103,6 @@ def find_runs(patterns: Sequence[str]) -> dict[str, Path]:
 
     Args:
         patterns: run directories, or globs, of which only matches that are runs count.
-
-    Raises:
-        ConfigError: a directory is not a run, or a glob matches no run.
     """
     folders: dict[Path, Path] = {}
     for pattern in patterns:
@@ -122,11 +119,7 @@ def find_runs(patterns: Sequence[str]) -> dict[str, Path]:
 
 
 def find_jobs(sweep: Path) -> dict[str, Path]:
-    """Return name -> directory of each job of a sweep.
-
-    Raises:
-        ConfigError: the sweep has no jobs.
-    """
+    """Return name -> directory of each job of a sweep."""
     jobs = [path.parent for path in sweep.glob("*/.hydra") if path.is_dir()]
     if not jobs:
         raise ConfigError(

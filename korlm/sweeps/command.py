@@ -36,11 +36,7 @@ class Multirun(cli.SingleRun):
         register_resolvers()
 
     def complete_arguments(self, command: str) -> None:
-        """Add the arguments that a sweep was started with, if one is resumed.
-
-        Raises:
-            ConfigError: the sweep does not exist, or its objective is unknown.
-        """
+        """Add the arguments that a sweep was started with, if one is resumed."""
         if command != "train":
             return
         sys.argv[1:] = with_stored_arguments(sys.argv[1:])
@@ -116,11 +112,7 @@ def _end_job(error: BaseException) -> NoReturn:
 
 @contextlib.contextmanager
 def exclusive_job(job: Path) -> Iterator[None]:
-    """Hold the lock of a job within the block, since other processes may resume the sweep too.
-
-    Raises:
-        OutputError: another process works on the job.
-    """
+    """Hold the lock of a job within the block, since other processes may resume the sweep too."""
     lock = job / ".lock"
     if not dist_env.current_rank().is_main_process:
         yield

@@ -91,11 +91,7 @@ def is_pruned(failure: str) -> bool:
 
 
 def finished_cost(objective: str, job: Path) -> float:
-    """Return the cost of a finished job, which a sweeper minimizes.
-
-    Raises:
-        CheckpointError: metrics.json is damaged.
-    """
+    """Return the cost of a finished job; ``CheckpointError`` if metrics.json is damaged."""
     path = job / "metrics.json"
     try:
         return cost(objective, objective_value(objective, read_json(path)))

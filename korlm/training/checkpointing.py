@@ -54,10 +54,9 @@ class CheckpointWriter:
             save_checkpoint(self.folder / "best.pt", self._checkpoint())
 
     def save_last(self, state: State | None) -> None:
-        """Write last.pt: the entries of best.pt and what resuming needs; a collective operation.
+        """Write last.pt: best.pt and what resuming needs; a collective operation.
 
-        Args:
-            state: recurrent state of the rows of this process, each tensor (rows, ...).
+        ``state`` is that of the rows of this process, each tensor (rows, ...).
         """
         state = gather_rows(state, self.group)
         rng = self.group.gather(random_states())
@@ -109,15 +108,6 @@ def restore(
     group: ProcessGroup,
 ) -> tuple[Progress, State | None]:
     """Load a checkpoint into a model and an optimizer.
-
-    Args:
-        checkpoint: from ``load_checkpoint``.
-        path: its file, for messages.
-        resume_from: which checkpoint it is; best.pt has neither optimizer nor random states.
-        prepared: the corpus that training continues on.
-        model: on its device.
-        optimizer: of its parameters.
-        group: processes of the run.
 
     Returns:
         The progress, and the recurrent state of the rows of this process on the CPU.

@@ -149,10 +149,6 @@ def _can_fuse(model: nn.Module) -> bool:
 def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:
     """Clip all gradients to a total L2 norm, in place.
 
-    Args:
-        parameters: some may have no gradient.
-        limit: maximum norm; None disables clipping.
-
     Returns:
         The norm before clipping, a scalar on the device of the gradients.
     """
@@ -166,13 +162,7 @@ def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:
 
 
 def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:
-    """Return the learning rate of a step divided by the peak learning rate.
-
-    Args:
-        config: settings of the schedule.
-        step: from 0 to total_steps - 1.
-        total_steps: of the whole run.
-    """
+    """Return the learning rate of a step divided by the peak learning rate."""
     warmup = config.warmup_ratio * total_steps
     if step < warmup:
         rise = step / warmup

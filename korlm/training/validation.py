@@ -63,11 +63,7 @@ class Validator(SharedParts):
     callbacks: tuple[ValidationCallback, ...] = ()
 
     def evaluate(self, split: str, show_progress: bool = False) -> dict[str, float]:
-        """Return the metrics of a split.
-
-        Raises:
-            TrainingInterrupted: a stop signal was received.
-        """
+        """Return the metrics of a split."""
         with ProgressBar(
             total=len(self.task.eval_batches[split]),
             desc="evaluating",

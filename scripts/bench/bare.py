@@ -85,12 +85,7 @@ def bare_trainer(
 
 
 def settings_from_command_line(docstring: str | None, *defaults: str) -> TrainSettings:
-    """Return the settings that ``python -m korlm.train`` would have with the same overrides.
-
-    Args:
-        docstring: of the benchmark, for ``--help``.
-        defaults: overrides that come before those of the command line.
-    """
+    """Return the settings that ``python -m korlm.train`` would have with the same overrides."""
     parser = argument_parser(docstring)
     parser.add_argument(
         "overrides",
@@ -102,11 +97,7 @@ def settings_from_command_line(docstring: str | None, *defaults: str) -> TrainSe
 
 
 def settings_of(overrides: Sequence[str]) -> TrainSettings:
-    """Return the settings of ``python -m korlm.train`` for a neural model and a prepared corpus.
-
-    Raises:
-        SystemExit: there is no prepared corpus, or the model has no training steps.
-    """
+    """Return the settings of ``python -m korlm.train`` for a neural model and a prepared corpus."""
     store_schemas()
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

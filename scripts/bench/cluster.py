@@ -152,14 +152,7 @@ def write_text(source: Path, target: Path, megabytes: float) -> None:
 def estimate(
     found: dict[str, Any], megabytes: float, driver: float, options: argparse.Namespace
 ) -> None:
-    """Print the minutes that 100 GB take.
-
-    Args:
-        found: a run with two workers.
-        megabytes: of its text.
-        driver: seconds of CPU of the driver for each GB.
-        options: of the command.
-    """
+    """Print the minutes that 100 GB take."""
     cores = options.nodes * options.cores
     total = 100_000
     rows = [

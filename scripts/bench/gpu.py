@@ -96,13 +96,7 @@ FULL = [
 
 
 class PlainLSTM(nn.Module):
-    """The network of word_language_model: embedding, nn.LSTM, tied output layer.
-
-    Args:
-        sizes: of the network.
-        log_softmax: compute log-probabilities and NLLLoss like the example, instead of
-            cross-entropy.
-    """
+    """The network of word_language_model: embedding, nn.LSTM, tied output layer."""
 
     def __init__(self, sizes: Sizes, log_softmax: bool) -> None:
         super().__init__()

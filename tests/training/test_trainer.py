@@ -40,12 +40,7 @@ Make = Callable[..., Any]
 
 
 class ScriptedTask(Task[FixedModel]):
-    """Trains a fixed model, and returns the given valid losses.
-
-    Args:
-        batches: for training.
-        valid_losses: of the validations; 1.0 after the last one.
-    """
+    """Trains a fixed model, and returns the given valid losses."""
 
     headline = train_headline = "perplexity"
 

@@ -38,11 +38,6 @@ class PruningCallback:
     def __call__(self, step: int, progress: float, metrics: Mapping[str, float]) -> None:
         """Report a validation.
 
-        Args:
-            step: number of optimizer steps so far.
-            progress: finished fraction of all steps of the run.
-            metrics: metrics of valid, with the keys of metrics.json.
-
         Raises:
             Pruned: other trials were better at this point of training.
         """

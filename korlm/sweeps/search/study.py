@@ -86,15 +86,7 @@ class Proposal:
 
 
 class Search:
-    """A search in its folder; see ``open_search``.
-
-    Args:
-        storage: the database.
-        space: fixed and searched settings.
-        config: settings of the search.
-        objective: SPLIT.KEY of the metric to minimize.
-        folder: folder of the sweep.
-    """
+    """A search in its folder; see ``open_search``."""
 
     def __init__(
         self, storage: RDBStorage, space: Space, config: SearchConfig, objective: str, folder: Path
@@ -154,12 +146,9 @@ class Search:
             )
 
     def propose(self, count: int) -> list[Proposal]:
-        """Return the next trials to run; none if ``n_trials`` is reached.
+        """Return up to ``count`` next trials to run; none if ``n_trials`` is reached.
 
         A trial with the same settings as an earlier one gets the result of that one.
-
-        Args:
-            count: maximum number of trials.
         """
         proposals: dict[Settings, Proposal] = {}
         while len(proposals) < count and (number := self._upcoming()) is not None:
@@ -200,10 +189,6 @@ class Search:
         If the loss is not finite, the trial counts as pruned, since the settings are the cause and
         the sampler should avoid them; other failures are not reported to the sampler. The job has
         stored the reason in the database, because launchers may lose its exception.
-
-        Args:
-            number: number of the trial.
-            result: value to minimize, or the exception of the job.
 
         Raises:
             OutputError: ``result``, if it would affect all other trials as well.
@@ -248,11 +233,7 @@ class Search:
         return f"trial {number} ({ended} of {total}): {result}{best_text}; {' '.join(settings)}"
 
     def check(self) -> None:
-        """Stop the search if the first trials have all failed.
-
-        Raises:
-            SearchError: the first trials have all failed.
-        """
+        """Raise ``SearchError`` if the first trials have all failed."""
         ended = [trial for trial in self.trials if trial.state.is_finished()]
         failed = [trial for trial in ended if trial.state is TrialState.FAIL]
         if len(ended) == len(failed) >= min(GIVE_UP, self.config.n_trials):
@@ -261,11 +242,7 @@ class Search:
             )
 
     def require_result(self) -> None:
-        """Check that the search has a result.
-
-        Raises:
-            SearchError: no trial has a finite objective.
-        """
+        """Raise ``SearchError`` if no trial has a finite objective."""
         trials = self.trials
         if best_of(trials) is None:
             raise SearchError(

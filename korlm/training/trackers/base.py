@@ -52,11 +52,7 @@ class Tracker:
         return False
 
     def start(self) -> None:
-        """Start recording, or continue the run that is recorded in the run directory.
-
-        Raises:
-            Exception: the tracker cannot record.
-        """
+        """Start recording, or continue the run that is recorded in the run directory."""
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Log scalars by tag."""
@@ -100,11 +96,7 @@ class TrackerList(Tracker):
         return any(tracker.shows_samples for tracker in self._trackers)
 
     def start(self) -> None:
-        """Start all trackers.
-
-        Raises:
-            KorlmError: a tracker cannot record; unlike later, the user is there to correct it.
-        """
+        """Start all trackers; if one cannot record, the user is there to correct it: an error."""
         for tracker in self._trackers:
             try:
                 tracker.start()

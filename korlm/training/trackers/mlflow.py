@@ -29,10 +29,6 @@ class MLflowTracker(Tracker):
     """Records scalars, settings and final metrics in MLflow.
 
     It uses MLflow's client, not its global active run, so a run of the caller stays untouched.
-
-    Args:
-        folder: the run directory.
-        settings: as nested dicts; they become the params of a new run.
     """
 
     name = "mlflow"

@@ -22,10 +22,6 @@ class WandbTracker(Tracker):
     """Records scalars, settings and final metrics in Weights & Biases.
 
     Neither code, console output, command line, packages nor the hardware are recorded.
-
-    Args:
-        folder: the run directory.
-        settings: as nested dicts; they become the config of the run.
     """
 
     name = "wandb"
