@@ -45,7 +45,7 @@ def run_dir(
     resume: str | None,
     resume_from: ResumeFrom = ResumeFrom.last,
 ) -> str:
-    """Return the directory of a run: a new one, or that of ``resume``, which must have a checkpoint."""
+    """Return the directory of a new run, or of ``resume``, which must have the checkpoint."""
     if resume and not resumed_checkpoint(resume, resume_from.value).is_file():
         hint = "give the run directory that the interrupted command printed"
         if (Path(resume) / "multirun.yaml").is_file():
