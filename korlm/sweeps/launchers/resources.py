@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # environment variable of the GPUs that a process may use
 
@@ -59,16 +58,3 @@ def environments(
             share[VISIBLE] = ",".join(job_gpus)
         shares.append(share)
     return shares
-
-
-class HasShare(Protocol):
-    """A running job; ``share`` is its environment variables."""
-
-    share: dict[str, str]
-
-
-def free_shares(
-    shares: Sequence[dict[str, str]], running: Collection[HasShare]
-) -> list[dict[str, str]]:
-    """Return the shares that no running job has."""
-    return [share for share in shares if not any(share is job.share for job in running)]
