@@ -350,7 +350,7 @@ class TrainingSession(SharedParts):
             valid = splits["valid"]
             scalars = self.task.eval_scalars("valid", valid)
             scalars |= self.task.best_scalars(self.task.cost(valid))
-            self.tracker.log_validation(steps_of_sgd, scalars | test)
+            self.tracker.log_scalars(steps_of_sgd, scalars | test)
 
     def _log_start(self) -> None:
         """Log what is about to be trained, and advice on settings that make a poor model."""

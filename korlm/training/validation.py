@@ -100,13 +100,10 @@ class Validator(SharedParts):
         loss = metrics.get("loss", math.inf)
         is_better = (cost, loss) < (progress.best_cost, progress.loss_at_best)
         is_best = is_final or (is_better and math.isfinite(metrics[task.headline]))
-        self.tracker.log_validation(
-            step,
-            {
-                **task.eval_scalars("valid", metrics),
-                **task.best_scalars(cost if is_best else progress.best_cost),
-            },
-        )
+        scalars = task.eval_scalars("valid", metrics)
+        scalars |= task.best_scalars(cost if is_best else progress.best_cost)
+        self.tracker.log_scalars(step, scalars)
+        self.tracker.flush()  # a validation is visible at once
         wrong = task.monitor if not math.isfinite(cost) else "loss" if math.isnan(loss) else ""
         if wrong and not is_final:
             raise TrainingError(

@@ -48,8 +48,8 @@ class Recorder(Tracker):
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         self._add("scalars", step, dict(scalars))
 
-    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._add("validation", step, dict(scalars))
+    def flush(self) -> None:
+        self._add("flush")
 
     def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
         self._add("samples", step, dict(texts))
@@ -67,7 +67,7 @@ class Recorder(Tracker):
 def use_all(tracker: Tracker) -> None:
     tracker.start()
     tracker.log_scalars(1, {"loss/train": 2.0})
-    tracker.log_validation(1, {"loss/valid": 3.0})
+    tracker.flush()
     tracker.log_samples(1, {"samples": "나는"})
     tracker.log_images(1, {})
     tracker.log_result(1, {"seed": 1}, {"valid": {"loss": 3.0}})
@@ -78,7 +78,7 @@ def use_all(tracker: Tracker) -> None:
 CALLS = [
     ("start",),
     ("scalars", 1, {"loss/train": 2.0}),
-    ("validation", 1, {"loss/valid": 3.0}),
+    ("flush",),
     ("samples", 1, {"samples": "나는"}),
     ("images", 1, {}),
     ("result", 1, {"seed": 1}, {"valid": {"loss": 3.0}}),
@@ -102,9 +102,7 @@ def test_samples_are_shown_if_a_tracker_shows_them() -> None:
     assert not TrackerList([Tracker()]).shows_samples
 
 
-@pytest.mark.parametrize(
-    "method", ["scalars", "validation", "samples", "images", "result", "close"]
-)
+@pytest.mark.parametrize("method", ["scalars", "flush", "samples", "images", "result", "close"])
 def test_a_failing_tracker_is_dropped_with_one_warning(
     method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
