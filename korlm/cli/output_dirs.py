@@ -157,10 +157,8 @@ def output_subdir(folder: str) -> str | None:
 
 def register_resolvers() -> None:
     """Register the resolvers that conf/*.yaml use for output directories."""
-    for name, resolver in (
-        ("korlm_run_dir", run_dir),
-        ("korlm_evaluation_dir", evaluation_dir),
-    ):
-        OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("korlm_objective", default_objective, replace=True)
-    OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
+    register = OmegaConf.register_new_resolver
+    register("korlm_run_dir", run_dir, use_cache=True, replace=True)
+    register("korlm_evaluation_dir", evaluation_dir, use_cache=True, replace=True)
+    register("korlm_objective", default_objective, replace=True)
+    register("korlm_output_subdir", output_subdir, replace=True)

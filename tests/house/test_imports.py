@@ -84,9 +84,7 @@ ONLY_IN = {
     },
     "jinja2": {"korlm.reporting.html"},
     "submitit": {"korlm.sweeps.launchers.submitit_launcher", "korlm.sweeps.launchers.submitit_job"},
-    "optuna": {
-        f"korlm.sweeps.search.{name}" for name in ("distributions", "pruning", "storage", "study")
-    },
+    "optuna": {f"korlm.sweeps.search.{name}" for name in ("pruning", "storage", "study")},
     "sqlalchemy": {"korlm.sweeps.search.storage"},
     "tensorboard": {"korlm.reporting.tensorboard_events"},
     "matplotlib": {

@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from korlm.config import SearchConfig
+from korlm.config import Sampler, SearchConfig
 from korlm.sweeps.folder import Settings, settings_of
-from korlm.sweeps.search.distributions import distribution, sampler_of
 from korlm.sweeps.search.names import DATABASE, PRUNED
-from korlm.sweeps.search.space import Space
+from korlm.sweeps.search.space import Dimension, Space
 from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.utils.errors import (
     ConfigError,
@@ -36,6 +42,28 @@ from korlm.utils.errors import (
 from korlm.utils.io.locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
+
+
+def distribution(dim: Dimension) -> BaseDistribution:
+    """Return the Optuna distribution of a dimension."""
+    if dim.choices:
+        return CategoricalDistribution(dim.choices)
+    if dim.is_integer:
+        step = 1 if dim.step is None else int(dim.step)
+        return IntDistribution(int(dim.low), int(dim.high), log=dim.log, step=step)
+    return FloatDistribution(float(dim.low), float(dim.high), log=dim.log, step=dim.step)
+
+
+def sampler_of(config: SearchConfig, number: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler for a trial, seeded by the number of the trial."""
+    seed = (config.seed * 1_000_003 + number) % 2**32
+    if config.sampler is Sampler.random:
+        return optuna.samplers.RandomSampler(seed)
+    with warnings.catch_warnings():  # Optuna warns that its own default is experimental
+        warnings.simplefilter("ignore")
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=config.startup_trials, multivariate=True, constant_liar=True
+        )
 
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -69,12 +97,7 @@ GIVE_UP = 5  # give up if this many first trials have all failed
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to run.
-
-    Attributes:
-        number: number of the trial.
-        overrides: overrides of its job.
-    """
+    """Number of a trial to run, and the overrides of its job."""
 
     number: int
     overrides: list[str]
