@@ -65,11 +65,7 @@ _MODE_SETTINGS = ("ngram", "mix", "adapt", "cache", "dynamic")  # of modes besid
 
 
 class _Resources:
-    """Tokenizer and generator of a run, started at the first use and shared by all threads.
-
-    Attributes:
-        lock: lock of the run, whose methods work one at a time.
-    """
+    """Tokenizer and generator of a run, started at the first use and shared by all threads."""
 
     def __init__(self, run: RunParts) -> None:
         self.lock = threading.RLock()

@@ -55,9 +55,7 @@ class Composed:
     """Settings of a command.
 
     Attributes:
-        settings: the settings, converted and checked.
         overrides: the given settings, in the grammar of the command line.
-        tree: the settings as Hydra composed them.
     """
 
     settings: Any

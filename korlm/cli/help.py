@@ -58,11 +58,7 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
 
 
 class _Settings:
-    """The groups of a command and their selected choices, from arguments and YAML files.
-
-    Attributes:
-        groups: group -> name of the selected choice; None: no choice is selected.
-    """
+    """The groups of a command and their selected choices, from arguments and YAML files."""
 
     def __init__(self, command: str, arguments: Sequence[str]) -> None:
         self._folders = [conf_dir(), *registry.conf_dirs(), *_config_dirs(arguments)]

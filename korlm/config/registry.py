@@ -27,7 +27,6 @@ class Entry:
     """A registered choice of a group.
 
     Attributes:
-        config: the dataclass of its settings.
         builds: ``"package.module:name"`` of the class or function that is built from them.
         detokenizer: for a tokenizer, ``"package.module:name"`` of a class without arguments that
             joins its tokens; empty: the detokenizer for morphemes.

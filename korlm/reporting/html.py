@@ -66,9 +66,7 @@ class Column:
     """A column of the table of runs.
 
     Attributes:
-        title: head of the column.
         values: run name -> value of a setting, or of a metric (nan if missing).
-        is_metric: whether the values are those of a metric.
         best: best value, which is highlighted; None: the values cannot be compared.
     """
 

@@ -39,13 +39,9 @@ class RunSummary:
     """Content of a run directory.
 
     Attributes:
-        name: name of the run, unique in the report.
-        folder: run directory.
         settings: dotted key -> value as text; empty if unknown.
         metrics: split -> metrics; empty if the run is not finished.
-        training: content of training.json.
         evaluation: text -> mode -> metrics, of the latest evaluation.
-        tensorboard: curves and the last sample.
         problems: one line for each missing or damaged file.
     """
 

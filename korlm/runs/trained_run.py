@@ -42,10 +42,8 @@ class RunParts:
     Attributes:
         folder: the run directory, or an export.
         settings: settings that the run was trained with.
-        vocab: the vocabulary.
         spelling: the spelling model, which assigns probabilities to unknown tokens.
         prepared: folder of the prepared corpus at training time.
-        fingerprint: fingerprint of that corpus.
         tokenizer_model: result of ``train_tokenizer``; None if the tokenizer learned nothing.
         labels: labels that the model predicts; empty for a language model.
     """
@@ -69,11 +67,7 @@ class RunParts:
 
 @dataclass(frozen=True)
 class TrainedRun(RunParts):
-    """The best language model of a run, with everything needed to use it.
-
-    Attributes:
-        model: the model in evaluation mode, initially on the CPU.
-    """
+    """The best language model of a run, with everything needed to use it."""
 
     model: LanguageModel
 

@@ -36,13 +36,8 @@ class Scale:
     """An axis with the positions of the jobs.
 
     Attributes:
-        name: name of the setting or metric.
         positions: position of each job, float64 (jobs,): the value, its log10 if ``log``, or the
             index of the choice if not ``numeric``.
-        ticks: positions of the ticks.
-        labels: labels of the ticks.
-        log: whether the axis is logarithmic.
-        numeric: whether values are numbers.
     """
 
     name: str

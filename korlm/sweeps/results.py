@@ -59,7 +59,6 @@ class Job:
     """Settings and results of one job.
 
     Attributes:
-        name: name of the job's folder, usually the overrides in which it differs from other jobs.
         overrides: key -> value of the job's settings, as typed.
         metrics: column -> value, of metrics that the job has; infinite where metrics.json has null.
         failure: why the job has no results, in one line; empty if it has results.

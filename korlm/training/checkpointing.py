@@ -34,12 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class CheckpointWriter:
-    """Writes the checkpoints of a run; only rank 0 writes.
-
-    Attributes:
-        folder: the folder ``checkpoints`` of the run.
-        constants: see ``constant_entries``.
-    """
+    """Writes the checkpoints of a run; only rank 0 writes."""
 
     folder: Path
     constants: Checkpoint

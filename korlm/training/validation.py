@@ -32,12 +32,8 @@ class SharedParts:
     """Objects that the trainer, the validator and the session of a run share.
 
     Attributes:
-        model: the model in training.
-        task: its batches, loss and metrics.
         progress: updated by each step and each validation.
-        checkpoints: writes best.pt and last.pt.
         tracker: records scalars, texts and images; of ranks other than 0 nothing.
-        stop: records stop signals.
         group: processes of the run, among which the rows of each batch are divided.
     """
 
@@ -52,12 +48,7 @@ class SharedParts:
 
 @dataclass
 class Validator(SharedParts):
-    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks.
-
-    Attributes:
-        total_steps: optimizer steps of the whole run.
-        callbacks: called by rank 0 after each validation.
-    """
+    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks."""
 
     total_steps: int
     callbacks: tuple[ValidationCallback, ...] = ()

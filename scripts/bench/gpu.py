@@ -66,11 +66,7 @@ class Sizes:
     """A network and its batches.
 
     Attributes:
-        batch: rows.
-        length: time steps.
         units: of embedding and each layer.
-        vocab: V.
-        layers: of the LSTM.
     """
 
     batch: int

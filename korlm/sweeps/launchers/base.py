@@ -37,14 +37,7 @@ INTERRUPTED = 130  # exit code of a command that has stopped after a signal
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a sweep.
-
-    Attributes:
-        number: index of the job in the sweep.
-        overrides: overrides of the job.
-        folder: absolute path of the job's folder.
-        command: the command that runs the job.
-    """
+    """A job of a sweep."""
 
     number: int
     overrides: tuple[str, ...]

@@ -26,8 +26,6 @@ class PruningCallback:
     """Validation callback of one trial.
 
     Attributes:
-        study: Optuna's study of the search.
-        trial_id: id of the trial in the database.
         objective: SPLIT.KEY of the metric to minimize; pruning uses KEY of valid.
     """
 

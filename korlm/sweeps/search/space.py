@@ -24,11 +24,8 @@ class Dimension:
     Attributes:
         typed: the value as it is in the file or on the command line.
         choices: possible values; empty for a range.
-        low: smallest number.
         high: largest number (inclusive).
         step: distance between possible numbers, from ``low`` on; None: continuous.
-        log: whether to sample on a logarithmic scale.
-        is_integer: whether the numbers are integers.
     """
 
     typed: str
