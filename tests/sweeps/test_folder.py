@@ -25,11 +25,6 @@ from korlm.utils.errors import ConfigError
 SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 
 
-@pytest.fixture(autouse=True)
-def anew() -> None:
-    jobs_by_settings.cache_clear()
-
-
 def only_sweep(folder: Path) -> Path:
     (sweep,) = folder.glob("outputs/sweeps/*")
     return sweep

@@ -24,7 +24,6 @@ from tiny_runs import (
     comparable,
     finish,
     make_settings,
-    prepare_tiny,
     resume,
     start,
     stop_after,
@@ -49,12 +48,6 @@ from korlm.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
 from korlm.tasks.language_modeling import sum_losses
 from korlm.training.session import TrainingSession
 from korlm.utils.errors import CheckpointError, PreparedError
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return a tiny corpus."""
-    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module", params=list(Mode), ids=lambda mode: mode.value)

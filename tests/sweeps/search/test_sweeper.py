@@ -14,18 +14,13 @@ from command_server import CommandServer
 from conftest import LIGHT, Command, TinyCorpus
 from sweep_results import interrupted_at
 
-from korlm.sweeps.folder import jobs_by_settings, run_command
+from korlm.sweeps.folder import run_command
 from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.training.session import TrainingSession
 
 SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 RATES = "optimizer.lr=tag(log,interval(0.001,0.1))"
 SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweep.dir=here"]
-
-
-@pytest.fixture(autouse=True)
-def anew() -> None:
-    jobs_by_settings.cache_clear()
 
 
 def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -221,6 +216,9 @@ def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
         *("hydra.sweeper.n_trials=2", "hydra.sweeper.prune_min_trials=1"),
     )
     assert ended.code == 0, ended.err
+    assert re.search(
+        r"INFO\S* - job optimizer.lr=1e-06 ended|job optimizer.lr=1e-06 ended \(", ended.out
+    )
     whole, pruned = trials_of(Path("here"))
     assert (whole.params, whole.state.name) == ({"optimizer.lr": "0.05"}, "COMPLETE")
     assert (pruned.params, pruned.state.name) == ({"optimizer.lr": "1e-06"}, "PRUNED")

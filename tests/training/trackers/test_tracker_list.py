@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import break_off, finish, make_settings, prepare_tiny, resume, start, stop_after
+from tiny_runs import break_off, finish, make_settings, resume, start, stop_after
 
 from korlm.config import TrackerName
 from korlm.dataset.prepared import Prepared
@@ -162,12 +162,6 @@ def test_a_missing_package_is_one_line() -> None:
 
 
 # --- in a training ---
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return a tiny corpus."""
-    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
 def use(run: TrainingSession, tracker: Tracker) -> None:
