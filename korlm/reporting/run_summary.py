@@ -31,7 +31,6 @@ from korlm.utils.errors import ConfigError
 RUN_FILES = (".hydra", "tensorboard", "metrics.json", "training.json")  # a run has one of them
 HIDDEN_SETTINGS = ("resume", "outputs")  # settings of the command rather than of the run
 TOKEN_COUNTS = ("num_tokens", "num_unk", "num_chars")  # these are equal if the tokens are equal
-MAX_JSON_BYTES = 32 << 20  # largest file that is read; real metrics files have some kilobytes
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,6 @@ def _read_metrics(path: Path, problems: list[str]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError("too large")
         return read_json(path)
     except OSError as error:
         problems.append(f"{path.name} cannot be read: {error.strerror}")

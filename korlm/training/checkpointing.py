@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from korlm.config import ResumeFrom
 from korlm.dataset.prepared import Prepared
@@ -150,15 +150,13 @@ def gather_rows(state: State | None, group: ProcessGroup) -> State | None:
     parts = [part for part in gathered if part is not None]
     if not parts:
         return None
-    return tuple(_interleaved(ranks, group.world_size) for ranks in zip(*parts, strict=True))
-
-
-def _interleaved(ranks: Sequence[Tensor], world_size: int) -> Tensor:
-    """Return all rows, of which process r has the rows r, r + world_size, ..."""
-    whole = ranks[0].new_empty(sum(map(len, ranks)), *ranks[0].shape[1:])
-    for rank, rows in enumerate(ranks):
-        whole[rank::world_size] = rows
-    return whole
+    whole = []
+    for ranks in zip(*parts, strict=True):  # a tensor of the rows of each process
+        rows = ranks[0].new_empty(sum(map(len, ranks)), *ranks[0].shape[1:])
+        for rank, part in enumerate(ranks):
+            rows[rank :: group.world_size] = part
+        whole.append(rows)
+    return tuple(whole)
 
 
 def _restore_random_states(

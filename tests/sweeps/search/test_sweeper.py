@@ -216,9 +216,7 @@ def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
         *("hydra.sweeper.n_trials=2", "hydra.sweeper.prune_min_trials=1"),
     )
     assert ended.code == 0, ended.err
-    assert re.search(
-        r"INFO\S* - job optimizer.lr=1e-06 ended|job optimizer.lr=1e-06 ended \(", ended.out
-    )
+    assert "job optimizer.lr=1e-06 ended (" in ended.out
     whole, pruned = trials_of(Path("here"))
     assert (whole.params, whole.state.name) == ({"optimizer.lr": "0.05"}, "COMPLETE")
     assert (pruned.params, pruned.state.name) == ({"optimizer.lr": "1e-06"}, "PRUNED")
