@@ -66,6 +66,7 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
         assert training["num_tokens"] == 3 * 4 * 8
         assert row["batches.batch_size"] == "4"
         assert row["failure"] == ""
+        assert len(list((job / "tensorboard").glob("events*"))) == 1
         assert row["job"] == f"model={row['model']}_batches.batch_size=4"
         assert f"model={row['model']}" in (job / ".hydra" / "overrides.yaml").read_text("utf-8")
     assert int(rows[0]["num_parameters"]) != int(rows[1]["num_parameters"])
@@ -73,6 +74,7 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
         assert row["valid_perplexity"] == ""
         assert row["failure"].startswith("train has ")
         assert "batches.batch_size=9999" in row["failure"]
+    assert len(list(tmp_path.glob("outputs/prepared/[!.]*"))) == 1
     assert "4 jobs, best first" in ended.out
     *_, picture, best = ended.out.splitlines()
     assert picture.endswith("sweep.png: plot of the sweep")
