@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import break_off, make_settings, resume, start, stop_after
+from tiny_runs import make_settings, resume, start, train_until
 
 from korlm.config import TrackerName
 from korlm.dataset.prepared import Prepared
@@ -54,9 +54,7 @@ def test_a_finished_run(prepared: Prepared, tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_the_same_run(prepared: Prepared, tmp_path: Path) -> None:
-    run = start(make_settings(prepared, trainer=TRAINER), prepared, tmp_path)
-    stop_after(run, 3)
-    break_off(run)
+    run = train_until(make_settings(prepared, trainer=TRAINER), prepared, tmp_path, 3)
     client, record = stored(tmp_path)
     assert record.info.status == "KILLED"
     resumed = resume(prepared, tmp_path)
@@ -71,9 +69,7 @@ def test_a_resumed_run_is_the_same_run(prepared: Prepared, tmp_path: Path) -> No
 def test_another_store_gets_a_new_run(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = start(make_settings(prepared, trainer=TRAINER), prepared, tmp_path)
-    stop_after(run, 3)
-    break_off(run)
+    train_until(make_settings(prepared, trainer=TRAINER), prepared, tmp_path, 3)
     first = read_id(tmp_path, "mlflow")
     uri = (tmp_path / "elsewhere").as_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
