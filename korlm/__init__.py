@@ -17,6 +17,7 @@ registers the settings of a model, a tokenizer or an optimizer of another packag
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,28 +31,23 @@ if TYPE_CHECKING:
     from korlm.utils.errors import KorlmError as KorlmError
 
 
+# Imported at first use, so that importing korlm alone costs nothing.
+_MODULES = {
+    "Kkma": "korlm.tokenizers.kkma.tagger",
+    "KorlmError": "korlm.utils.errors",
+    "register": "korlm.config.registry",
+    "train": "korlm.api.training",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "register":  # imported on first use, so that importing korlm alone costs nothing
-        from korlm.config.registry import register
-
-        return register
-    if name == "train":
-        from korlm.api.training import train
-
-        return train
-    if name == "Kkma":
-        from korlm.tokenizers.kkma.tagger import Kkma
-
-        return Kkma
-    if name == "KorlmError":
-        from korlm.utils.errors import KorlmError
-
-        return KorlmError
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "Kkma", "KorlmError", "register", "train"]
+    return [*globals(), *_MODULES]
 
 
 def load(run: str | Path) -> LanguageModelRun | TaskModelRun:

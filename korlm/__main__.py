@@ -19,9 +19,6 @@ def complete(commands: list[str]) -> None:
     """Complete the name of a command, or let Hydra complete its settings.
 
     The shell gives the typed line as COMP_LINE, without which Hydra installs the completion.
-
-    Args:
-        commands: their names.
     """
     program, *typed = os.environ.get("COMP_LINE", "korlm").split(" ")
     if len(typed) == 1:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from korlm.config import ScoreSettings, ScoreUnit
 from korlm.sweeps.command import command
 from korlm.utils.errors import OutputError
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 

@@ -46,11 +46,7 @@ def main(settings: ServeSettings) -> None:
 
 
 def _listen(settings: ServeSettings) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        ConfigError: the port is in use, or the address is not of this machine.
-    """
+    """Return a listening socket."""
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family)

@@ -124,6 +124,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
 
 
 @pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a prepared corpus of a few dozen sentences; tests must not change it."""
+    from tiny_runs import prepare_tiny
+
+    return prepare_tiny(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     """Return a function that loads a run of ``TINY_RUNS``; its first call trains it.
 

@@ -46,20 +46,12 @@ Results = dict[str, dict[str, EvaluationResult]]  # name of a text -> row of its
 def evaluate_language_models(
     settings: EvaluateSettings, runs: Runs, device: torch.device
 ) -> Results:
-    """Evaluate language models on the texts of the settings.
-
-    Args:
-        settings: texts and modes.
-        runs: runs keyed by name; their models are moved to ``device``.
-        device: device to evaluate on.
+    """Evaluate language models on the texts of the settings; they are moved to ``device``.
 
     Returns:
         Nested dict: name of a text -> row -> result. The rows of a single run are its modes. With
         several runs, the row NAME is a run in the mode that it was trained in (also a run that is
         only mixed with others), and NAME MODE the run in another mode.
-
-    Raises:
-        KorlmError: a text or a run is missing, or they do not match.
     """
     modes = _modes(settings, runs, device)
     return _evaluate(runs, _inputs(settings, runs, modes), modes)
@@ -68,19 +60,7 @@ def evaluate_language_models(
 def evaluate_as_trained(
     settings: EvaluateSettings, run: TrainedRun, device: torch.device
 ) -> dict[str, Metrics]:
-    """Evaluate a language model in the mode that it was trained in.
-
-    Args:
-        settings: texts and bootstrap.
-        run: run to evaluate; its model is moved to ``device``.
-        device: device to evaluate on.
-
-    Returns:
-        Metrics keyed by the name of the text.
-
-    Raises:
-        KorlmError: a text is missing, or does not match the run.
-    """
+    """Evaluate a language model as it was trained, on ``device``; return text -> metrics."""
     no_modes = EvaluationModes({}, CacheConfig(sizes=[]), DynamicConfig(learning_rates=[]), device)
     texts = _inputs(settings, {"run": run}, no_modes)["run"].texts
     reset_peak_memory()
@@ -96,17 +76,9 @@ def evaluate_tasks(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluate runs of a task other than language modeling.
 
-    Args:
-        settings: of the evaluation.
-        runs: the runs by name.
-        overrides: what the user has given of the settings.
-
     Returns:
         Nested dict: split (or name of ``settings.corpus``, if given) -> run -> metrics; see
         ``evaluate_task_runs``.
-
-    Raises:
-        KorlmError: a text is missing, or does not match a run.
     """
     if settings.ngram is not None:
         first = next(iter(runs.values()))

@@ -65,11 +65,7 @@ _MODE_SETTINGS = ("ngram", "mix", "adapt", "cache", "dynamic")  # of modes besid
 
 
 class _Resources:
-    """Tokenizer and generator of a run, started at the first use and shared by all threads.
-
-    Attributes:
-        lock: lock of the run, whose methods work one at a time.
-    """
+    """Tokenizer and generator of a run, started at the first use and shared by all threads."""
 
     def __init__(self, run: RunParts) -> None:
         self.lock = threading.RLock()
@@ -423,11 +419,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
 
 
 def _hypotheses(utt: str, hyps: Sequence[tuple[str, float]]) -> list[Hypothesis]:
-    """Return the hypotheses of an utterance.
-
-    Raises:
-        NbestError: there is none, or a score is not a number.
-    """
+    """Return the hypotheses of an utterance."""
     try:
         converted = [Hypothesis(text, float(score)) for text, score in hyps]
         checked_texts(hyp.text for hyp in converted)
@@ -490,23 +482,14 @@ class TaskModelRun(_OpenRun, TaskRun):
 
 
 def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> Composed:
-    """Return the settings of an evaluation.
-
-    Raises:
-        ConfigError: see ``compose``, or one belongs to the command.
-    """
+    """Return the settings of an evaluation."""
     for key in settings.keys() & _COMMAND_ONLY.keys():
         raise ConfigError(f"{key}: does not apply to run.evaluate: {_COMMAND_ONLY[key]}")
     return compose("evaluate", {"run": run.folder, **settings})
 
 
 def load_any(folder: str | Path) -> LanguageModelRun | TaskModelRun:
-    """Load a run of any task on the CPU; see ``korlm.load``.
-
-    Raises:
-        CheckpointError: it has no model, or a damaged one.
-        ConfigError: the folder is not a path.
-    """
+    """Load a run of any task on the CPU; see ``korlm.load``."""
     run = load(path_of(folder, "run"))
     if isinstance(run, TaskRun):
         return TaskModelRun(**_fields_of(run, TaskRun))

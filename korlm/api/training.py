@@ -140,13 +140,6 @@ def train_in(
 ) -> Splits:
     """Train a new or a resumed run in its directory; return its metrics by split.
 
-    Args:
-        folder: the run directory.
-        settings: settings of the run.
-        overrides: the overrides of the command line, for checks.
-        resumed: the checkpoint, from ``load_resumed``.
-        callback: called after each validation.
-
     Raises:
         KorlmError: settings, text and machine do not fit together.
         Interrupted: a stop signal was received.
@@ -246,12 +239,6 @@ def _open_or_prepare(
     encoding: TextEncoding | None,
 ) -> Prepared:
     """Return the prepared corpus of the settings, or of a resumed run; prepare it if missing.
-
-    Args:
-        settings: settings of the run.
-        overrides: the overrides of the command line.
-        resumed: the checkpoint of a resumed run.
-        encoding: encoding of the language models that the run starts from; None: that of the text.
 
     Raises:
         ConfigError: settings of the corpus beside ``prepared=DIR``.

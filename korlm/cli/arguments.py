@@ -16,12 +16,7 @@ from korlm.utils.errors import ConfigError
 
 
 def check_groups(command: str, arguments: list[str]) -> None:
-    """Check the choices of config groups, for which Hydra's own errors are unclear.
-
-    Raises:
-        ConfigError: the choice of a group is not a name, or a key belongs to an optional group that
-            is not chosen.
-    """
+    """Raise ``ConfigError`` for a choice of a group for which Hydra's own error is unclear."""
     fields = dataclasses.fields(registry.schemas("")[command])
     groups = {f.name for f in fields} & set(registry.groups())
     optional = {f.name for f in fields if f.default is None} & groups
@@ -103,10 +98,6 @@ def quote_literal(text: str) -> str:
 def join_literals(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
     """Join the words of each unquoted text, which the shell has split.
 
-    Args:
-        arguments: the command line.
-        literal: keys whose value is a text, which extends to the next setting or flag.
-
     >>> join_literals(["prompt=나는", "학교에", "top_k=3"], {"prompt"})
     ['prompt=나는 학교에', 'top_k=3']
     """
@@ -125,9 +116,6 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
 
     Hydra's parser takes all settings from one place. A flag whose value is optional gets it, since
     the parser would take the first setting for it.
-
-    Raises:
-        ConfigError: the value of a flag is missing.
 
     >>> flags_first(["seed=1,2", "-m", "model=gru", "--config-dir", "mine", "--info"])
     ['-m', '--config-dir', 'mine', '--info', 'all', 'seed=1,2', 'model=gru']
@@ -166,9 +154,6 @@ def config_flags(arguments: Sequence[str]) -> list[str]:
 def typed_imports(arguments: Sequence[str]) -> list[str]:
     """Return the modules that ``imports=`` names, which must be imported before Hydra composes.
 
-    Raises:
-        ConfigError: a name is not that of a module.
-
     >>> typed_imports(["imports=[my_package,other.models]", "seed=1"])
     ['my_package', 'other.models']
     """
@@ -197,9 +182,6 @@ def to_hydra_grammar(
         renamed: key as typed -> key of the settings.
         paths: key of a path or a list of paths -> True for a list. In a sweep, commas outside
             quotes separate the values of such a key, unless all jobs share it.
-
-    Raises:
-        ConfigError: a path is empty, or its home folder does not exist.
     """
     in_sweep = is_multirun(arguments)
     converted = []
@@ -230,16 +212,7 @@ def is_multirun(words: Collection[str]) -> bool:
 
 
 def check_arguments(command: str, words: Sequence[str]) -> None:
-    """Check flags and keys, which Hydra would misinterpret or report unclearly.
-
-    Args:
-        command: the command.
-        words: its arguments, flags first.
-
-    Raises:
-        ConfigError: a flag is unknown, an argument is not ``key=value``, the command runs in one
-            process but torchrun started it, or a sweep lacks -m or must not have it.
-    """
+    """Raise ``ConfigError`` for flags and keys that Hydra would misread or report unclearly."""
     form = "settings are written key=value, such as trainer.epochs=3"
     previous = ""
     for word in words:

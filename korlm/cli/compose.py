@@ -55,9 +55,7 @@ class Composed:
     """Settings of a command.
 
     Attributes:
-        settings: the settings, converted and checked.
         overrides: the given settings, in the grammar of the command line.
-        tree: the settings as Hydra composed them.
     """
 
     settings: Any
@@ -123,9 +121,6 @@ def overrides_of(command: str, settings: Mapping[str, Any]) -> list[str]:
 
     >>> overrides_of("train", {"model": {"name": "gru", "hidden_dim": 8}, "trainer.epochs": 2})
     ['model=gru', 'model.hidden_dim=8', 'trainer.epochs=2']
-
-    Raises:
-        ConfigError: a key is given twice, or a value has a type that no setting has.
     """
     paths, values = path_keys(command), flatten(settings)
     for name in values.keys() & paths.keys():
@@ -139,9 +134,6 @@ def merge(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, A
 
     >>> merge({"seed": 1, "trainer": {"epochs": 1}}, {"trainer": {"max_steps": 5}})
     {'seed': 1, 'trainer.epochs': 1, 'trainer.max_steps': 5}
-
-    Raises:
-        ConfigError: a key is not a str, or is given twice.
     """
     flat, replaced = flatten(settings), flatten(others)
     kept = {key: value for key, value in flat.items() if key.partition(".")[0] not in replaced}
@@ -149,11 +141,7 @@ def merge(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, A
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with the keys in groups written out, such as ``trainer.epochs``.
-
-    Raises:
-        ConfigError: a key is not a str, or is given twice.
-    """
+    """Return settings with the keys in groups written out, such as ``trainer.epochs``."""
     flat: dict[str, Any] = {}
     for key, value in _move_files(settings).items():
         if not isinstance(key, str):
@@ -207,11 +195,7 @@ def _isolated_hydra() -> Iterator[None]:
 
 
 def _move_files(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings in which files given as ``corpus`` are in ``corpus.files``.
-
-    Raises:
-        ConfigError: ``corpus`` has another type.
-    """
+    """Return settings in which files given as ``corpus`` are in ``corpus.files``."""
     corpus = given.get("corpus")
     if isinstance(corpus, str) and "/" in corpus:
         raise ConfigError(

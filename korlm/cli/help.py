@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import inspect
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from korlm import config
 from korlm.config import registry
 from korlm.config.keys import conf_dir
 from korlm.config.serialization import as_typed
-from korlm.config.validation import MISSING, setting_of
+from korlm.config.validation import MISSING, enums_of, setting_of
 from korlm.utils.errors import ConfigError, not_a_choice
 
 _KEY_WIDTH = 34
@@ -28,16 +26,7 @@ _Schemas = Mapping[str, type[Any]]
 
 
 def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]) -> str:
-    """Return the help of a command: description, examples, groups, and one line for each key.
-
-    Args:
-        command: name of the command, such as ``train``.
-        arguments: arguments as typed; ``GROUP=NAME`` selects the choice whose keys are printed.
-        renamed: key as typed -> key of the settings; see ``korlm.cli.command.command``.
-
-    Raises:
-        ConfigError: a group has no such choice.
-    """
+    """Return the help of a command: description, examples, groups, and one line for each key."""
     schema = registry.schemas("")[command]
     settings = _Settings(command, arguments)
     typed_keys = {key: typed for typed, key in renamed.items()}
@@ -67,11 +56,7 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
 
 
 class _Settings:
-    """The groups of a command and their selected choices, from arguments and YAML files.
-
-    Attributes:
-        groups: group -> name of the selected choice; None: no choice is selected.
-    """
+    """The groups of a command and their selected choices, from arguments and YAML files."""
 
     def __init__(self, command: str, arguments: Sequence[str]) -> None:
         self._folders = [conf_dir(), *registry.conf_dirs(), *_config_dirs(arguments)]
@@ -176,21 +161,13 @@ def _line(
         default = field.default_factory()
     value = values.get(field.name, default)
     shown = "" if value == MISSING else as_typed(value)
+    choices = enums_of(schema).get(field.name, ())  # type: ignore[arg-type]  # it is hashable
     notes = ["required"] if value == MISSING else []
     notes += [
-        "|".join(_choices(schema, field.name)),
+        "|".join(str(member.value) for member in choices),
         declared.unit,
         declared.bounds().removeprefix("in "),
     ]
     details = "; ".join(filter(None, notes))
     meaning = f"{declared.help} ({details})" if details else declared.help
     return f"  {f'{key}={shown}':{_KEY_WIDTH}} {meaning}"
-
-
-def _choices(schema: type[Any], key: str) -> list[str]:
-    """Return the values of a key whose type is an enum, or an empty list."""
-    hint = typing.get_type_hints(schema)[key]
-    for kind in (hint, *typing.get_args(hint)):
-        if isinstance(kind, type) and issubclass(kind, enum.Enum):
-            return [str(member.value) for member in kind]
-    return []

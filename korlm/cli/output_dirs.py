@@ -29,11 +29,7 @@ _created: list[Path] = []  # folders that the resolvers have created
 
 
 def is_sweep(tree: DictConfig | None = None) -> bool:
-    """Return True if this job belongs to a sweep; Hydra or a launcher has given it a number then.
-
-    Args:
-        tree: settings of the job; None: those that Hydra has set.
-    """
+    """Return True if a job, by default this one, belongs to a sweep and so has a number."""
     job = HydraConfig.get().job if tree is None else tree.hydra.job
     return not OmegaConf.is_missing(job, "num")
 
@@ -49,12 +45,7 @@ def run_dir(
     resume: str | None,
     resume_from: ResumeFrom = ResumeFrom.last,
 ) -> str:
-    """Return the directory of a run: a new one, or that of the resumed run.
-
-    Raises:
-        ConfigError: ``resume`` does not have the checkpoint ``resume_from``.
-        OutputError: the folder cannot be created.
-    """
+    """Return the directory of a new run, or of ``resume``, which must have the checkpoint."""
     if resume and not resumed_checkpoint(resume, resume_from.value).is_file():
         hint = "give the run directory that the interrupted command printed"
         if (Path(resume) / "multirun.yaml").is_file():
@@ -106,17 +97,7 @@ class RunFolder(Callback):
 
 
 def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
-    """Return the directory of an evaluation: below the run, or below outputs for several runs.
-
-    Args:
-        run: the setting ``run``, which names one or several runs.
-        outputs: folder for evaluations of several runs.
-        output: the directory itself; None: a new one is created.
-
-    Raises:
-        ConfigError: there is no such run, or the given folder is not empty.
-        OutputError: the folder cannot be created.
-    """
+    """Return the directory of an evaluation: below the run, or below outputs for several runs."""
     folders = run_folders(run)
     if output is not None:
         named = Path(output)
@@ -176,10 +157,8 @@ def output_subdir(folder: str) -> str | None:
 
 def register_resolvers() -> None:
     """Register the resolvers that conf/*.yaml use for output directories."""
-    for name, resolver in (
-        ("korlm_run_dir", run_dir),
-        ("korlm_evaluation_dir", evaluation_dir),
-    ):
-        OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("korlm_objective", default_objective, replace=True)
-    OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
+    register = OmegaConf.register_new_resolver
+    register("korlm_run_dir", run_dir, use_cache=True, replace=True)
+    register("korlm_evaluation_dir", evaluation_dir, use_cache=True, replace=True)
+    register("korlm_objective", default_objective, replace=True)
+    register("korlm_output_subdir", output_subdir, replace=True)

@@ -15,12 +15,7 @@ from korlm.utils.errors import KorlmError, not_a_choice
 
 
 def format_config_error(error: BaseException, command: str = "train") -> str:
-    """Return one line about a wrong setting.
-
-    Args:
-        error: exception of Hydra, OmegaConf or PyYAML; its causes are searched for the key.
-        command: the command whose settings were given.
-    """
+    """Return one line about a wrong setting."""
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
         chain.append(inner)

@@ -85,11 +85,7 @@ def _renamed(command: str) -> dict[str, tuple[str, Mapping[str, str]]]:
 def rename_override(override: str, command: str = "train", warn: bool = False) -> str:
     """Return an override such as ``trainer.valid_every=5`` with the current name of its setting.
 
-    Args:
-        override: ``key=value``, possibly with Hydra's ``+`` or ``~`` in front. Any other text is
-            returned unchanged.
-        command: the command that the override is for.
-        warn: whether to print one line on stderr about each old name.
+    Any other text is returned unchanged. With ``warn`` a line on stderr names each old name.
     """
     if override == "hydra/launcher=joblib":
         if warn:

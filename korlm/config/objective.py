@@ -119,10 +119,7 @@ def objective_value(objective: str, splits: Mapping[str, Mapping[str, float]]) -
 def cost(name: str, value: float | None) -> float:
     """Return the value to minimize: the metric, or its negative if larger is better.
 
-    Args:
-        name: SPLIT.KEY of the metric.
-        value: value of the metric. The cost is infinite if it is not finite (stored as None), or if
-            the run does not have it (None).
+    It is infinite if the metric is missing or not finite.
 
     >>> cost("valid.perplexity", 40.0), cost("test.tokens_per_second", 9.0)
     (40.0, -9.0)

@@ -33,15 +33,7 @@ _CHOICE = re.compile(r"(choice|shuffle|sort|tag)\(.*\)", re.DOTALL)
 
 
 def path_of(value: object, key: str) -> Path:
-    """Return a path that a caller in Python gives.
-
-    Args:
-        value: a str or an ``os.PathLike``.
-        key: the argument, for the message.
-
-    Raises:
-        ConfigError: it is of another type.
-    """
+    """Return a path that a caller in Python gives."""
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{key}={value!r:.80}: must be a path")
     return Path(value)
@@ -49,10 +41,6 @@ def path_of(value: object, key: str) -> Path:
 
 def expand_home(path: str, key: str) -> str:
     """Return a path with ``~`` and ``~user`` replaced by the home folder.
-
-    Args:
-        path: a path from the command line or a settings file.
-        key: the setting, for the message.
 
     Raises:
         ConfigError: there is no such home folder.
@@ -96,11 +84,7 @@ def run_directory(path: Path) -> Path:
 
 
 def latest_run() -> Path:
-    """Return the run in outputs/runs with the latest date in its name.
-
-    Raises:
-        ConfigError: there is no run with a checkpoint.
-    """
+    """Return the run in outputs/runs with the latest date in its name."""
     pattern = f"outputs/runs/{_DATE}*/{CHECKPOINTS}/*.pt"
     runs = {path.parent.parent for path in Path().glob(pattern)}
     if not runs:
@@ -137,12 +121,7 @@ def quote_string(text: str) -> str:
 
 
 def split_outside_quotes(text: str, nested: bool = False) -> list[str]:
-    """Split a text at its commas, except those within quotes.
-
-    Args:
-        text: such as ``a.txt,'b, c.txt'``.
-        nested: whether to ignore commas within brackets, too.
-    """
+    """Split a text at its commas, except those within quotes and, if ``nested``, in brackets."""
     parts, begin, at, depth = [], 0, 0, 0  # depth: number of open brackets
     while at < len(text):
         starts_item = not text[begin:at].strip() or (nested and text[at - 1] in "[,")
@@ -169,9 +148,6 @@ def path_value(typed: str, key: str, is_list: bool = False, sweeps: bool = False
         key: the setting, for messages.
         is_list: whether the setting is a list; a single path becomes a list of one.
         sweeps: whether commas outside quotes and brackets separate the values of a sweep.
-
-    Raises:
-        ConfigError: a path is empty, or begins with ``~`` and an unknown user.
 
     >>> path_value("my text, 2nd.txt", "corpus.files", is_list=True)
     "['my text, 2nd.txt']"

@@ -27,7 +27,6 @@ class Entry:
     """A registered choice of a group.
 
     Attributes:
-        config: the dataclass of its settings.
         builds: ``"package.module:name"`` of the class or function that is built from them.
         detokenizer: for a tokenizer, ``"package.module:name"`` of a class without arguments that
             joins its tokens; empty: the detokenizer for morphemes.
@@ -99,14 +98,7 @@ def names_of(group: str, config: type[Any]) -> list[str]:
 
 
 def load(path: str) -> Any:
-    """Import a class or function.
-
-    Args:
-        path: ``"package.module:name"``.
-
-    Raises:
-        ConfigError: it cannot be imported.
-    """
+    """Import the class or function of a path ``"package.module:name"``."""
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -115,11 +107,7 @@ def load(path: str) -> Any:
 
 
 def builder(group: str, name: str) -> Any:
-    """Return the class or function that is built from the settings of a choice.
-
-    Raises:
-        ConfigError: there is no such choice.
-    """
+    """Return what is built from the settings of a choice; ``ConfigError`` if there is no choice."""
     if name not in entries(group):
         raise ConfigError(not_a_choice(f"{group}={name}", name, entries(group)))
     return load(_entries[group][name].builds)
@@ -129,9 +117,6 @@ def import_modules(names: Iterable[str]) -> None:
     """Import the modules of the setting ``imports``, which register choices.
 
     A folder ``conf`` beside the file of such a module is added to ``conf_dirs``.
-
-    Raises:
-        ConfigError: a module is missing, or its import fails.
     """
     for name in names:
         try:

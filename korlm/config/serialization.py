@@ -49,10 +49,6 @@ def settings_from_plain(
 ) -> config.TrainSettings:
     """Return the settings in a checkpoint, with overrides applied.
 
-    Args:
-        plain: the settings as ``plain_settings`` returns them, from an untrusted file.
-        overrides: settings to replace, each as ``key=value`` in Hydra's grammar.
-
     Raises:
         ConfigError: a key is unknown, or a value is wrong or not plain.
     """

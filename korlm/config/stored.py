@@ -94,11 +94,6 @@ _REMOVED_FROM_PREPARE = {"queue", "account", "walltime", "interface", "sbatch"}
 def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError) -> dict[str, Any]:
     """Check the settings in a file, and return them with their current names.
 
-    Args:
-        tree: some or all settings of korlm.train, group -> key -> value.
-        source: the file, for messages.
-        kind: class of the error to raise.
-
     Raises:
         KorlmError: an error of the given kind: a key is unknown, a group has no keys, or a value
             is not plain.
@@ -135,10 +130,6 @@ def _unknown(key: object) -> str:
 
 def check_override(override: str, source: str) -> None:
     """Check an override in a file, such as ``seed=1,2``, before it is passed to Hydra.
-
-    Args:
-        override: an override in Hydra's grammar, possibly with several values.
-        source: the file, for messages.
 
     Raises:
         ConfigError: the key is unknown, a value is not plain, the choice of a group is not the
@@ -212,11 +203,7 @@ def values_of(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _parse_override(override: str) -> Any:
-    """Return Hydra's form of an override in a file.
-
-    Raises:
-        ValueError: it is not an override of Hydra.
-    """
+    """Return Hydra's form of an override in a file."""
     # Imported here, since most processes that read settings do not need the parser.
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

@@ -60,7 +60,6 @@ class LineStyle:
     """Line style of a run.
 
     Attributes:
-        color: HTML color.
         dash: SVG dash array; empty: solid.
     """
 

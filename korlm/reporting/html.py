@@ -66,9 +66,7 @@ class Column:
     """A column of the table of runs.
 
     Attributes:
-        title: head of the column.
         values: run name -> value of a setting, or of a metric (nan if missing).
-        is_metric: whether the values are those of a metric.
         best: best value, which is highlighted; None: the values cannot be compared.
     """
 
@@ -78,71 +76,8 @@ class Column:
     best: float | None = None
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart; ``lines`` is label -> style, for its legend."""
-
-    title: str
-    lines: Mapping[str, LineStyle]
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Text that a model has written.
-
-    Attributes:
-        run: the run of the model.
-        step: optimizer step at which the text was written.
-        text: the text.
-        table: rows of cells, if the text is a table in Markdown; else empty.
-    """
-
-    run: RunSummary
-    step: int
-    text: str
-    table: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs of one kind, which can be compared.
-
-    Attributes:
-        kind: what the runs have in common (``RunSummary.kind``).
-        runs: the runs, in the order of the table.
-        styles: run name -> line style.
-        labels: run name -> label in legends.
-        columns: columns of the table.
-        note: note about what cannot be compared; may be empty.
-        curves: chart over optimizer steps; None if there are no curves.
-        breakdowns: charts of the perplexity of language models.
-        samples: the last sample of each run that has one.
-    """
-
-    kind: str
-    runs: Sequence[RunSummary]
-    styles: Mapping[str, LineStyle]
-    labels: Mapping[str, str]
-    columns: Sequence[Column]
-    note: str
-    curves: Chart | None
-    breakdowns: Sequence[Chart]
-    samples: Sequence[Sample]
-
-    @property
-    def has_problems(self) -> bool:
-        """Return True if any of its runs has a problem."""
-        return any(run.problems for run in self.runs)
-
-
 def build_page(title: str, runs: Sequence[RunSummary]) -> str:
-    """Return the page.
-
-    Args:
-        title: title of the page.
-        runs: the runs, in the order of the table.
-    """
+    """Return the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -158,28 +93,26 @@ def build_page(title: str, runs: Sequence[RunSummary]) -> str:
     )
 
 
-def _group(kind: str, runs: Sequence[RunSummary]) -> Group:
+def _group(kind: str, runs: Sequence[RunSummary]) -> dict[str, Any]:
+    """Return the data of runs of one kind for the template; ``styles`` and ``labels`` by run."""
     styles = dict(zip((run.name for run in runs), line_styles(len(runs)), strict=True))
     labels = _labels(runs)
-    return Group(
-        kind,
-        runs,
-        styles,
-        labels,
-        _columns(runs),
-        _comparability_note(runs),
-        _curves(runs, styles, labels),
-        _breakdowns(runs, labels),
-        _samples(runs),
-    )
+    return {
+        "kind": kind,
+        "runs": runs,
+        "styles": styles,
+        "labels": labels,
+        "columns": _columns(runs),
+        "note": _comparability_note(runs),
+        "curves": _curves(runs, styles, labels),
+        "breakdowns": _breakdowns(runs, labels),
+        "samples": _samples(runs),
+        "has_problems": any(run.problems for run in runs),
+    }
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write the page atomically.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write the page atomically."""
     with output_errors(path, "output=FILE"), atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
 
@@ -262,7 +195,8 @@ def _columns(runs: Sequence[RunSummary]) -> list[Column]:
 
 def _curves(
     runs: Sequence[RunSummary], styles: Mapping[str, LineStyle], labels: Mapping[str, str]
-) -> Chart | None:
+) -> dict[str, Any] | None:
+    """Return the chart over optimizer steps; None if there are no curves."""
     tags = ("loss/train", "loss/valid", "train/lr")
     with_curves = [run for run in runs if any(run.curve(tag) for tag in tags)]
     if not with_curves:
@@ -277,10 +211,10 @@ def _curves(
         key = objective_of(runs).partition(".")[2]
         scores = [run.curve(f"{key}/valid") or run.curve(f"quality/{key}") for run in with_curves]
         svg = draw_task_curves(key, scores, train, valid, rates, used_styles)
-    return Chart("", lines, Markup(svg))
+    return {"lines": lines, "svg": Markup(svg)}
 
 
-def _breakdowns(runs: Sequence[RunSummary], labels: Mapping[str, str]) -> list[Chart]:
+def _breakdowns(runs: Sequence[RunSummary], labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return a chart for each text: all evaluation modes of one run, or the first of each run."""
     charts = []
     for text in dict.fromkeys(text for run in runs for text in run.evaluation):
@@ -297,7 +231,8 @@ def _breakdowns(runs: Sequence[RunSummary], labels: Mapping[str, str]) -> list[C
             styles = line_styles(len(lines))
             frequency, position = zip(*lines.values(), strict=True)
             svg = draw_breakdowns(frequency, position, styles)
-            charts.append(Chart(text, dict(zip(lines, styles, strict=True)), Markup(svg)))
+            legend = dict(zip(lines, styles, strict=True))
+            charts.append({"title": text, "lines": legend, "svg": Markup(svg)})
     return charts
 
 
@@ -310,8 +245,8 @@ def _bins(metrics: Any, key: str) -> dict[str, float]:
     return {name: value for name, value in values.items() if 0 < value < math.inf}
 
 
-def _samples(runs: Sequence[RunSummary]) -> list[Sample]:
-    """Return the last sample of each run."""
+def _samples(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
+    """Return the last sample of each run; ``table`` has the cells of a table in Markdown."""
     samples = []
     for run in runs:
         if run.tensorboard.sample:
@@ -319,7 +254,7 @@ def _samples(runs: Sequence[RunSummary]) -> list[Sample]:
             table = _table_of(text)
             text = re.sub(r"\s*\n\s*", "\n", text).strip()
             text = text[:MAX_SAMPLE_CHARS] + "…" * (len(text) > MAX_SAMPLE_CHARS)
-            samples.append(Sample(run, step, text, table))
+            samples.append({"run": run, "step": step, "text": text, "table": table})
     return samples
 
 

@@ -31,7 +31,6 @@ from korlm.utils.errors import ConfigError
 RUN_FILES = (".hydra", "tensorboard", "metrics.json", "training.json")  # a run has one of them
 HIDDEN_SETTINGS = ("resume", "outputs")  # settings of the command rather than of the run
 TOKEN_COUNTS = ("num_tokens", "num_unk", "num_chars")  # these are equal if the tokens are equal
-MAX_JSON_BYTES = 32 << 20  # largest file that is read; real metrics files have some kilobytes
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,9 @@ class RunSummary:
     """Content of a run directory.
 
     Attributes:
-        name: name of the run, unique in the report.
-        folder: run directory.
         settings: dotted key -> value as text; empty if unknown.
         metrics: split -> metrics; empty if the run is not finished.
-        training: content of training.json.
         evaluation: text -> mode -> metrics, of the latest evaluation.
-        tensorboard: curves and the last sample.
         problems: one line for each missing or damaged file.
     """
 
@@ -103,9 +98,6 @@ def find_runs(patterns: Sequence[str]) -> dict[str, Path]:
 
     Args:
         patterns: run directories, or globs, of which only matches that are runs count.
-
-    Raises:
-        ConfigError: a directory is not a run, or a glob matches no run.
     """
     folders: dict[Path, Path] = {}
     for pattern in patterns:
@@ -122,11 +114,7 @@ def find_runs(patterns: Sequence[str]) -> dict[str, Path]:
 
 
 def find_jobs(sweep: Path) -> dict[str, Path]:
-    """Return name -> directory of each job of a sweep.
-
-    Raises:
-        ConfigError: the sweep has no jobs.
-    """
+    """Return name -> directory of each job of a sweep."""
     jobs = [path.parent for path in sweep.glob("*/.hydra") if path.is_dir()]
     if not jobs:
         raise ConfigError(
@@ -164,8 +152,6 @@ def _read_metrics(path: Path, problems: list[str]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError("too large")
         return read_json(path)
     except OSError as error:
         problems.append(f"{path.name} cannot be read: {error.strerror}")

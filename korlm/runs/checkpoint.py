@@ -38,11 +38,7 @@ Checkpoint = dict[str, Any]
 
 
 def settings_of(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:
-    """Return the settings in a checkpoint.
-
-    Raises:
-        CheckpointError: the settings are not plain values, or have unknown keys.
-    """
+    """Return the settings in a checkpoint; ``CheckpointError`` if they are not plain or known."""
     return check_settings(checkpoint["config"], str(source), CheckpointError)
 
 

@@ -12,15 +12,7 @@ from korlm.utils.errors import ConfigError
 
 
 def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.device:
-    """Return the device of the settings; ``auto`` prefers CUDA, then MPS, then the CPU.
-
-    Args:
-        config: the settings of the trainer.
-        key: name of the setting in error messages.
-
-    Raises:
-        ConfigError: the requested device is not available.
-    """
+    """Return the device of the settings; ``ConfigError`` if it is not available."""
     is_available = {
         Device.cuda: torch.cuda.is_available(),
         Device.mps: torch.backends.mps.is_available(),
@@ -38,11 +30,7 @@ def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.d
 
 
 def available_device(device: torch.device | str) -> torch.device:
-    """Return a device by its name in PyTorch, such as ``cuda:1``.
-
-    Raises:
-        ConfigError: there is no such device, or it is not available.
-    """
+    """Return a device by its name in PyTorch; ``ConfigError`` if it is not available."""
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
@@ -54,12 +42,7 @@ def available_device(device: torch.device | str) -> torch.device:
 
 
 def training_device(config: TrainerConfig, env: Rank) -> torch.device:
-    """Return the device of a training process: a GPU per process, or the shared CPU.
-
-    Raises:
-        ConfigError: the device is not available, or there are more processes on this machine than
-            GPUs.
-    """
+    """Return the device of a training process: a GPU per process, or the shared CPU."""
     device = choose_device(config)
     if env.size == 1 or device.type == "cpu":
         return device
@@ -77,11 +60,7 @@ def training_device(config: TrainerConfig, env: Rank) -> torch.device:
 
 
 def inference_device(settings: InferenceSettings) -> torch.device:
-    """Return the device on which a trained model is used, and set the number of CPU threads.
-
-    Raises:
-        ConfigError: the requested device is not available.
-    """
+    """Return the device on which a trained model is used, and set the number of CPU threads."""
     threads.configure_threads(settings.threads, 0)
     device = choose_device(TrainerConfig(device=settings.device), "device")
     # MPS has no float64, in which probabilities are summed.
@@ -92,9 +71,6 @@ def uses_bf16(config: TrainerConfig, device: torch.device) -> bool:
     """Return True if training uses bf16; ``auto`` uses it on hardware with native bf16 products.
 
     Elsewhere bf16 is emulated and slower than fp32.
-
-    Raises:
-        ConfigError: bf16 was requested on MPS.
     """
     if config.precision is not Precision.auto:
         if config.precision is Precision.bf16 and device.type == "mps":

@@ -14,12 +14,7 @@ FAILED = "failed.txt"  # file in the folder of a sweep's job that has the error 
 
 
 def resumed_checkpoint(resume: str, which: str = "last") -> Path:
-    """Return the checkpoint that a run is resumed from.
-
-    Args:
-        resume: a run directory, or a path inside it.
-        which: ``last``, or ``best``, which has no optimizer state.
-    """
+    """Return the checkpoint that a run is resumed from."""
     return run_directory(Path(resume)) / CHECKPOINTS / f"{which}.pt"
 
 
@@ -38,9 +33,6 @@ def run_folders(run: Any) -> list[Path]:
 
     Args:
         run: a directory, a glob, or a list of them. Matches of a glob without a model are ignored.
-
-    Raises:
-        ConfigError: a directory is not a run, or a glob has no matches.
     """
     runs: dict[Path, Path] = {}  # resolved path -> path as given
     for name in config.run_list(run):

@@ -76,12 +76,7 @@ def save_config(folder: Path, checkpoint: Checkpoint, start_id: int | None) -> N
 
 
 def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write model.safetensors and spelling.safetensors.
-
-    Args:
-        folder: an existing folder.
-        checkpoint: the checkpoint; only ``model`` and ``spelling`` are used.
-    """
+    """Write model.safetensors and spelling.safetensors."""
     weights: dict[str, Tensor] = {}
     names: dict[tuple[int, tuple[int, ...]], str] = {}  # (address, shape) -> first name
     tied: dict[str, str] = {}  # other name of a tied weight -> first name

@@ -42,10 +42,8 @@ class RunParts:
     Attributes:
         folder: the run directory, or an export.
         settings: settings that the run was trained with.
-        vocab: the vocabulary.
         spelling: the spelling model, which assigns probabilities to unknown tokens.
         prepared: folder of the prepared corpus at training time.
-        fingerprint: fingerprint of that corpus.
         tokenizer_model: result of ``train_tokenizer``; None if the tokenizer learned nothing.
         labels: labels that the model predicts; empty for a language model.
     """
@@ -69,11 +67,7 @@ class RunParts:
 
 @dataclass(frozen=True)
 class TrainedRun(RunParts):
-    """The best language model of a run, with everything needed to use it.
-
-    Attributes:
-        model: the model in evaluation mode, initially on the CPU.
-    """
+    """The best language model of a run, with everything needed to use it."""
 
     model: LanguageModel
 
@@ -130,11 +124,7 @@ def load_run(folder: Path) -> TrainedRun:
 
 
 def refuse_reversed(run: RunParts) -> None:
-    """Check that a run is not a language model of reversed text.
-
-    Raises:
-        CheckpointError: it is.
-    """
+    """Raise ``CheckpointError`` for a language model of reversed text."""
     if run.settings.corpus.reverse:
         raise CheckpointError(
             f"{run.folder}: a language model of reversed text (corpus.reverse=true), which "
@@ -253,11 +243,6 @@ def load_mixed_runs(
 ) -> dict[str, TrainedRun]:
     """Load the runs of the settings ``ngram`` and ``mix``, and return folder as given -> run.
 
-    Args:
-        ngram: run directory of an n-gram model; None: there is none.
-        mix: run directories of other runs.
-        others: run directories that must not be among them.
-
     Raises:
         ConfigError: a run is given twice.
     """
@@ -271,11 +256,7 @@ def load_mixed_runs(
 
 
 def check_same_vocab(name: str, vocab: Vocab, other_name: str, other: Vocab) -> None:
-    """Check that two vocabularies are the same.
-
-    Raises:
-        VocabError: they differ; the message has the first different token.
-    """
+    """Raise ``VocabError`` with the first different token if two vocabularies differ."""
     if vocab.tokens == other.tokens:
         return
     pairs = zip(vocab.tokens, other.tokens, strict=False)

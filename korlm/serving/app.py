@@ -25,7 +25,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -47,8 +47,6 @@ from korlm.utils.errors import KorlmError
 
 PAGE = Path(__file__).parent / "page"
 FILES = ("page.css", "common.js", "page.js", "task.js")
-LANGUAGE_MODEL_PATHS = ("/api/complete", "/api/surprisal", "/api/generate")
-TASK_PATHS = ("/api/predict",)
 MAX_MORPHS = 60  # of a request that does not give max_morphs
 NUM_SENTENCES = 3  # number of sentences after which a generated text ends
 HEADERS = {
@@ -124,10 +122,8 @@ def build_app(engine: ServedLanguageModel | ServedTask, settings: ServeSettings)
 
     if isinstance(engine, ServedTask):
         _add_predict(app, engine, queue, settings)
-        _refuse(app, LANGUAGE_MODEL_PATHS, "the run is not a language model", TASK_PATHS)
     else:
         _add_language_model(app, engine, queue, settings)
-        _refuse(app, TASK_PATHS, "the run is a language model", LANGUAGE_MODEL_PATHS)
     return app
 
 
@@ -137,17 +133,6 @@ def _check_text(key: str, text: str, settings: ServeSettings) -> None:
         raise RequestError(413, f"{key}: {len(text):,} characters, at most {limit}")
     if has_lone_surrogates(text):
         raise RequestError(422, f"{key}: contains a lone surrogate")
-
-
-def _refuse(app: FastAPI, paths: Sequence[str], reason: str, others: Sequence[str]) -> None:
-    """Answer requests to the paths of another kind of model with an error."""
-
-    async def refuse(request: Request) -> Response:
-        message = f"POST {request.url.path}: {reason}; use {', '.join(others)}"
-        raise RequestError(404, message)
-
-    for path in paths:
-        app.post(path, include_in_schema=False)(refuse)
 
 
 def _add_predict(

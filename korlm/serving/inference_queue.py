@@ -24,8 +24,6 @@ class RequestError(Exception):
     """An error response.
 
     Attributes:
-        status: HTTP status.
-        message: text for the user.
         retry_after: seconds until a retry; 0: unspecified.
     """
 

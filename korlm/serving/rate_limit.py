@@ -12,11 +12,6 @@ MAX_CLIENTS = 1024  # number of clients to remember; the least recently seen is 
 class RateLimit:
     """A token bucket for each client (Turner 1986).
 
-    Args:
-        rate: average number of requests per second.
-        burst: number of requests that may come at once.
-        clock: function that returns the time in seconds.
-
     >>> limit = RateLimit(rate=1.0, burst=2, clock=iter([0.0, 0.0, 0.0, 1.5]).__next__)
     >>> [limit.acquire("a") for _ in range(4)]
     [0.0, 0.0, 1.0, 0.0]

@@ -123,26 +123,22 @@ class ServedTask:
         return {"predictions": [{key: _json_value(row[key]) for key in row} for row in rows]}
 
 
-def _json_value(value: Any) -> Any:
-    return _json_float(value) if isinstance(value, float) else value
-
-
 def _line(number: int, rows: list[Json]) -> Json:
     """Return a line with its tokens; its ``bits`` include those of <eos>, which is not listed."""
     keys = ("morph", "tag", "eojeol", "eojeol_text", "unknown")
     tokens = [
         {
             **{key: row[key] for key in keys},
-            "surprisal": _json_float(row["surprisal"]),
-            "entropy": _json_float(row["entropy"]),
+            "surprisal": _json_value(row["surprisal"]),
+            "entropy": _json_value(row["entropy"]),
         }
         for row in rows
         if not (row["morph"] == EOS and row["eojeol"] is None)
     ]
     bits = sum(row["surprisal"] for row in rows)
-    return {"line": number, "bits": _json_float(bits), "tokens": tokens}
+    return {"line": number, "bits": _json_value(bits), "tokens": tokens}
 
 
-def _json_float(value: float) -> float | None:
-    """Return None for infinity and NaN, which JSON does not have."""
-    return value if math.isfinite(value) else None
+def _json_value(value: Any) -> Any:
+    """Return a value of a table; None for infinity and NaN, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

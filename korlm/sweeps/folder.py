@@ -69,11 +69,7 @@ def read_job_settings(job: Path) -> dict[str, str] | None:
 
 
 def read_overrides(job: Path) -> list[str] | None:
-    """Return the overrides of the job in a folder; None if it was killed before writing them.
-
-    Raises:
-        ConfigError: the file is damaged.
-    """
+    """Return the overrides of the job in a folder; None if it was killed before writing them."""
     path = job / ".hydra" / "overrides.yaml"
     try:
         typed = read_yaml(path) if path.exists() else None
@@ -106,11 +102,6 @@ def sweep_dir(outputs: str, resume: str | None) -> str:
 
 def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> str:
     """Return the name of a job's folder, which TensorBoard and tables show as well.
-
-    Args:
-        number: index of the job; the name if nothing varies, a prefix if the name is too long.
-        overrides: overrides of the job.
-        swept: keys that vary in the sweep.
 
     >>> job_name(0, ["model=lstm", "seed=1", "trainer.epochs=3"], {"model", "seed"})
     'model=lstm_seed=1'
@@ -159,9 +150,6 @@ def with_stored_arguments(arguments: list[str]) -> list[str]:
     """Return the arguments of a command, with those of the sweep that it resumes added.
 
     An argument of this command replaces a stored one with the same key.
-
-    Raises:
-        ConfigError: resume=FOLDER is not a sweep, or a stored override must not be used.
     """
     positions = [at for at, argument in enumerate(arguments) if argument.startswith("resume=")]
     if not positions:
@@ -234,12 +222,7 @@ def run_command(job: Path) -> str:
 
 
 def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
-    """Return the command that resumes a sweep.
-
-    Args:
-        sweep: folder of the sweep.
-        arguments: arguments of the command that started it. Those about Hydra and ``imports`` are
-            repeated.
+    """Return the command that resumes a sweep; arguments about Hydra and ``imports`` are repeated.
 
     >>> sweep_resume_command(Path("sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=parallel"])
     'python -m korlm.train -m resume=sweeps/a hydra/launcher=parallel'

@@ -36,13 +36,8 @@ class Scale:
     """An axis with the positions of the jobs.
 
     Attributes:
-        name: name of the setting or metric.
         positions: position of each job, float64 (jobs,): the value, its log10 if ``log``, or the
             index of the choice if not ``numeric``.
-        ticks: positions of the ticks.
-        labels: labels of the ticks.
-        log: whether the axis is logarithmic.
-        numeric: whether values are numbers.
     """
 
     name: str
@@ -65,17 +60,9 @@ def draw_sweep(
     larger_is_better: bool = False,
     is_ngram: Sequence[bool] = (),
 ) -> bool:
-    """Plot the jobs of a sweep.
+    """Plot the jobs of a sweep that have a finite objective.
 
     Beside neural models, the best n-gram model is a horizontal line, since it lacks their settings.
-
-    Args:
-        path: path of the PNG file.
-        objective: name of the objective, and its value for each job. Jobs without a finite value
-            are skipped.
-        settings: name -> value for each job, as typed, of the settings in which the jobs differ.
-        larger_is_better: whether the best job has the largest value.
-        is_ngram: whether each job is an n-gram model; empty: none.
 
     Returns:
         True if a plot was written; at least two jobs must differ in a setting.

@@ -59,7 +59,6 @@ class Job:
     """Settings and results of one job.
 
     Attributes:
-        name: name of the job's folder, usually the overrides in which it differs from other jobs.
         overrides: key -> value of the job's settings, as typed.
         metrics: column -> value, of metrics that the job has; infinite where metrics.json has null.
         failure: why the job has no results, in one line; empty if it has results.
@@ -91,11 +90,7 @@ def is_pruned(failure: str) -> bool:
 
 
 def finished_cost(objective: str, job: Path) -> float:
-    """Return the cost of a finished job, which a sweeper minimizes.
-
-    Raises:
-        CheckpointError: metrics.json is damaged.
-    """
+    """Return the cost of a finished job; ``CheckpointError`` if metrics.json is damaged."""
     path = job / "metrics.json"
     try:
         return cost(objective, objective_value(objective, read_json(path)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from korlm.config import ResumeFrom
 from korlm.dataset.prepared import Prepared
@@ -34,12 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class CheckpointWriter:
-    """Writes the checkpoints of a run; only rank 0 writes.
-
-    Attributes:
-        folder: the folder ``checkpoints`` of the run.
-        constants: see ``constant_entries``.
-    """
+    """Writes the checkpoints of a run; only rank 0 writes."""
 
     folder: Path
     constants: Checkpoint
@@ -54,10 +49,9 @@ class CheckpointWriter:
             save_checkpoint(self.folder / "best.pt", self._checkpoint())
 
     def save_last(self, state: State | None) -> None:
-        """Write last.pt: the entries of best.pt and what resuming needs; a collective operation.
+        """Write last.pt: best.pt and what resuming needs; a collective operation.
 
-        Args:
-            state: recurrent state of the rows of this process, each tensor (rows, ...).
+        ``state`` is that of the rows of this process, each tensor (rows, ...).
         """
         state = gather_rows(state, self.group)
         rng = self.group.gather(random_states())
@@ -110,15 +104,6 @@ def restore(
 ) -> tuple[Progress, State | None]:
     """Load a checkpoint into a model and an optimizer.
 
-    Args:
-        checkpoint: from ``load_checkpoint``.
-        path: its file, for messages.
-        resume_from: which checkpoint it is; best.pt has neither optimizer nor random states.
-        prepared: the corpus that training continues on.
-        model: on its device.
-        optimizer: of its parameters.
-        group: processes of the run.
-
     Returns:
         The progress, and the recurrent state of the rows of this process on the CPU.
 
@@ -165,15 +150,13 @@ def gather_rows(state: State | None, group: ProcessGroup) -> State | None:
     parts = [part for part in gathered if part is not None]
     if not parts:
         return None
-    return tuple(_interleaved(ranks, group.world_size) for ranks in zip(*parts, strict=True))
-
-
-def _interleaved(ranks: Sequence[Tensor], world_size: int) -> Tensor:
-    """Return all rows, of which process r has the rows r, r + world_size, ..."""
-    whole = ranks[0].new_empty(sum(map(len, ranks)), *ranks[0].shape[1:])
-    for rank, rows in enumerate(ranks):
-        whole[rank::world_size] = rows
-    return whole
+    whole = []
+    for ranks in zip(*parts, strict=True):  # a tensor of the rows of each process
+        rows = ranks[0].new_empty(sum(map(len, ranks)), *ranks[0].shape[1:])
+        for rank, part in enumerate(ranks):
+            rows[rank :: group.world_size] = part
+        whole.append(rows)
+    return tuple(whole)
 
 
 def _restore_random_states(

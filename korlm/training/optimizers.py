@@ -68,32 +68,21 @@ def split_by_depth(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     Each group gets an entry ``depth``: 0 for the head, 1 for the layer below it, and so on down to
     the embedding. ``Trainer`` sets learning rates by it.
     """
-    depths = layer_depths(model)
-    groups: list[dict[str, Any]] = []
-    for group in optimizer.param_groups:
-        for depth in sorted({depths[id(p)] for p in group["params"]}):
-            params = [p for p in group["params"] if depths[id(p)] == depth]
-            groups.append({**group, "params": params, "depth": depth})
-    optimizer.param_groups = groups
-
-
-def layer_depths(model: nn.Module) -> dict[int, int]:
-    """Return the depth of each parameter, by its ``id``; see ``split_by_depth``."""
     layers = {
-        name: int(match[1])
+        parameter: int(match[1])
         for name, parameter in model.named_parameters()
         if (match := re.search(r"(?:^|[._])layers\.(\d+)\.", name)) and parameter.requires_grad
     }
     num_layers = max(layers.values(), default=-1) + 1
-    depths = {}
+    depths = {parameter: num_layers - layer for parameter, layer in layers.items()}
     for name, parameter in model.named_parameters():
-        if name in layers:
-            depths[id(parameter)] = num_layers - layers[name]
-        elif "embedding" in name:
-            depths[id(parameter)] = num_layers + 1
-        else:
-            depths[id(parameter)] = 0
-    return depths
+        depths.setdefault(parameter, num_layers + 1 if "embedding" in name else 0)
+    groups: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        for depth in sorted({depths[p] for p in group["params"]}):
+            params = [p for p in group["params"] if depths[p] == depth]
+            groups.append({**group, "params": params, "depth": depth})
+    optimizer.param_groups = groups
 
 
 def build_adam(model: nn.Module, config: AdamConfig, bf16: bool) -> torch.optim.Optimizer:
@@ -149,10 +138,6 @@ def _can_fuse(model: nn.Module) -> bool:
 def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:
     """Clip all gradients to a total L2 norm, in place.
 
-    Args:
-        parameters: some may have no gradient.
-        limit: maximum norm; None disables clipping.
-
     Returns:
         The norm before clipping, a scalar on the device of the gradients.
     """
@@ -166,13 +151,7 @@ def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:
 
 
 def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:
-    """Return the learning rate of a step divided by the peak learning rate.
-
-    Args:
-        config: settings of the schedule.
-        step: from 0 to total_steps - 1.
-        total_steps: of the whole run.
-    """
+    """Return the learning rate of a step divided by the peak learning rate."""
     warmup = config.warmup_ratio * total_steps
     if step < warmup:
         rise = step / warmup

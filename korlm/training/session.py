@@ -71,9 +71,6 @@ def build_session(
         resumed: last.pt or best.pt of the run to resume.
         group: the processes that train together; rank 0 alone writes files and logs.
         callbacks: called after each validation.
-
-    Raises:
-        KorlmError: settings, text, checkpoint and machine do not fit together.
     """
     # With prepared=DIR the corpus of the settings is not the one that was read.
     config = {**plain_settings(settings), **prepared.manifest["settings"]}
@@ -223,9 +220,6 @@ class TrainingSession(SharedParts):
     def fit(self) -> Splits:
         """Train, evaluate the best model on every split, and write metrics.json.
 
-        Returns:
-            The metrics of each split.
-
         Raises:
             Interrupted: a stop signal was received; last.pt is written, and the message has the
                 command to resume.
@@ -307,11 +301,7 @@ class TrainingSession(SharedParts):
         return splits
 
     def _check_best(self) -> None:
-        """Check that training has come to a result.
-
-        Raises:
-            TrainingError: no validation had a finite perplexity.
-        """
+        """Raise ``TrainingError`` if no validation was finite; warn about a poor model."""
         best_cost = self.progress.best_cost
         if self.trainer is None:
             return
@@ -360,7 +350,7 @@ class TrainingSession(SharedParts):
             valid = splits["valid"]
             scalars = self.task.eval_scalars("valid", valid)
             scalars |= self.task.best_scalars(self.task.cost(valid))
-            self.tracker.log_validation(steps_of_sgd, scalars | test)
+            self.tracker.log_scalars(steps_of_sgd, scalars | test)
 
     def _log_start(self) -> None:
         """Log what is about to be trained, and advice on settings that make a poor model."""

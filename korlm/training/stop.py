@@ -43,11 +43,7 @@ class StopSignal:
             raise KeyboardInterrupt
         self.stop_requested = True
 
-    def should_stop(self) -> bool:
-        """Return True if any process received a signal; all processes must call it together."""
-        return self._group.any_rank(self.stop_requested)
-
     def check(self) -> None:
-        """Raise ``TrainingInterrupted`` if any process received a signal."""
-        if self.should_stop():
+        """Raise ``TrainingInterrupted`` if any process received a signal; call it in all."""
+        if self._group.any_rank(self.stop_requested):
             raise TrainingInterrupted

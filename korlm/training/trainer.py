@@ -39,12 +39,6 @@ class Trainer(SharedParts):
     """Trains a model by gradient descent.
 
     Attributes:
-        optimizer: updates the parameters that require gradients.
-        schedule: course of the learning rate.
-        config: length and bookkeeping of the training.
-        device: of the model.
-        bf16: whether matrix products run in bf16.
-        validator: called when a validation is due.
         state: recurrent state after the last batch; None at the start of an epoch, or if batches
             do not carry it.
         layer_lr_decay: see ``OptimizerConfig``.
@@ -283,10 +277,7 @@ class StepBuffer:
 
     Attributes:
         losses: summed loss of each batch, in nats; of the rows of this process.
-        norms: gradient norm of each step, before clipping.
         num_targets: number of targets of the batches, over all processes.
-        lr: learning rate of the last step.
-        started: time before the first step.
     """
 
     losses: list[Tensor] = field(default_factory=list)

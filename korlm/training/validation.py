@@ -32,12 +32,8 @@ class SharedParts:
     """Objects that the trainer, the validator and the session of a run share.
 
     Attributes:
-        model: the model in training.
-        task: its batches, loss and metrics.
         progress: updated by each step and each validation.
-        checkpoints: writes best.pt and last.pt.
         tracker: records scalars, texts and images; of ranks other than 0 nothing.
-        stop: records stop signals.
         group: processes of the run, among which the rows of each batch are divided.
     """
 
@@ -52,22 +48,13 @@ class SharedParts:
 
 @dataclass
 class Validator(SharedParts):
-    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks.
-
-    Attributes:
-        total_steps: optimizer steps of the whole run.
-        callbacks: called by rank 0 after each validation.
-    """
+    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks."""
 
     total_steps: int
     callbacks: tuple[ValidationCallback, ...] = ()
 
     def evaluate(self, split: str, show_progress: bool = False) -> dict[str, float]:
-        """Return the metrics of a split.
-
-        Raises:
-            TrainingInterrupted: a stop signal was received.
-        """
+        """Return the metrics of a split."""
         with ProgressBar(
             total=len(self.task.eval_batches[split]),
             desc="evaluating",
@@ -104,13 +91,10 @@ class Validator(SharedParts):
         loss = metrics.get("loss", math.inf)
         is_better = (cost, loss) < (progress.best_cost, progress.loss_at_best)
         is_best = is_final or (is_better and math.isfinite(metrics[task.headline]))
-        self.tracker.log_validation(
-            step,
-            {
-                **task.eval_scalars("valid", metrics),
-                **task.best_scalars(cost if is_best else progress.best_cost),
-            },
-        )
+        scalars = task.eval_scalars("valid", metrics)
+        scalars |= task.best_scalars(cost if is_best else progress.best_cost)
+        self.tracker.log_scalars(step, scalars)
+        self.tracker.flush()  # a validation is visible at once
         wrong = task.monitor if not math.isfinite(cost) else "loss" if math.isnan(loss) else ""
         if wrong and not is_final:
             raise TrainingError(

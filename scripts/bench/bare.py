@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,12 +87,7 @@ def bare_trainer(
 
 
 def settings_from_command_line(docstring: str | None, *defaults: str) -> TrainSettings:
-    """Return the settings that ``python -m korlm.train`` would have with the same overrides.
-
-    Args:
-        docstring: of the benchmark, for ``--help``.
-        defaults: overrides that come before those of the command line.
-    """
+    """Return the settings that ``python -m korlm.train`` would have with the same overrides."""
     parser = argument_parser(docstring)
     parser.add_argument(
         "overrides",
@@ -102,11 +99,7 @@ def settings_from_command_line(docstring: str | None, *defaults: str) -> TrainSe
 
 
 def settings_of(overrides: Sequence[str]) -> TrainSettings:
-    """Return the settings of ``python -m korlm.train`` for a neural model and a prepared corpus.
-
-    Raises:
-        SystemExit: there is no prepared corpus, or the model has no training steps.
-    """
+    """Return the settings of ``python -m korlm.train`` for a neural model and a prepared corpus."""
     store_schemas()
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -146,6 +139,15 @@ def zipf_batches(
     """
     ids = np.random.default_rng(1).zipf(1.2, num_tokens) % (vocab_size - 4) + 4
     return StreamBatches(ids.astype(np.uint32), batch_size, length, device)
+
+
+def peer_model(folder: Path, vocab_size: int, units: int, layers: int, dropout: float) -> Any:
+    """Return the tied LSTM of model.py of PyTorch's example word_language_model in a folder."""
+    spec = importlib.util.spec_from_file_location("peer_model", folder / "model.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.RNNModel("LSTM", vocab_size, units, units, layers, dropout, True)
 
 
 def endless(batches: Batches) -> Iterator[Batch]:

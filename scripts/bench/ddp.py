@@ -54,7 +54,7 @@ def measure_steps(group: ProcessGroup, vocab_size: int, steps: int) -> list[Seco
 
     def step() -> None:
         trainer.train_step(next(stream))
-        trainer.stop.should_stop()
+        trainer.stop.check()
 
     return [time_calls(step) for _ in range(WARMUP_STEPS + steps)][WARMUP_STEPS:]
 

@@ -66,11 +66,7 @@ class Sizes:
     """A network and its batches.
 
     Attributes:
-        batch: rows.
-        length: time steps.
         units: of embedding and each layer.
-        vocab: V.
-        layers: of the LSTM.
     """
 
     batch: int
@@ -96,13 +92,7 @@ FULL = [
 
 
 class PlainLSTM(nn.Module):
-    """The network of word_language_model: embedding, nn.LSTM, tied output layer.
-
-    Args:
-        sizes: of the network.
-        log_softmax: compute log-probabilities and NLLLoss like the example, instead of
-            cross-entropy.
-    """
+    """The network of word_language_model: embedding, nn.LSTM, tied output layer."""
 
     def __init__(self, sizes: Sizes, log_softmax: bool) -> None:
         super().__init__()
@@ -376,46 +366,6 @@ def measure_softmax(sizes: Sizes, device: torch.device, budget: float) -> list[d
     return entries
 
 
-def capture(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
-    """Return a replay of a call as a CUDA graph; on a CPU the call itself."""
-    if device.type != "cuda":
-        call()
-        return call
-    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):  # lazy initialization cannot be captured
-        for _ in range(WARMUP_STEPS):
-            call()
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
-
-
-def measure_graph(sizes: Sizes, device: torch.device, budget: float) -> list[dict[str, Any]]:
-    """Return the time of forward and backward pass, with and without a CUDA graph."""
-    model = build_model(lstm_config(sizes), sizes.vocab).to(device).train()
-    batch = next(endless(stream(sizes, device))).to(device)
-    state = model.initial_state(sizes.batch)
-
-    def passes() -> None:
-        for parameter in model.parameters():
-            parameter.grad = None
-        # A graph that contains casts must not reuse those of an earlier autocast.
-        with torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False):
-            loss = model.training_loss(batch.inputs, batch.targets, state, None)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-
-    entries = []
-    for name, call in (("no graph", passes), ("CUDA graph", capture(passes, device))):
-        entry: dict[str, Any] = {"sizes": str(sizes), "name": f"passes of korlm bf16, {name}"}
-        entry |= measure(call, device, budget)
-        entry["tokens_per_second"] = sizes.batch * sizes.length / entry["seconds"]
-        entries.append(entry)
-    return entries
-
-
 # --- checks -----------------------------------------------------------------
 
 
@@ -551,7 +501,6 @@ def main() -> None:
         for part in (
             measure_steps(sizes, device, rates, budget),
             measure_softmax(sizes, device, budget),
-            measure_graph(sizes, device, budget),
         ):
             entries += part
             for entry in part:

@@ -34,13 +34,7 @@ def prefixes(eojeol: str) -> Iterator[tuple[str, int]]:
 
 
 class Typist:
-    """Types lines and takes completions.
-
-    Args:
-        completer: that is asked after every key.
-        shown: eojeols that are looked at.
-        effort: of the search.
-    """
+    """Types lines and takes completions."""
 
     def __init__(self, completer: Completer, shown: int, effort: int) -> None:
         self.completer, self.shown, self.effort = completer, shown, effort

@@ -9,13 +9,12 @@ The smallest values are the least disturbed by other programs. Exit code 1 if th
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
 from functools import partial
 
-from bench_utils import argument_parser, in_turns, process_tree, resident_mb
+from bench_utils import argument_parser, cpu_seconds, in_turns, resident_mb
 
 TEXT = "아버지가 방에 들어가신다."
 KONLPY = """
@@ -27,16 +26,6 @@ from konlpy.tag import Kkma
 KORLM = "from korlm import Kkma\n"
 # input() keeps the process alive until it has been measured.
 PRINT_TOKENS = f"kkma = Kkma(); print(*kkma.morphs({TEXT!r}), flush=True); input()"
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the user and system time of a process and its descendants."""
-    ticks = 0
-    for member in process_tree(pid):
-        with open(f"/proc/{member}/stat", encoding="utf-8") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def start(code: str) -> tuple[str, float, float]:

@@ -19,7 +19,6 @@ the rate of a large square bf16 product, measured in the same run.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import multiprocessing
 import os
@@ -30,7 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from bare import bare_trainer, endless, zipf_batches
+from bare import bare_trainer, endless, peer_model, zipf_batches
 from bench_utils import Seconds, argument_parser, in_turns, median_seconds, time_calls
 
 from korlm.cli.command import SPIN_COUNT
@@ -73,11 +72,7 @@ NAMES = (
 
 def peer_step(folder: Path, vocab_size: int, batches: StreamBatches) -> Callable[[], float]:
     """Return a function that takes a step like the example's main.py, and returns the loss."""
-    spec = importlib.util.spec_from_file_location("peer_model", folder / "model.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model = module.RNNModel("LSTM", vocab_size, UNITS, UNITS, LAYERS, DROPOUT, True)
+    model = peer_model(folder, vocab_size, UNITS, LAYERS, DROPOUT)
     criterion = torch.nn.NLLLoss()
     model.train()
     stream = endless(batches)

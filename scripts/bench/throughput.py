@@ -1,12 +1,13 @@
-"""Measure MB of text per second from text files to ids, and the memory, with a light tokenizer.
+"""Measure MB of text per second from text files to ids, and the memory.
 
     python scripts/bench/throughput.py FILE [--sizes 100 1000] [--document file]
+        [--tokenizer eojeol]
 
 FILE is any text in UTF-8. Each corpus is written to a temporary folder: copies of FILE with other
-words and digits in each copy, and blank lines now and then. ``prepare`` with tokenizer=eojeol runs
-in a process of its own. It is compared with a plain loop over the same file,
-``normalize("NFC", line).split()``, by CPU time, which other programs disturb little. Exit code 1 if
-the largest corpus takes over 1.2 times the memory of the smallest.
+words and digits in each copy, and blank lines now and then. ``prepare`` runs in a process of its
+own; CPU time and resident memory include its children. It is compared with a plain loop over the
+same file, ``normalize("NFC", line).split()``, by CPU time, which other programs disturb little.
+Exit code 1 if the largest corpus takes over 1.2 times the memory of the smallest.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import argparse
 import json
 import random
 import resource
+import subprocess
 import sys
 import tempfile
+import time
 import unicodedata
 from pathlib import Path
 
-from bench_utils import argument_parser, run_child, time_calls
+from bench_utils import argument_parser, resident_mb, time_calls
 
 MEMORY_LIMIT = 1.2
+INTERVAL = 0.02  # seconds between two measurements of memory
 
 
 def write_corpus(source: Path, target: Path, megabytes: int) -> None:
@@ -42,9 +46,9 @@ def write_corpus(source: Path, target: Path, megabytes: int) -> None:
             written += file.write("".join(copy).encode())
 
 
-def prepare_corpus(text: Path, folder: Path, document: str) -> None:
-    """Prepare a corpus in this process; print wall and CPU seconds, and the peak memory in MiB."""
-    from korlm.config import CorpusConfig, DocumentUnit, TokenizerConfig, VocabConfig
+def prepare_corpus(text: Path, folder: Path, document: str, tokenizer: str) -> None:
+    """Prepare a corpus in this process; print wall and CPU seconds."""
+    from korlm.config import CorpusConfig, DocumentUnit, VocabConfig, registry
     from korlm.dataset.prepare import prepare
 
     # Fixed splits: a text of one document belongs to a single split.
@@ -52,12 +56,10 @@ def prepare_corpus(text: Path, folder: Path, document: str) -> None:
     corpus = CorpusConfig(
         name="bench", train=[str(text)], valid=[str(valid)], document_unit=DocumentUnit(document)
     )
-    seconds = time_calls(
-        lambda: prepare(corpus, TokenizerConfig(name="eojeol"), VocabConfig(), folder, False)
-    )
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    peak = usage.ru_maxrss / 1024  # Linux: KiB
-    print(json.dumps([seconds.wall, usage.ru_utime + usage.ru_stime, peak]))
+    config = registry.schemas("tokenizer")[tokenizer](name=tokenizer)
+    seconds = time_calls(lambda: prepare(corpus, config, VocabConfig(), folder, False))
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps([seconds.wall, sum(usage.ru_utime + usage.ru_stime for usage in usages)]))
 
 
 def plain_loop(text: Path) -> None:
@@ -67,10 +69,20 @@ def plain_loop(text: Path) -> None:
             unicodedata.normalize("NFC", line).split()
 
 
-def measure(text: Path, document: str) -> tuple[float, float, float]:
+def measure(text: Path, options: argparse.Namespace) -> tuple[float, float, float]:
     """Return wall seconds, CPU seconds and peak memory in MiB of a preparation."""
+    peak = 0.0
     with tempfile.TemporaryDirectory(dir=text.parent) as folder:
-        wall, cpu, peak = run_child(__file__, text, "--prepare-in", folder, "--document", document)
+        command = [sys.executable, __file__, str(text), "--prepare-in", folder]
+        command += ["--document", options.document, "--tokenizer", options.tokenizer]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            while child.poll() is None:
+                peak = max(peak, resident_mb(child.pid))
+                time.sleep(INTERVAL)
+            printed = child.stdout.read() if child.stdout else ""
+    if child.returncode:
+        raise SystemExit(child.returncode)
+    wall, cpu = json.loads(printed.splitlines()[-1])
     return wall, cpu, peak
 
 
@@ -85,10 +97,11 @@ def main() -> None:
         choices=["file", "blank_line", "line"],
         help="what a document is (corpus.document_unit)",
     )
+    parser.add_argument("--tokenizer", default="eojeol", help="a tokenizer of korlm")
     parser.add_argument("--prepare-in", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare_in:
-        prepare_corpus(options.file, options.prepare_in, options.document)
+        prepare_corpus(options.file, options.prepare_in, options.document, options.tokenizer)
         return
     peaks = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -97,7 +110,7 @@ def main() -> None:
         for size in options.sizes:
             write_corpus(options.file, text, size)
             megabytes = text.stat().st_size / 1e6
-            wall, cpu, peak = measure(text, options.document)
+            wall, cpu, peak = measure(text, options)
             plain = time_calls(lambda: plain_loop(text)).cpu
             peaks.append(peak)
             print(

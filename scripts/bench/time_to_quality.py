@@ -16,7 +16,6 @@ validations: other programs hardly change them.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import tempfile
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bare import settings_of
+from bare import peer_model, settings_of
 from bench_utils import argument_parser, run_child
 
 from korlm.api.training import train_in
@@ -46,13 +45,9 @@ def train_peer(folder: Path, prepared_folder: Path, epochs: int, lr: float) -> l
     Returns:
         Seconds of the processor until the end of each epoch, and the perplexity of valid.
     """
-    spec = importlib.util.spec_from_file_location("peer_model", folder / "model.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     torch.manual_seed(1)
     prepared = open_prepared(prepared_folder)
-    model = module.RNNModel("LSTM", len(prepared.vocab), UNITS, UNITS, LAYERS, DROPOUT, True)
+    model = peer_model(folder, len(prepared.vocab), UNITS, LAYERS, DROPOUT)
     train = StreamBatches(prepared.ids("train"), BATCH, LENGTH)
     valid = StreamBatches(prepared.ids("valid"), EVAL_BATCH, LENGTH)
     history: list[list[float]] = []

@@ -16,11 +16,12 @@ import pytest
 import torch
 from conftest import Command
 from task_cases import TASKS
-from tiny_runs import finish, make_settings, prepare_tiny
+from tiny_runs import finish, make_settings
 
 import korlm
 from korlm.api.runs import LanguageModelRun, TaskModelRun
-from korlm.config import LSTMConfig, Mode, NgramConfig, SubwordMode, TaggingConfig
+from korlm.config import LSTMConfig, SubwordMode, TaggingConfig
+from korlm.dataset.prepared import Prepared
 from korlm.evaluation.surprisal.texts import surprisal_table
 from korlm.models.base import LanguageModel
 from korlm.modules.subword_embedding import SubwordEmbedding
@@ -32,21 +33,19 @@ LM = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, subword_embedding=Su
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(
+    tiny_run: Callable[[str], LanguageModelRun],
+    prepared: Prepared,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("runs")
-    prepared = prepare_tiny(folder)
-    options = {
-        "lstm": {"model": LM},
-        "sentence": {"mode": Mode.sentence},
-        "ngram": {"model": NgramConfig(name="ngram", order=3)},
-    }
-    for name, parts in options.items():
-        finish(make_settings(prepared, **parts), prepared, folder / name)
-    return {name: folder / name for name in options}
+    lstm = tmp_path_factory.mktemp("runs") / "lstm"
+    finish(make_settings(prepared, model=LM), prepared, lstm)
+    others = {name: tiny_run(name).folder for name in ("sentence_lstm", "ngram")}
+    return {"lstm": lstm, **others}
 
 
-@pytest.fixture(params=["lstm", "sentence", "ngram"])
+@pytest.fixture(params=["lstm", "sentence_lstm", "ngram"])
 def run(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[LanguageModelRun]:
     with open_run(folders[request.param]) as run:
         yield run

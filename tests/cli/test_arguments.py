@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from conftest import Command
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -94,10 +93,6 @@ def test_refused_words(command: str, words: list[str], message: str) -> None:
 )
 def test_accepted_words(command: str, words: list[str]) -> None:
     check_arguments(command, words)
-
-
-def test_a_flag_of_another_program_is_one_line(korlm: Command) -> None:
-    assert korlm("train", "--lr=3").error.startswith("korlm: --lr: settings are written key=value")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from conftest import LIGHT, Command, TinyCorpus, new_checksums
 from filelock import FileLock
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from korlm.cli.command import _as_typed
+from korlm.cli.command import as_typed
 from korlm.utils.errors import ConfigError
 
 MISTAKES = {
@@ -263,9 +263,9 @@ def test_a_failure_keeps_files_that_are_written(
     assert len(list(tmp_path.glob("outputs/runs/*/table.tsv"))) == 1
 
 
-def test_arguments_in_messages_are_as_typed() -> None:
+def test_arguments_in_messages_areas_typed() -> None:
     words, typed = ["run=b", "name='a b'"], ["from=b", "name=a b"]
-    message = _as_typed("run=best: no run; run=b, name='a b'", words, typed)
+    message = as_typed("run=best: no run; run=b, name='a b'", words, typed)
     assert message == "run=best: no run; from=b, name=a b"
 
 

@@ -13,14 +13,9 @@ import pytest
 import torch
 from conftest import ROOT, Command
 from task_cases import TASKS, settings_of
-from tiny_runs import finish, make_settings, prepare_tiny
+from tiny_runs import finish, make_settings
 
 from korlm.dataset.prepared import Prepared
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare_tiny(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")

@@ -76,12 +76,7 @@ def undisturbed(
 
 
 def results(folder: Path, finished: bool = True) -> dict[str, Any]:
-    """Return the results of a command, without times; check that no file is half-written.
-
-    Args:
-        folder: the command's working directory.
-        finished: whether the command completed; otherwise files to resume from may exist.
-    """
+    """Return the results of a command, without times; check that no file is half-written."""
     outputs = folder / "outputs"
     actual: dict[str, Any] = {}
     for path in (outputs / "prepared").rglob("*"):

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from conftest import Command
-from tiny_runs import finish, make_settings, prepare_tiny
 
-from korlm.config import NgramConfig
 from korlm.config.paths import run_directory
 from korlm.utils.errors import ConfigError
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("trained")
-    prepared = prepare_tiny(folder)
-    settings = make_settings(prepared, model=NgramConfig(name="ngram", order=2))
-    finish(settings, prepared, folder / "run")
-    return folder / "run"
-
-
 @pytest.fixture
-def runs(trained: Path, tmp_path: Path) -> Path:
+def runs(tiny_run: Callable[[str], Any], tmp_path: Path) -> Path:
     """Return a folder of two runs, a folder without checkpoints, and one of another name."""
     folder = tmp_path / "outputs" / "runs"
     for name in ("2026-01-02_10-00-00", "2026-01-02_09-00-00_b", "other"):
-        shutil.copytree(trained, folder / name)
+        shutil.copytree(tiny_run("ngram").folder, folder / name)
     (folder / "2027-01-01_00-00-00").mkdir()
     return folder
 

@@ -89,21 +89,6 @@ def test_a_second_run_tokenizes_nothing(
         assert korlm("train", *tiny.overrides, *few).code == 0
 
 
-def test_multirun_shares_a_process_and_the_prepared_text(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path
-) -> None:
-    jobs = ["model=rnn,gru", "optimizer.lr=0.01,0.02", "trainer.max_steps=2"]
-    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, *jobs)
-    assert ended.code == 0, ended.err
-    sweep = only_folder(tmp_path / "outputs" / "sweeps")
-    names = sorted(path.name for path in sweep.iterdir() if path.is_dir())
-    assert names == [f"optimizer.lr={lr}_model={m}" for lr in (0.01, 0.02) for m in ("gru", "rnn")]
-    for job in names:
-        assert len(list((sweep / job / "tensorboard").glob("events*"))) == 1
-        assert (sweep / job / "metrics.json").exists()
-    only_folder(tmp_path / "outputs" / "prepared")
-
-
 @pytest.mark.jvm
 def test_end_to_end_with_kkma(korlm: Command, tmp_path: Path) -> None:
     """The default command on the bill of one law, with a small model."""

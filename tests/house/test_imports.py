@@ -58,6 +58,7 @@ ONLY_IN = {
             "korlm.cli.config_source",
             "korlm.config",
             "korlm.sweeps.hydra_plugins",
+            "korlm.sweeps.command",
             "korlm.sweeps.callback",
             "korlm.config.error_messages",
         ),
@@ -74,6 +75,7 @@ ONLY_IN = {
             "korlm.cli.compose",
             "korlm.cli.config_source",
             "korlm.sweeps.callback",
+            "korlm.sweeps.command",
         ),
         *(f"korlm.sweeps.search.{name}" for name in ("grid", "base", "job_loader", "sweeper")),
         "korlm.sweeps.folder",
@@ -82,9 +84,7 @@ ONLY_IN = {
     },
     "jinja2": {"korlm.reporting.html"},
     "submitit": {"korlm.sweeps.launchers.submitit_launcher", "korlm.sweeps.launchers.submitit_job"},
-    "optuna": {
-        f"korlm.sweeps.search.{name}" for name in ("distributions", "pruning", "storage", "study")
-    },
+    "optuna": {f"korlm.sweeps.search.{name}" for name in ("pruning", "storage", "study")},
     "sqlalchemy": {"korlm.sweeps.search.storage"},
     "tensorboard": {"korlm.reporting.tensorboard_events"},
     "matplotlib": {

@@ -33,7 +33,7 @@ def make_run(folder: Path, loss: float = 2.0, tokens: int = 10, settings: str = 
     figures = {"num_tokens": tokens, "num_unk": 1, "num_chars": 30, "loss": loss}
     figures |= {"perplexity": math.exp(loss), "bits_per_char": loss, "oov_rate": 0.1}
     figures["eojeol_perplexity"] = 9.0
-    tracker.log_validation(20, {"loss/valid": loss})
+    tracker.log_scalars(20, {"loss/valid": loss})
     tracker.log_samples(20, {"samples": "나는 <b>학교</b>에"})
     tracker.close()
     (folder / "metrics.json").write_text(json.dumps({"valid": figures}))

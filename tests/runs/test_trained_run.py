@@ -1,34 +1,25 @@
 """korlm.load: a run directory in Python."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
 from korlm.cli.output_dirs import register_resolvers
 from korlm.config import SentencePieceConfig
-from korlm.dataset.prepared import Prepared
+from korlm.dataset.prepared import open_prepared
 from korlm.dataset.text_encoder import read_prepared
 from korlm.runs.checkpoint import load_checkpoint, save_checkpoint
 from korlm.utils.errors import CheckpointError
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("trained")
-    prepared = prepare_tiny(folder)
-    finish(make_settings(prepared, {"epochs": 1}), prepared, folder / "run")
-    return folder / "run", prepared
-
-
-def test_the_encoder_of_a_run_reproduces_its_ids(trained: tuple[Path, Prepared]) -> None:
-    folder, prepared = trained
-    run = korlm.load(str(folder))
+def test_the_encoder_of_a_run_reproduces_its_ids(tiny_run: Callable[[str], Any]) -> None:
+    run = korlm.load(str(tiny_run("lstm").folder))
+    prepared = open_prepared(run.prepared)
     assert run.vocab.tokens == prepared.vocab.tokens
     assert not run.model.training
     (shard,) = read_prepared(prepared.folder, "valid", run.vocab, run.spelling)
@@ -66,7 +57,7 @@ def test_a_trained_tokenizer_is_saved_with_the_run(tmp_path: Path) -> None:
     ],
 )
 def test_manipulated_settings(
-    trained: tuple[Path, Prepared],
+    tiny_run: Callable[[str], Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     group: str,
@@ -76,7 +67,7 @@ def test_manipulated_settings(
     """No code is run, no file read or created, and no memory allocated."""
     monkeypatch.chdir(tmp_path)
     register_resolvers()
-    checkpoint = load_checkpoint(trained[0] / "checkpoints" / "best.pt")
+    checkpoint = load_checkpoint(tiny_run("lstm").folder / "checkpoints" / "best.pt")
     checkpoint["config"][group] |= changes
     path = tmp_path / "run" / "checkpoints" / "best.pt"
     path.parent.mkdir(parents=True)

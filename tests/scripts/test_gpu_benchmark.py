@@ -28,7 +28,6 @@ def test_small_sizes_on_a_cpu(tmp_path: Path) -> None:
     assert len(result["checks"]) == 6 and all(result["checks"].values())
     names = {row["name"] for row in result["rows"]}
     assert {"korlm fp32", "AWD-LSTM bf16", "korlm bf16 transformer"} < names
-    assert "passes of korlm bf16, CUDA graph" in names
     for row in result["rows"]:
         if "error" not in row:
             assert row["tokens_per_second"] > 0 and row["peak_memory_mb"] is None, row

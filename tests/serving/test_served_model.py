@@ -1,14 +1,15 @@
 """The engine of a small trained run: its results are those of the model."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from task_cases import TASKS, settings_of
-from tiny_runs import finish, make_settings, prepare_tiny
+from tiny_runs import finish
 
 pytest.importorskip("fastapi", reason="serving needs it")
 import korlm
@@ -20,12 +21,8 @@ from korlm.serving.served_model import ServedLanguageModel, ServedTask
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedLanguageModel]:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("served")
-    prepared = prepare_tiny(folder)
-    finish(make_settings(prepared, {"epochs": 2}), prepared, folder / "run")
-    with ServedLanguageModel(korlm.load(folder / "run"), torch.device("cpu")) as engine:
+def engine(tiny_run: Callable[[str], Any]) -> Iterator[ServedLanguageModel]:
+    with ServedLanguageModel(tiny_run("lstm"), torch.device("cpu")) as engine:
         engine.warm_up()
         yield engine
 
@@ -38,7 +35,7 @@ def test_info(engine: ServedLanguageModel) -> None:
     info = engine.info()
     assert info["model"] == "lstm" and info["tokenizer"] == "syllable"
     assert info["task"] == "language_modeling"
-    assert info["description"].startswith(f"run · lstm · syllable · {info['vocab_size']}")
+    assert info["description"].startswith(f"lstm · lstm · syllable · {info['vocab_size']}")
 
 
 def test_surprisal_equals_the_scores_of_the_model(engine: ServedLanguageModel) -> None:

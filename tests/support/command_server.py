@@ -26,15 +26,7 @@ CHANGES = {"os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.trun
 
 @dataclass(frozen=True)
 class Ended:
-    """The result of a command.
-
-    Attributes:
-        code: exit code; below zero: the signal that killed it.
-        changes: to the file system, if the command was not killed.
-        seconds: its duration.
-        out: its stdout.
-        err: its stderr.
-    """
+    """The result of a command."""
 
     code: int
     changes: list[str]

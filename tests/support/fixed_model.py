@@ -22,9 +22,6 @@ def ids_of(*values: int) -> np.ndarray:
 class FixedModel(LanguageModel):
     """A table of the probabilities of each token after each; the state counts the tokens so far.
 
-    Args:
-        probs: (V, V); default: uniform.
-
     Attributes:
         seen: the state at the start of each call.
         on_call: called with the number of the call, from 1, and the losses of the tokens, which it

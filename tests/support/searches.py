@@ -37,15 +37,7 @@ def search(
     objective: str = "valid.perplexity",
     **settings: Any,
 ) -> list[FrozenTrial]:
-    """Run a search to its end as the sweeper does; return the trials.
-
-    Args:
-        folder: of the search.
-        run: returns the objective of a job, or an error.
-        space: the search space.
-        objective: name of the objective.
-        settings: of ``SearchConfig``.
-    """
+    """Run a search to its end as the sweeper does; return the trials."""
     folder.mkdir(parents=True, exist_ok=True)
     config = SearchConfig(**{"startup_trials": 3, **settings})
     with open_search(folder, space or space_of(), config, objective) as opened:

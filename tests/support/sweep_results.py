@@ -1,13 +1,18 @@
-"""Results of a sweep, and an action while it runs, for tests of launchers."""
+"""Results of a sweep, and what happens while it runs."""
 
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from korlm.training.validation import Validator
 
 
 def results(sweep: Path) -> dict[str, Any]:
@@ -43,3 +48,20 @@ def when(condition: Callable[[], bool], act: Callable[[], None]) -> Iterator[Non
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def interrupted_at(validation: int) -> Iterator[list[int]]:
+    """Interrupt (Ctrl-C) a command at a validation, counted from 1; yield the steps of all."""
+    validate, steps = Validator.validate, list[int]()
+
+    def interrupt(self: Validator, *arguments: Any) -> Any:
+        result = validate(self, *arguments)
+        steps.append(self.progress.step)
+        if len(steps) == validation:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Validator, "validate", interrupt)
+        yield steps

@@ -76,12 +76,7 @@ class ToyRun:
 
 
 def toy_run(first: str = "가", **changes: Any) -> Any:
-    """Return a run whose vocabulary has counts in all frequency bins.
-
-    Args:
-        first: the first token; another one makes another vocabulary.
-        changes: attributes.
-    """
+    """Return a run whose vocabulary has counts in all frequency bins."""
     counts = (1, 5, 50, 500, 5000, 50_000, 9)
     tokens = {chr(ord(first) + n): count for n, count in enumerate(counts)}
     return ToyRun(Vocab(Counter(tokens), VocabConfig(min_freq=1)), **changes)

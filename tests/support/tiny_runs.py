@@ -207,6 +207,16 @@ def break_off(run: TrainingSession) -> str:
     return message
 
 
+def train_until(
+    settings: TrainSettings, prepared: Prepared, folder: Path, step: int
+) -> TrainingSession:
+    """Train a new run, and stop it after a step."""
+    run = start(settings, prepared, folder)
+    stop_after(run, step)
+    break_off(run)
+    return run
+
+
 def comparable(splits: Splits) -> Splits:
     """Return the metrics without those in ``MEASURED``."""
     return {

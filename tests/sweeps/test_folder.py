@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
-from sweep_results import results
+from sweep_results import interrupted_at, results
 
 from korlm.sweeps.folder import (
     begin_sweep,
@@ -22,15 +20,9 @@ from korlm.sweeps.folder import (
     sweep_resume_command,
     with_stored_arguments,
 )
-from korlm.training.trackers.tensorboard import TensorBoardLogger
 from korlm.utils.errors import ConfigError
 
 SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
-
-
-@pytest.fixture(autouse=True)
-def anew() -> None:
-    jobs_by_settings.cache_clear()
 
 
 def only_sweep(folder: Path) -> Path:
@@ -75,23 +67,11 @@ def test_interrupted_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) 
     assert not list(sweep.glob("*/failed.txt"))
 
 
-def test_ctrl_c(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     """A sweep interrupted in its second job names the command that resumes it to equal metrics."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3", "outputs=whole").code == 0
-    log_validation, steps = TensorBoardLogger.log_validation, []
-
-    def point(self: TensorBoardLogger, step: int, *others: Any) -> None:
-        log_validation(self, step, *others)
-        steps.append(step)
-        if len(steps) == 4:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(TensorBoardLogger, "log_validation", point)
-    ended = korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3")
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
+    with interrupted_at(4) as steps:
+        ended = korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3")
     sweep = only_sweep(tmp_path)
     assert ended.code == 130
     command = f"python -m korlm.train -m resume={sweep}"

@@ -66,6 +66,7 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
         assert training["num_tokens"] == 3 * 4 * 8
         assert row["batches.batch_size"] == "4"
         assert row["failure"] == ""
+        assert len(list((job / "tensorboard").glob("events*"))) == 1
         assert row["job"] == f"model={row['model']}_batches.batch_size=4"
         assert f"model={row['model']}" in (job / ".hydra" / "overrides.yaml").read_text("utf-8")
     assert int(rows[0]["num_parameters"]) != int(rows[1]["num_parameters"])
@@ -73,6 +74,7 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
         assert row["valid_perplexity"] == ""
         assert row["failure"].startswith("train has ")
         assert "batches.batch_size=9999" in row["failure"]
+    assert len(list(tmp_path.glob("outputs/prepared/[!.]*"))) == 1
     assert "4 jobs, best first" in ended.out
     *_, picture, best = ended.out.splitlines()
     assert picture.endswith("sweep.png: plot of the sweep")
@@ -102,22 +104,25 @@ def test_networks_and_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path
     assert f" model={listed[0]} " in ended.out.splitlines()[-1]
 
 
-def leave(folder: Path, name: str, overrides: list[str], perplexity: object = ...) -> None:
-    """Write the folder of a finished job."""
+def leave(folder: Path, name: str, overrides: list[str], **splits: object) -> None:
+    """Write the folder of a job, which is finished if it has metrics: split -> metrics."""
     (folder / name / ".hydra").mkdir(parents=True)
     text = "".join(f"- {override}\n" for override in overrides)
     (folder / name / ".hydra" / "overrides.yaml").write_text(text, "utf-8")
-    if perplexity is not ...:
-        metrics = {"valid": {"perplexity": perplexity, "bits_per_char": 1.0}}
-        (folder / name / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    if splits:
+        (folder / name / "metrics.json").write_text(json.dumps(splits), "utf-8")
+
+
+def valid(perplexity: object) -> dict[str, object]:
+    return {"perplexity": perplexity, "bits_per_char": 1.0}
 
 
 def test_the_best_is_first_and_failures_are_last(tmp_path: Path) -> None:
-    leave(tmp_path, "10", ["seed=1"], 5)
-    leave(tmp_path, "9", ["seed=2"], 5)
+    leave(tmp_path, "10", ["seed=1"], valid=valid(5))
+    leave(tmp_path, "9", ["seed=2"], valid=valid(5))
     leave(tmp_path, "0", ["seed=3"])
-    leave(tmp_path, "1", ["seed=4"], None)  # infinite objective
-    leave(tmp_path, "2", ["seed=5"], 3.5)
+    leave(tmp_path, "1", ["seed=4"], valid=valid(None))  # infinite objective
+    leave(tmp_path, "2", ["seed=5"], valid=valid(3.5))
     leave(tmp_path, "3", ["seed=6"])
     note_failure(tmp_path / "0", OutputError("the disk\tis full;\nmake room"))
     jobs = read_jobs(tmp_path)
@@ -133,9 +138,8 @@ def test_the_best_is_first_and_failures_are_last(tmp_path: Path) -> None:
 def test_other_tokens_are_ordered_by_comparable_metrics(tmp_path: Path) -> None:
     figures = {"kkma": (40.0, 4.0, 9e5), "syllable": (20.0, 4.5, 8e5), "okt": (60.0, 3.9, 7e5)}
     for name, (perplexity, bits, eojeol) in figures.items():
-        leave(tmp_path, name, [f"tokenizer={name}"], perplexity)
         metrics = {"perplexity": perplexity, "bits_per_char": bits, "eojeol_perplexity": eojeol}
-        (tmp_path / name / "metrics.json").write_text(json.dumps({"valid": metrics}), "utf-8")
+        leave(tmp_path, name, [f"tokenizer={name}"], valid=metrics)
     head, *rows = build_rows(read_jobs(tmp_path))
     assert head[1:-1] == ["valid_perplexity", "valid_bits_per_char", "valid_eojeol_perplexity"]
     assert [row[0] for row in rows] == ["okt", "kkma", "syllable"]
@@ -146,9 +150,8 @@ def test_other_tokens_are_ordered_by_comparable_metrics(tmp_path: Path) -> None:
 def test_other_tokens_and_another_split(tmp_path: Path, objective: str) -> None:
     split, key = objective.split(".")
     for name, bits in {"kkma": 2.0, "okt": 3.0, "syllable": 1.0}.items():
-        leave(tmp_path, name, [f"tokenizer={name}"])
         metrics = {split: {key: 4.0, "bits_per_char": bits}}
-        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+        leave(tmp_path, name, [f"tokenizer={name}"], **metrics)
     jobs = read_jobs(tmp_path, objective)
     assert [job.name for job in jobs] == ["syllable", "kkma", "okt"]
     used = comparable_objective(jobs, objective)
@@ -159,10 +162,8 @@ def test_other_tokens_and_another_split(tmp_path: Path, objective: str) -> None:
 
 def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
     for name, accuracy in {"kkma": 0.5, "syllable": 0.75, "okt": None}.items():
-        leave(tmp_path, name, [f"tokenizer={name}"])
         metrics = {"num_examples": 4, "accuracy": accuracy, "loss": 0.5}
-        text = json.dumps({"valid": metrics, "test": metrics})
-        (tmp_path / name / "metrics.json").write_text(text, "utf-8")
+        leave(tmp_path, name, [f"tokenizer={name}"], valid=metrics, test=metrics)
     jobs = read_jobs(tmp_path, "valid.accuracy")
     # The loss of this task is not per token.
     assert comparable_objective(jobs, "valid.loss") == "valid.loss"
@@ -177,9 +178,8 @@ def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
 def test_losses_per_token_of_a_task(tmp_path: Path) -> None:
     """The loss of seq2seq is per token of the targets."""
     for name, (loss, exact) in {"kkma": (1.0, 0.25), "syllable": (2.0, 0.5)}.items():
-        leave(tmp_path, name, [f"tokenizer={name}"])
         metrics = {"num_examples": 4, "num_tokens": 9, "loss": loss, "exact_match": exact}
-        (tmp_path / name / "metrics.json").write_text(json.dumps({"valid": metrics}), "utf-8")
+        leave(tmp_path, name, [f"tokenizer={name}"], valid=metrics)
     jobs = read_jobs(tmp_path, "valid.loss")
     assert comparable_objective(jobs, "valid.loss") == "valid.exact_match"
     assert [job.name for job in jobs] == ["syllable", "kkma"]
@@ -270,15 +270,13 @@ def test_no_jobs_no_table(folder: Path | None, tmp_path: Path) -> None:
 
 
 def test_overrides_with_a_plus(tmp_path: Path) -> None:
-    leave(tmp_path, "0", ["+experiment=smoke", "name='a=b'"], 2.0)
+    leave(tmp_path, "0", ["+experiment=smoke", "name='a=b'"], valid=valid(2.0))
     assert read_jobs(tmp_path)[0].overrides == {"experiment": "smoke", "name": "'a=b'"}
 
 
 def test_any_figure_orders_the_table(tmp_path: Path) -> None:
     for name, (loss, speed) in {"0": (1.0, 5.0), "1": (2.0, 9.0), "2": (None, None)}.items():
-        leave(tmp_path, name, [f"seed={name}"])
-        figures = {"test": {"loss": loss, "tokens_per_second": speed}}
-        (tmp_path / name / "metrics.json").write_text(json.dumps(figures), "utf-8")
+        leave(tmp_path, name, [f"seed={name}"], test={"loss": loss, "tokens_per_second": speed})
     leave(tmp_path, "3", ["seed=3"])
     for objective, order in {
         "test.loss": ["0", "1", "2", "3"],
@@ -292,9 +290,8 @@ def test_any_figure_orders_the_table(tmp_path: Path) -> None:
 def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
     """Jobs can differ in a setting that is no override, such as prepared=one,other."""
     for name, count in {"0": 10, "1": 11}.items():
-        leave(tmp_path, name, [f"prepared={name}"])
-        figures = {"valid": {"num_tokens": count, "num_unk": 1, "perplexity": 2.0}}
-        (tmp_path / name / "metrics.json").write_text(json.dumps(figures), "utf-8")
+        metrics = {"num_tokens": count, "num_unk": 1, "perplexity": 2.0}
+        leave(tmp_path, name, [f"prepared={name}"], valid=metrics)
     jobs = read_jobs(tmp_path)
     assert comparable_objective(jobs, "test.loss") == "test.bits_per_char"
     assert comparable_objective(jobs, "test.seconds") == "test.seconds"
@@ -303,13 +300,14 @@ def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
 
 def test_settings_of_speed_do_not_change_tokens(tmp_path: Path) -> None:
     for number in (1, 2):
-        leave(tmp_path, str(number), [f"tokenizer.workers={number}", "vocab.min_freq=2"], number)
+        overrides = [f"tokenizer.workers={number}", "vocab.min_freq=2"]
+        leave(tmp_path, str(number), overrides, valid=valid(number))
     assert comparable_objective(read_jobs(tmp_path), "valid.perplexity") == "valid.perplexity"
 
 
 def test_a_number_that_is_too_large(tmp_path: Path) -> None:
-    leave(tmp_path, "0", ["seed=0"], 10**400)
-    leave(tmp_path, "1", ["seed=1"], 3.0)
+    leave(tmp_path, "0", ["seed=0"], valid=valid(10**400))
+    leave(tmp_path, "1", ["seed=1"], valid=valid(3.0))
     assert [job.name for job in read_jobs(tmp_path)] == ["1", "0"]
     with pytest.raises(CheckpointError, match="damaged"):
         finished_cost("valid.perplexity", tmp_path / "0")
@@ -317,7 +315,8 @@ def test_a_number_that_is_too_large(tmp_path: Path) -> None:
 
 def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(1000):
-        leave(tmp_path, str(number), [f"seed={number}", "optimizer.lr=0.1"], 5 + number)
+        overrides = [f"seed={number}", "optimizer.lr=0.1"]
+        leave(tmp_path, str(number), overrides, valid=valid(5 + number))
     SweepTable.folder, SweepTable.objective = tmp_path, "valid.perplexity"
     with caplog.at_level(logging.INFO):
         assert SweepTable.write_results() == tmp_path

@@ -17,7 +17,7 @@ import two_processes
 from conftest import LIGHT, ROOT, TinyCorpus
 from task_cases import TASKS
 from task_cases import settings_of as task_settings
-from tiny_runs import BUSY_MODEL, Splits, comparable, make_settings, prepare_tiny, resume, start
+from tiny_runs import BUSY_MODEL, Splits, comparable, make_settings, resume, start
 from two_processes import Pair, Trained, ended
 
 from korlm.config import (
@@ -34,12 +34,6 @@ from korlm.utils.distributed import SINGLE_PROCESS
 from korlm.utils.errors import TrainingError
 
 MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return a tiny corpus."""
-    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

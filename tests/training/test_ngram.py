@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import break_off, comparable, finish, make_settings, prepare_tiny, resume, start
+from tiny_runs import break_off, comparable, finish, make_settings, resume, start
 
 from korlm.config import Mode, NgramConfig, Smoothing, TrainSettings
 from korlm.dataset.prepared import Prepared
@@ -18,12 +18,6 @@ from korlm.models.ngram.model import NgramLM
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint
 from korlm.utils.errors import ConfigError
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return the tiny corpus."""
-    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
 def settings(prepared: Prepared, mode: Mode = Mode.stream, **model: object) -> TrainSettings:

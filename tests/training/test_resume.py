@@ -24,10 +24,10 @@ from tiny_runs import (
     comparable,
     finish,
     make_settings,
-    prepare_tiny,
     resume,
     start,
     stop_after,
+    train_until,
 )
 
 from korlm.config import (
@@ -39,6 +39,7 @@ from korlm.config import (
     PlateauConfig,
     SGDConfig,
     SubwordMode,
+    TrainSettings,
     TransformerConfig,
     WindowConfig,
 )
@@ -49,12 +50,6 @@ from korlm.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
 from korlm.tasks.language_modeling import sum_losses
 from korlm.training.session import TrainingSession
 from korlm.utils.errors import CheckpointError, PreparedError
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return a tiny corpus."""
-    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module", params=list(Mode), ids=lambda mode: mode.value)
@@ -92,6 +87,17 @@ def assert_same_end(session: TrainingSession, splits: Splits, expected: Finished
         for checkpoint in (mine, theirs):
             checkpoint["progress"].pop("seconds")
         assert_equal(mine, theirs, name)
+
+
+def check_resumed(
+    settings: TrainSettings, prepared: Prepared, folder: Path, step: int
+) -> tuple[TrainingSession, Finished]:
+    """Check that a run that was stopped after a step ends like an unbroken one; return both."""
+    expected = finish(settings, prepared, folder / "whole")
+    train_until(settings, prepared, folder / "broken", step)
+    resumed = resume(prepared, folder / "broken")
+    assert_same_end(resumed, resumed.fit(), expected)
+    return resumed, expected
 
 
 # Valid is measured at each 4th step and at the end of each epoch, which has 9 or 10 steps.
@@ -167,12 +173,7 @@ def test_stopped_again_and_again(unbroken: Finished, prepared: Prepared, tmp_pat
 
 def test_stopped_between_two_reports(prepared: Prepared, tmp_path: Path) -> None:
     settings = make_settings(prepared, trainer={"log_every": 5}, model=BUSY_MODEL)
-    expected = finish(settings, prepared, tmp_path / "whole")
-    run = start(settings, prepared, tmp_path / "broken")
-    stop_after(run, 7)
-    break_off(run)
-    resumed = resume(prepared, tmp_path / "broken")
-    assert_same_end(resumed, resumed.fit(), expected)
+    check_resumed(settings, prepared, tmp_path, 7)
 
 
 class Crash(Exception):  # noqa: N818
@@ -225,9 +226,7 @@ def test_the_state_of_the_plateau_schedule(prepared: Prepared, tmp_path: Path) -
     )
     expected = finish(settings, prepared, tmp_path / "whole")
     assert expected.run.progress.plateau.factor < 0.5
-    run = start(settings, prepared, tmp_path / "broken")
-    stop_after(run, 15)
-    break_off(run)
+    train_until(settings, prepared, tmp_path / "broken", 15)
     resumed = resume(prepared, tmp_path / "broken")
     assert resumed.progress.plateau.factor < 1
     assert_same_end(resumed, resumed.fit(), expected)
@@ -237,12 +236,7 @@ def test_the_state_of_the_plateau_schedule(prepared: Prepared, tmp_path: Path) -
 def test_every_optimizer_resumes(prepared: Prepared, tmp_path: Path, optimizer: str) -> None:
     model = LSTMConfig("lstm", 8, 12, num_layers=1, initial_state=InitialState.learned)
     settings = make_settings(prepared, optimizer=OPTIMIZERS[optimizer], model=model)
-    expected = finish(settings, prepared, tmp_path / "whole")
-    run = start(settings, prepared, tmp_path / "broken")
-    stop_after(run, 5)
-    break_off(run)
-    resumed = resume(prepared, tmp_path / "broken")
-    assert_same_end(resumed, resumed.fit(), expected)
+    check_resumed(settings, prepared, tmp_path, 5)
 
 
 SPELT: dict[str, Any] = {"embedding_dim": 8, "hidden_dim": 8, "subword_embedding": SubwordMode.both}
@@ -262,12 +256,7 @@ def test_models_with_subword_embeddings_resume(
 ) -> None:
     """Their subwords come from the vocabulary, which is in the checkpoint."""
     settings = make_settings(prepared, model=model)
-    expected = finish(settings, prepared, tmp_path / "whole")
-    run = start(settings, prepared, tmp_path / "broken")
-    stop_after(run, 5)
-    break_off(run)
-    resumed = resume(prepared, tmp_path / "broken")
-    assert_same_end(resumed, resumed.fit(), expected)
+    resumed, expected = check_resumed(settings, prepared, tmp_path, 5)
     best = load_checkpoint(resumed.checkpoints.folder / "best.pt")
     restored = build_model(model, len(best["vocab"]["tokens"]), best["vocab"]["tokens"])
     restored.load_state_dict(best["model"])
@@ -305,9 +294,7 @@ def test_from_the_best_model_where_last_is_damaged(
 ) -> None:
     """The message has the command."""
     settings = make_settings(prepared, trainer={"eval_every": 4}, outputs=str(tmp_path))
-    run = start(settings, prepared, tmp_path / "run")
-    stop_after(run, 7)
-    break_off(run)
+    run = train_until(settings, prepared, tmp_path / "run", 7)
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
     command = f"resume={tmp_path / 'run'} resume_from=best"
@@ -323,9 +310,7 @@ def test_from_the_best_model_where_last_is_damaged(
 
 
 def test_other_text_is_refused(prepared: Prepared, tmp_path: Path) -> None:
-    run = start(make_settings(prepared), prepared, tmp_path)
-    stop_after(run, 1)
-    break_off(run)
+    train_until(make_settings(prepared), prepared, tmp_path, 1)
     other = dataclasses.replace(prepared, fingerprint="0123456789ab")
     with pytest.raises(PreparedError, match="0123456789ab") as caught:
         resume(other, tmp_path)
@@ -334,38 +319,22 @@ def test_other_text_is_refused(prepared: Prepared, tmp_path: Path) -> None:
     assert len(message.splitlines()) == 1
 
 
-def damage_model(checkpoint: dict[str, Any]) -> None:
-    checkpoint["model"]["output.bias"] = torch.zeros(3)
+DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "model": lambda checkpoint: checkpoint["model"].update({"output.bias": torch.zeros(3)}),
+    "optimizer": lambda checkpoint: checkpoint.update(optimizer=None),
+    "progress": lambda checkpoint: checkpoint["progress"].update(unknown_key=1),
+    "rng": lambda checkpoint: checkpoint.pop("rng"),
+}
 
 
-def damage_optimizer(checkpoint: dict[str, Any]) -> None:
-    checkpoint["optimizer"] = None
-
-
-def damage_progress(checkpoint: dict[str, Any]) -> None:
-    checkpoint["progress"]["unknown_key"] = 1
-
-
-def damage_rng(checkpoint: dict[str, Any]) -> None:
-    del checkpoint["rng"]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [damage_model, damage_optimizer, damage_progress, damage_rng],
-    ids=lambda f: f.__name__,
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_checkpoint_that_does_not_match_its_settings(
-    prepared: Prepared,
-    tmp_path: Path,
-    damage: Callable[[dict[str, Any]], None],
+    prepared: Prepared, tmp_path: Path, damage: str
 ) -> None:
-    run = start(make_settings(prepared), prepared, tmp_path)
-    stop_after(run, 1)
-    break_off(run)
+    train_until(make_settings(prepared), prepared, tmp_path, 1)
     path = tmp_path / "checkpoints" / "last.pt"
     checkpoint = load_checkpoint(path)
-    damage(checkpoint)
+    DAMAGES[damage](checkpoint)
     save_checkpoint(path, checkpoint)
     with pytest.raises(
         CheckpointError, match=r"last\.pt: does not match its own settings"

@@ -18,7 +18,6 @@ from tiny_runs import (
     comparable,
     finish,
     make_settings,
-    prepare_tiny,
     start,
 )
 
@@ -56,12 +55,6 @@ METRICS = {
     *("loss", "perplexity", "perplexity_known", "oov_rate", "eojeol_perplexity", "bits_per_char"),
     *("tokens_per_second", "seconds", "peak_memory_mb"),
 }
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return a tiny corpus."""
-    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
 # --- a run from start to end ---------------------------------------------------------------------

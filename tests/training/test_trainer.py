@@ -40,12 +40,7 @@ Make = Callable[..., Any]
 
 
 class ScriptedTask(Task[FixedModel]):
-    """Trains a fixed model, and returns the given valid losses.
-
-    Args:
-        batches: for training.
-        valid_losses: of the validations; 1.0 after the last one.
-    """
+    """Trains a fixed model, and returns the given valid losses."""
 
     headline = train_headline = "perplexity"
 
@@ -95,9 +90,9 @@ class RecordingLogger(Tracker):
 
     def log_scalars(self, step: int, scalars: Any) -> None:
         names = ("loss/train", "train/lr", "train/grad_norm", "train/tokens_per_second")
-        self.points.append((step, *(scalars[name] for name in names)))
-
-    def log_validation(self, step: int, scalars: Any) -> None:
+        if "loss/train" in scalars:
+            self.points.append((step, *(scalars[name] for name in names)))
+            return
         self.validations.append(step)
         self.sums.append((self.progress.epoch_tokens, self.progress.epoch_nats))
         self.best += [value for name, value in scalars.items() if name.startswith("best/")]

@@ -109,7 +109,6 @@ class GenerateSettings(InferenceSettings):
             self._fail("num_samples", f"beams={self.beams} yields at most {self.beams} texts")
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         sampling = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
         writing = ("num_samples", "max_tokens", "sentences", "length_penalty")
         if self.mode is GenerateMode.complete:

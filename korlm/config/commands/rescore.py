@@ -210,7 +210,6 @@ class RescoreSettings(InferenceSettings):
             self._fail("context", "weights are tuned with context=utterance; then use them with it")
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         if self.context is RescoreContext.recording:
             return {}
         return dict.fromkeys(("recording_pattern", "recording_field"), "context is utterance")

@@ -102,7 +102,6 @@ class TrainSettings(CorpusSettings):
             self._fail("name", "must consist of letters, digits, _, . and -")
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         reasons: dict[str, str] = {}
         if self.resume is None:
             reasons["resume_from"] = "it selects the checkpoint of resume=DIR"

@@ -254,7 +254,6 @@ class CorpusConfig(TextConfig):
             raise ConfigError(f"corpus.files=[]: no text was named{where}; {example}")
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         reason = "it applies to the documents of corpus.files, which is empty"
         return {} if self.files else dict.fromkeys(("valid_fraction", "test_fraction"), reason)
 
@@ -412,7 +411,6 @@ class SentencePieceConfig(TokenizerConfig):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         if self.file is None:
             return {}
         keys = ("vocab_size", "character_coverage", "byte_fallback")
@@ -457,7 +455,6 @@ class VocabConfig(Group):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         if self.file is None:
             return {}
         return dict.fromkeys(("min_freq", "max_size"), "vocab.file has the tokens")

@@ -122,11 +122,9 @@ class NeuralConfig(ModelConfig):
             )
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         return {} if self.softmax is Softmax.adaptive else {"cutoffs": "model.softmax is full"}
 
     def min_parameters(self, vocab_size: int) -> int:
-        """See ``ModelConfig.min_parameters``."""
         return vocab_size * self.embedding_dim
 
 
@@ -181,7 +179,6 @@ class RecurrentConfig(NeuralConfig):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         reasons = super().without_effect()
         if self.initial_state is not InitialState.noise:
             reasons["initial_state_std"] = "model.initial_state is not noise"
@@ -293,7 +290,6 @@ class NgramConfig(ModelConfig):
         return self.prune[min(order, len(self.prune)) - 1] if self.prune else 0
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         if self.arpa is not None:
             reason = "model.arpa is a counted model"
             return dict.fromkeys(("order", "smoothing", "add_k", "prune", "memory_gb"), reason)
@@ -323,7 +319,6 @@ class WindowConfig(NeuralConfig):
             self._fail("hidden_dropout", "needs model.tie_weights=true; use model.output_dropout")
 
     def min_parameters(self, vocab_size: int) -> int:
-        """See ``ModelConfig.min_parameters``."""
         hidden_layer = self.window * self.embedding_dim * self.hidden_dim
         return super().min_parameters(vocab_size) + hidden_layer
 
@@ -357,6 +352,5 @@ class TransformerConfig(NeuralConfig):
             )
 
     def min_parameters(self, vocab_size: int) -> int:
-        """See ``ModelConfig.min_parameters``."""
         layer = 4 * self.embedding_dim**2 + 3 * self.embedding_dim * self.hidden_dim
         return super().min_parameters(vocab_size) + self.num_layers * layer

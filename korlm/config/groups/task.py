@@ -201,7 +201,6 @@ class TaggingConfig(EncoderTaskConfig):
             self._fail("ngram_orders", "needs one number or more")
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         ignored = {}
         if self.labels is not TagLabels.spans:
             ignored["scheme"] = "it applies to task.labels=spans"
@@ -275,7 +274,6 @@ class Seq2SeqConfig(EncoderTaskConfig):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         ignored = {}
         if self.teacher_forcing == 1:
             ignored["forcing_schedule"] = "it applies to task.teacher_forcing below 1"

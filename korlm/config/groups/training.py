@@ -119,7 +119,6 @@ class ScheduleConfig(NamedGroup):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         return {} if self.warmup_ratio else {"start_factor": "schedule.warmup_ratio is 0"}
 
 
@@ -229,7 +228,6 @@ class TrainerConfig(Group):
             raise ConfigError(f"trainer.tracker=[{names}]: name each tracker once")
 
     def without_effect(self) -> dict[str, str]:
-        """See ``Group.without_effect``."""
         if TrackerName.tensorboard in self.tracker:
             return {}
         keys = ("sample_tokens", "projector_tokens")

@@ -12,11 +12,11 @@ import logging
 import os
 import sys
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -37,14 +37,7 @@ INTERRUPTED = 130  # exit code of a command that has stopped after a signal
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a sweep.
-
-    Attributes:
-        number: index of the job in the sweep.
-        overrides: overrides of the job.
-        folder: absolute path of the job's folder.
-        command: the command that runs the job.
-    """
+    """A job of a sweep."""
 
     number: int
     overrides: tuple[str, ...]
@@ -52,18 +45,20 @@ class Job:
     command: tuple[str, ...]
 
 
-class RunningJob(Protocol):
+class RunningJob(ABC):
     """A job that was started.
 
     Attributes:
-        name: text for the log about where the job runs, such as `` as job 12 of the queue``; "" for
-            none.
+        share: environment variables of its share of this machine; empty on a cluster.
         output: file with the job's output.
+        name: text for the log about where the job runs, such as `` as job 12 of the queue``.
     """
 
-    name: str
+    share: dict[str, str]
     output: Path
+    name = ""
 
+    @abstractmethod
     def poll(self) -> int | None:
         """Return the exit code of the job; None while it runs."""
 
@@ -72,9 +67,14 @@ Running = TypeVar("Running", bound=RunningJob)
 
 
 class KorlmLauncher(Launcher, Generic[Running]):
-    """Runs the jobs of a sweep in other processes; logs when one starts or ends."""
+    """Runs the jobs of a sweep in other processes; logs when one starts or ends.
+
+    Attributes:
+        shares: environment variables of each job that may run at a time on this machine.
+    """
 
     config: DictConfig
+    shares: Sequence[dict[str, str]] = ()
     poll_seconds = 0.2
 
     def setup(
@@ -165,9 +165,13 @@ class KorlmLauncher(Launcher, Generic[Running]):
                 self._log_end(job, "interrupted", starts[job], failure)
             raise
 
-    @abstractmethod
     def room(self, running: Collection[Running]) -> int:
         """Return the number of jobs that may be started now."""
+        return len(self.shares) - len(running)
+
+    def free_shares(self, running: Collection[Running]) -> list[dict[str, str]]:
+        """Return the shares that no running job has."""
+        return [s for s in self.shares if not any(s is job.share for job in running)]
 
     @abstractmethod
     def start(

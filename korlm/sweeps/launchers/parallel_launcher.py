@@ -9,11 +9,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from korlm.config import ParallelConfig
-from korlm.sweeps.launchers.base import Job, KorlmLauncher
+from korlm.sweeps.launchers.base import Job, KorlmLauncher, RunningJob
 from korlm.sweeps.launchers.resources import (
     VISIBLE,
     environments,
-    free_shares,
     jobs_at_a_time,
     visible_gpus,
 )
@@ -24,10 +23,8 @@ logger = logging.getLogger(__name__)
 OUTPUT = ".output"  # name of the folder, in that of the sweep, with the output of the jobs
 
 
-class JobProcess:
-    """A running job."""
-
-    name = ""
+class JobProcess(RunningJob):
+    """A job in a process of this machine."""
 
     def __init__(self, job: Job, share: dict[str, str]) -> None:
         self.share = share
@@ -77,15 +74,11 @@ class ParallelLauncher(KorlmLauncher[JobProcess]):
         default = jobs_at_a_time(num_jobs, cores, self.threads, len(gpus))
         return environments(self.settings.n_jobs or default, cores, self.threads, gpus)[:num_jobs]
 
-    def room(self, running: Collection[JobProcess]) -> int:
-        """Return the number of free shares of the machine."""
-        return len(self.shares) - len(running)
-
     def start(
         self, jobs: Sequence[Job], running: Collection[JobProcess]
     ) -> Iterator[tuple[Job, JobProcess]]:
         """Start each job with a share that no other job has."""
-        for job, share in zip(jobs, free_shares(self.shares, running), strict=False):
+        for job, share in zip(jobs, self.free_shares(running), strict=False):
             yield job, JobProcess(job, share)
 
     def stop(self, running: Sequence[JobProcess]) -> None:

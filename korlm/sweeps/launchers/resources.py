@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # environment variable of the GPUs that a process may use
 
 
 def visible_gpus(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return the CUDA names of the GPUs that a process may use, without importing PyTorch.
-
-    Args:
-        environment: environment variables of the process; None: of this one.
 
     >>> visible_gpus({"CUDA_VISIBLE_DEVICES": "2, 3"}), visible_gpus({"CUDA_VISIBLE_DEVICES": ""})
     (['2', '3'], [])
@@ -34,12 +30,6 @@ def visible_gpus(environment: Mapping[str, str] | None = None) -> list[str]:
 
 def jobs_at_a_time(num_jobs: int, cores: int, threads: int | None, num_gpus: int) -> int:
     """Return the default number of parallel jobs.
-
-    Args:
-        num_jobs: number of jobs.
-        cores: cores available to this process.
-        threads: threads per job; None: cores are distributed evenly.
-        num_gpus: GPUs available to the jobs; each uses one.
 
     >>> jobs_at_a_time(20, 8, 1, 0), jobs_at_a_time(20, 8, 3, 0), jobs_at_a_time(20, 8, 1, 2)
     (8, 2, 2)
@@ -68,16 +58,3 @@ def environments(
             share[VISIBLE] = ",".join(job_gpus)
         shares.append(share)
     return shares
-
-
-class HasShare(Protocol):
-    """A running job; ``share`` is its environment variables."""
-
-    share: dict[str, str]
-
-
-def free_shares(
-    shares: Sequence[dict[str, str]], running: Collection[HasShare]
-) -> list[dict[str, str]]:
-    """Return the shares that no running job has."""
-    return [share for share in shares if not any(share is job.share for job in running)]

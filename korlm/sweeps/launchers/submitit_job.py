@@ -30,13 +30,7 @@ FAILURE_FILE_SECONDS = 30.0  # how long other ranks wait for failed.txt of rank 
 
 @dataclass(frozen=True)
 class JobCommand:
-    """A callable that submitit runs in each process of a job; it starts a command and waits for it.
-
-    Attributes:
-        command: the command.
-        folder: folder of the job.
-        environment: environment variables of the command, in addition to those of this process.
-    """
+    """Runs a command, with further environment variables, in each process of a submitit job."""
 
     command: tuple[str, ...]
     folder: Path

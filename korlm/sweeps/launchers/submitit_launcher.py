@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import LocalConfig, SlurmConfig
-from korlm.sweeps.launchers.base import Job, KorlmLauncher
-from korlm.sweeps.launchers.resources import VISIBLE, environments, free_shares, visible_gpus
+from korlm.sweeps.launchers.base import Job, KorlmLauncher, RunningJob
+from korlm.sweeps.launchers.resources import VISIBLE, environments, visible_gpus
 from korlm.utils.cpu import available_cores
 from korlm.utils.errors import ConfigError
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 ARRAY_SIZE = 1000  # largest number of jobs of an array; SLURM's default limit is 1001
 
 
-class SubmittedJob:
+class SubmittedJob(RunningJob):
     """A job that was submitted."""
 
     def __init__(self, job: Any, share: dict[str, str]) -> None:
@@ -80,10 +80,6 @@ class LocalLauncher(KorlmLauncher[SubmittedJob]):
         logger.info("%d parallel jobs; output in %s", len(shares), folder)
         return [{VISIBLE: "", **share} for share in shares]
 
-    def room(self, running: Collection[SubmittedJob]) -> int:
-        """Return the number of free shares of the machine."""
-        return len(self.shares) - len(running)
-
     def start(
         self, jobs: Sequence[Job], running: Collection[SubmittedJob]
     ) -> Iterator[tuple[Job, SubmittedJob]]:
@@ -99,7 +95,7 @@ class LocalLauncher(KorlmLauncher[SubmittedJob]):
             signal_delay_s=settings.signal_delay_s,
             tasks_per_node=settings.tasks_per_node,
         )
-        for job, share in zip(jobs, free_shares(self.shares, running), strict=False):
+        for job, share in zip(jobs, self.free_shares(running), strict=False):
             with _ignore_sigint():
                 submitted = executor.submit(JobCommand(job.command, job.folder, share))
             yield job, SubmittedJob(submitted, share)

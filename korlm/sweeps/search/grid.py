@@ -28,9 +28,6 @@ class GridSweeper(KorlmSweeper):
 
     Hydra's sweeper composes the settings of all jobs first, but does not validate them: an invalid
     value of the last of 20 jobs would be reported hours later.
-
-    Args:
-        settings: see ``GridConfig``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -38,9 +35,6 @@ class GridSweeper(KorlmSweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Check the settings of all jobs, then run them; nothing is written before the checks.
-
-        Args:
-            arguments: overrides as typed, without those of Hydra.
 
         Raises:
             ConfigError: the settings of a job are wrong, or a file of its corpus does not exist.
@@ -75,12 +69,7 @@ class GridSweeper(KorlmSweeper):
                 raise ConfigError(reason + which * (len(jobs) > 1)) from error
 
     def _check(self, overrides: Sequence[str], checked: list[CorpusConfig]) -> None:
-        """Check the settings of a job, and that the files of its corpus exist.
-
-        Args:
-            overrides: overrides of the job.
-            checked: corpora whose files exist; that of this job is added.
-        """
+        """Check the settings of a job, and that the files of its corpus exist."""
         loader = self.hydra_context.config_loader
         tree = loader.load_sweep_config(self.config, list(overrides))
         with open_dict(tree):
@@ -96,11 +85,7 @@ class GridSweeper(KorlmSweeper):
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
-    """Return the overrides of each job; of several overrides of a key, the last one counts.
-
-    Raises:
-        ConfigError: an interval was given, which has no list of values.
-    """
+    """Return the overrides of each job; of several overrides of a key, the last one counts."""
     choices: dict[str, list[str]] = {}
     for override in overrides:
         key = override.get_key_element()

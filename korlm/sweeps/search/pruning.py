@@ -26,8 +26,6 @@ class PruningCallback:
     """Validation callback of one trial.
 
     Attributes:
-        study: Optuna's study of the search.
-        trial_id: id of the trial in the database.
         objective: SPLIT.KEY of the metric to minimize; pruning uses KEY of valid.
     """
 
@@ -37,11 +35,6 @@ class PruningCallback:
 
     def __call__(self, step: int, progress: float, metrics: Mapping[str, float]) -> None:
         """Report a validation.
-
-        Args:
-            step: number of optimizer steps so far.
-            progress: finished fraction of all steps of the run.
-            metrics: metrics of valid, with the keys of metrics.json.
 
         Raises:
             Pruned: other trials were better at this point of training.

@@ -24,11 +24,8 @@ class Dimension:
     Attributes:
         typed: the value as it is in the file or on the command line.
         choices: possible values; empty for a range.
-        low: smallest number.
         high: largest number (inclusive).
         step: distance between possible numbers, from ``low`` on; None: continuous.
-        log: whether to sample on a logarithmic scale.
-        is_integer: whether the numbers are integers.
     """
 
     typed: str
@@ -74,11 +71,7 @@ class Space:
     searched: dict[str, Dimension]
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
-        """Return the overrides of a trial.
-
-        Args:
-            values: key -> value of all searched settings.
-        """
+        """Return the overrides of a trial."""
         searched = [f"{key}={dim.text(values[key])}" for key, dim in self.searched.items()]
         return [*self.fixed.values(), *searched]
 
@@ -96,15 +89,6 @@ def read_space(
     params: Mapping[str, Any], arguments: Sequence[str], config_loader: Any = None
 ) -> Space:
     """Return the space of a search, from a file and the command line, which takes precedence.
-
-    Args:
-        params: setting -> value or sweep, from the file.
-        arguments: overrides as typed.
-        config_loader: Hydra's config loader, for ``glob(...)``.
-
-    Raises:
-        ConfigError: a range is empty, or nothing is searched.
-        HydraException: an override does not follow Hydra's grammar.
 
     >>> space = read_space({"a": "interval(0, 1)", "b": 3}, ["a=tag(log, interval(1, 9))", "c=x,y"])
     >>> space.fixed, list(space.searched), space.searched["a"].log, space.searched["c"].choices
@@ -136,12 +120,6 @@ def read_space(
 
 def swept_keys(arguments: Iterable[str]) -> frozenset[str]:
     """Return the keys to which a command gives several values.
-
-    Args:
-        arguments: overrides as typed, or KEY=SWEEP from ``hydra.sweeper.params``.
-
-    Raises:
-        HydraException: an argument does not follow Hydra's grammar.
 
     >>> sorted(swept_keys(["model=lstm,gru", "optimizer.lr=interval(0,1)", "seed=1"]))
     ['model', 'optimizer.lr']

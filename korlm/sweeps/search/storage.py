@@ -29,21 +29,14 @@ def storage_of(folder: Path) -> Iterator[RDBStorage]:
     """
     path = (folder / DATABASE).resolve()
     url = URL.create("sqlite", database=str(path)).render_as_string()  # escapes special characters
-    with _usable(path):
+    try:
         # Jobs write in parallel and wait for each other.
-        waiting = {"connect_args": {"timeout": 60}}
-        storage = RDBStorage(url, engine_kwargs=waiting)
+        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
         try:
             yield storage
         finally:
             storage.remove_session()
             storage.engine.dispose()
-
-
-@contextmanager
-def _usable(path: Path) -> Iterator[None]:
-    try:
-        yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise OutputError(

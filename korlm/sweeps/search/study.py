@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from korlm.config import SearchConfig
+from korlm.config import Sampler, SearchConfig
 from korlm.sweeps.folder import Settings, settings_of
-from korlm.sweeps.search.distributions import distribution, sampler_of
 from korlm.sweeps.search.names import DATABASE, PRUNED
-from korlm.sweeps.search.space import Space
+from korlm.sweeps.search.space import Dimension, Space
 from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.utils.errors import (
     ConfigError,
@@ -36,6 +42,28 @@ from korlm.utils.errors import (
 from korlm.utils.io.locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
+
+
+def distribution(dim: Dimension) -> BaseDistribution:
+    """Return the Optuna distribution of a dimension."""
+    if dim.choices:
+        return CategoricalDistribution(dim.choices)
+    if dim.is_integer:
+        step = 1 if dim.step is None else int(dim.step)
+        return IntDistribution(int(dim.low), int(dim.high), log=dim.log, step=step)
+    return FloatDistribution(float(dim.low), float(dim.high), log=dim.log, step=dim.step)
+
+
+def sampler_of(config: SearchConfig, number: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler for a trial, seeded by the number of the trial."""
+    seed = (config.seed * 1_000_003 + number) % 2**32
+    if config.sampler is Sampler.random:
+        return optuna.samplers.RandomSampler(seed)
+    with warnings.catch_warnings():  # Optuna warns that its own default is experimental
+        warnings.simplefilter("ignore")
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=config.startup_trials, multivariate=True, constant_liar=True
+        )
 
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -69,12 +97,7 @@ GIVE_UP = 5  # give up if this many first trials have all failed
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to run.
-
-    Attributes:
-        number: number of the trial.
-        overrides: overrides of its job.
-    """
+    """Number of a trial to run, and the overrides of its job."""
 
     number: int
     overrides: list[str]
@@ -86,15 +109,7 @@ class Proposal:
 
 
 class Search:
-    """A search in its folder; see ``open_search``.
-
-    Args:
-        storage: the database.
-        space: fixed and searched settings.
-        config: settings of the search.
-        objective: SPLIT.KEY of the metric to minimize.
-        folder: folder of the sweep.
-    """
+    """A search in its folder; see ``open_search``."""
 
     def __init__(
         self, storage: RDBStorage, space: Space, config: SearchConfig, objective: str, folder: Path
@@ -154,12 +169,9 @@ class Search:
             )
 
     def propose(self, count: int) -> list[Proposal]:
-        """Return the next trials to run; none if ``n_trials`` is reached.
+        """Return up to ``count`` next trials to run; none if ``n_trials`` is reached.
 
         A trial with the same settings as an earlier one gets the result of that one.
-
-        Args:
-            count: maximum number of trials.
         """
         proposals: dict[Settings, Proposal] = {}
         while len(proposals) < count and (number := self._upcoming()) is not None:
@@ -200,10 +212,6 @@ class Search:
         If the loss is not finite, the trial counts as pruned, since the settings are the cause and
         the sampler should avoid them; other failures are not reported to the sampler. The job has
         stored the reason in the database, because launchers may lose its exception.
-
-        Args:
-            number: number of the trial.
-            result: value to minimize, or the exception of the job.
 
         Raises:
             OutputError: ``result``, if it would affect all other trials as well.
@@ -248,11 +256,7 @@ class Search:
         return f"trial {number} ({ended} of {total}): {result}{best_text}; {' '.join(settings)}"
 
     def check(self) -> None:
-        """Stop the search if the first trials have all failed.
-
-        Raises:
-            SearchError: the first trials have all failed.
-        """
+        """Raise ``SearchError`` if the first trials have all failed."""
         ended = [trial for trial in self.trials if trial.state.is_finished()]
         failed = [trial for trial in ended if trial.state is TrialState.FAIL]
         if len(ended) == len(failed) >= min(GIVE_UP, self.config.n_trials):
@@ -261,11 +265,7 @@ class Search:
             )
 
     def require_result(self) -> None:
-        """Check that the search has a result.
-
-        Raises:
-            SearchError: no trial has a finite objective.
-        """
+        """Raise ``SearchError`` if no trial has a finite objective."""
         trials = self.trials
         if best_of(trials) is None:
             raise SearchError(

@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 
 
 class OptunaSweeper(KorlmSweeper):
-    """The sweeper of a hyperparameter search, hydra/sweeper=optuna.
-
-    Args:
-        settings: see ``SearchConfig``.
-    """
+    """The sweeper of a hyperparameter search, hydra/sweeper=optuna."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = SearchConfig(**settings)
@@ -48,9 +44,6 @@ class OptunaSweeper(KorlmSweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Search until there are ``n_trials`` trials.
 
-        Args:
-            arguments: overrides as typed, without those of Hydra.
-
         Raises:
             KorlmError: the search space is invalid, or no trial has a result.
         """
@@ -69,12 +62,7 @@ class OptunaSweeper(KorlmSweeper):
             return self._run(search)
 
     def _objective(self, space: Space, arguments: Sequence[str]) -> str:
-        """Return the objective of the jobs, from their settings.
-
-        Raises:
-            ConfigError: the file of the group ``sweep`` sets other keys than the search space, or
-                there is no such metric.
-        """
+        """Return the objective of the jobs, from their settings."""
         example_overrides = space.example_overrides()
         settings = self._composed(example_overrides)
         chosen = [argument for argument in arguments if argument.startswith("sweep=")]

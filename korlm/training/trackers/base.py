@@ -42,27 +42,17 @@ class Tracker:
 
     Attributes:
         name: value of ``trainer.tracker``.
+        shows_samples: whether ``log_samples`` and ``log_images`` record anything.
     """
 
     name: ClassVar[str] = ""
-
-    @property
-    def shows_samples(self) -> bool:
-        """Return True if ``log_samples`` and ``log_images`` record anything."""
-        return False
+    shows_samples = False
 
     def start(self) -> None:
-        """Start recording, or continue the run that is recorded in the run directory.
-
-        Raises:
-            Exception: the tracker cannot record.
-        """
+        """Start recording, or continue the run that is recorded in the run directory."""
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Log scalars by tag."""
-
-    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log the scalars of a validation by tag, and make everything visible."""
 
     def flush(self) -> None:
         """Write everything that was logged; a checkpoint must not be newer than its points."""
@@ -93,18 +83,10 @@ class TrackerList(Tracker):
 
     def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
         self._trackers = list(trackers)
-
-    @property
-    def shows_samples(self) -> bool:
-        """See ``Tracker``."""
-        return any(tracker.shows_samples for tracker in self._trackers)
+        self.shows_samples = any(tracker.shows_samples for tracker in trackers)
 
     def start(self) -> None:
-        """Start all trackers.
-
-        Raises:
-            KorlmError: a tracker cannot record; unlike later, the user is there to correct it.
-        """
+        """Start all trackers; if one cannot record, the user is there to correct it: an error."""
         for tracker in self._trackers:
             try:
                 tracker.start()
@@ -117,37 +99,26 @@ class TrackerList(Tracker):
                 ) from error
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
         self._forward(lambda tracker: tracker.log_scalars(step, scalars))
 
-    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
-        self._forward(lambda tracker: tracker.log_validation(step, scalars))
-
     def flush(self) -> None:
-        """See ``Tracker``."""
         self._forward(lambda tracker: tracker.flush())
 
     def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
-        """See ``Tracker``."""
         self._forward(lambda tracker: tracker.log_samples(step, texts))
 
     def log_images(self, step: int, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
-        """See ``Tracker``."""
         self._forward(lambda tracker: tracker.log_images(step, images))
 
     def log_embeddings(
         self, weight: Tensor, tokens: Sequence[str], counts: Sequence[int], max_tokens: int
     ) -> None:
-        """See ``Tracker``."""
         self._forward(lambda tracker: tracker.log_embeddings(weight, tokens, counts, max_tokens))
 
     def log_result(self, step: int, settings: Mapping[str, Any], splits: Splits) -> None:
-        """See ``Tracker``."""
         self._forward(lambda tracker: tracker.log_result(step, settings, splits))
 
     def close(self, status: RunStatus = RunStatus.finished) -> None:
-        """See ``Tracker``."""
         self._forward(lambda tracker: tracker.close(status))
         self._trackers.clear()
 

@@ -20,15 +20,7 @@ def build_trackers(
     first_step: int = 0,
     charts: Sequence[str] = (),
 ) -> TrackerList:
-    """Return the trackers of a run; none of them writes before it is started or used.
-
-    Args:
-        names: of the trackers.
-        folder: the run directory.
-        settings: as nested dicts.
-        first_step: see ``TensorBoardLogger``.
-        charts: see ``TensorBoardLogger``.
-    """
+    """Return the trackers of a run; none of them writes before it is started or used."""
     trackers: dict[TrackerName, Tracker] = {
         TrackerName.tensorboard: TensorBoardLogger(folder / "tensorboard", first_step, charts),
         TrackerName.mlflow: MLflowTracker(folder, settings),

@@ -29,10 +29,6 @@ class MLflowTracker(Tracker):
     """Records scalars, settings and final metrics in MLflow.
 
     It uses MLflow's client, not its global active run, so a run of the caller stays untouched.
-
-    Args:
-        folder: the run directory.
-        settings: as nested dicts; they become the params of a new run.
     """
 
     name = "mlflow"
@@ -100,13 +96,7 @@ class MLflowTracker(Tracker):
         if len(self._pending) >= _MAX_PENDING:
             self.flush()
 
-    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
-        self.log_scalars(step, scalars)
-        self.flush()
-
     def flush(self) -> None:
-        """See ``Tracker``."""
         if self._pending:
             self._client.log_batch(self._run_id, metrics=self._pending)
             self._pending = []
@@ -117,7 +107,6 @@ class MLflowTracker(Tracker):
             self.log_scalars(step, {f"final/{split}/{key}": v for key, v in metrics.items()})
 
     def close(self, status: RunStatus = RunStatus.finished) -> None:
-        """See ``Tracker``."""
         if self._client is not None:
             try:
                 self.flush()

@@ -28,6 +28,7 @@ class TensorBoardLogger(Tracker):
     """
 
     name = "tensorboard"
+    shows_samples = True
 
     def __init__(self, folder: Path, first_step: int = 0, charts: Sequence[str] = ()) -> None:
         self._folder = folder
@@ -47,20 +48,9 @@ class TensorBoardLogger(Tracker):
             writer.add_custom_scalars({"train over valid": layout})
         return writer
 
-    @property
-    def shows_samples(self) -> bool:
-        """See ``Tracker``."""
-        return True
-
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log scalars by tag."""
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
-
-    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log the scalars of a validation by tag, and write everything to disk."""
-        self.log_scalars(step, scalars)
-        self.flush()
 
     def flush(self) -> None:
         """Wait until the thread of the writer has written everything."""
@@ -68,19 +58,16 @@ class TensorBoardLogger(Tracker):
             self._writer.flush()
 
     def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
-        """Log texts in Markdown by tag."""
         for tag, text in texts.items():
             self._writer.add_text(tag, text, step)
 
     def log_images(self, step: int, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
-        """Log images, (height, width, 3), by tag."""
         for tag, image in images.items():
             self._writer.add_image(tag, image, step, dataformats="HWC")
 
     def log_embeddings(
         self, weight: Tensor, tokens: Sequence[str], counts: Sequence[int], max_tokens: int
     ) -> None:
-        """Write the embeddings of the most frequent tokens for the projector."""
         self._folder.mkdir(parents=True, exist_ok=True)
         write_projector(self._folder, weight, tokens, counts, max_tokens)
 
@@ -95,6 +82,5 @@ class TensorBoardLogger(Tracker):
             writer.add_summary(summary)
 
     def close(self, status: RunStatus = RunStatus.finished) -> None:
-        """Write pending events and close the file."""
         if "_writer" in vars(self):
             self._writer.close()

@@ -22,10 +22,6 @@ class WandbTracker(Tracker):
     """Records scalars, settings and final metrics in Weights & Biases.
 
     Neither code, console output, command line, packages nor the hardware are recorded.
-
-    Args:
-        folder: the run directory.
-        settings: as nested dicts; they become the config of the run.
     """
 
     name = "wandb"
@@ -82,13 +78,8 @@ class WandbTracker(Tracker):
         logger.info("W&B: run %s, %s", run_id, where)
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
         if scalars:
             self._run.log({"step": step, **scalars})
-
-    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
-        self.log_scalars(step, scalars)
 
     def log_result(self, step: int, settings: Mapping[str, Any], splits: Splits) -> None:
         """Write the final metrics to the summary as ``final/SPLIT/KEY``."""
@@ -101,7 +92,6 @@ class WandbTracker(Tracker):
         )
 
     def close(self, status: RunStatus = RunStatus.finished) -> None:
-        """See ``Tracker``."""
         if self._run is not None:
             self._run.summary["status"] = status.value
             self._run.finish(exit_code=_EXIT_CODE[status])

@@ -1,16 +1,13 @@
-"""The log of a job, its command, and the reason of its failure."""
+"""The command of a job, and the reason of its failure."""
 
-import logging
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
 from korlm.runs.directories import FAILED
-from korlm.sweeps.launchers.base import Job, _failure
+from korlm.sweeps.launchers.base import _failure
 from korlm.sweeps.launchers.parallel_launcher import ParallelLauncher
 
 
@@ -34,34 +31,6 @@ def test_the_command_of_a_job(
         *("-m", "korlm.train", "--config-dir", "mine", "seed=2", "imports=[a]"),
         *("hydra.verbose=true", f"hydra.run.dir={job.folder}", "hydra.job.num=7"),
     )
-
-
-@pytest.mark.parametrize(
-    ("failure", "level", "text"),
-    [
-        (None, "INFO", "job 7 finished (1 of 3) after 0 s: valid.perplexity 40"),
-        ("the disk is full", "ERROR", "failed (1 of 3) after 0 s: the disk is full"),
-        ("pruned at step 9", "INFO", "ended (1 of 3) after 0 s: pruned"),
-        ("", "INFO", "job 7 stopped (1 of 3) after 0 s"),
-    ],
-)
-def test_the_end_of_a_job(
-    launcher: ParallelLauncher,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    failure: str | None,
-    level: str,
-    text: str,
-) -> None:
-    job = Job(7, (), tmp_path / "7", ())
-    job.folder.mkdir()
-    (job.folder / "metrics.json").write_text('{"valid": {"perplexity": 40}}')
-    with caplog.at_level(logging.INFO):
-        launcher._log_end(job, "1 of 3", time.monotonic(), failure)
-    assert text in caplog.messages[0]
-    assert caplog.records[0].levelname == level
-    result = launcher._job_return(job, failure)
-    assert (result.status is JobStatus.COMPLETED) == (failure is None)
 
 
 def test_why_a_job_failed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +15,6 @@ from conftest import LIGHT, Command, TinyCorpus
 from sweep_results import results, when
 
 from korlm.config import Device
-from korlm.sweeps.folder import jobs_by_settings
 from korlm.sweeps.launchers.base import Job
 from korlm.sweeps.launchers.parallel_launcher import JobProcess, ParallelLauncher
 from korlm.sweeps.launchers.resources import VISIBLE
@@ -23,11 +23,6 @@ from korlm.utils.errors import ConfigError
 
 SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 PARALLEL = ["-m", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2"]
-
-
-@pytest.fixture(autouse=True)
-def anew() -> None:
-    jobs_by_settings.cache_clear()
 
 
 def test_parallel_jobs_equal_sequential_jobs(
@@ -45,6 +40,12 @@ def test_parallel_jobs_equal_sequential_jobs(
     assert set(results(tmp_path / "a")) == {"batches.batch_size=4"}
     assert results(tmp_path / "b") == results(tmp_path / "a")
     assert "job batches.batch_size=4 starts\n" in ended.out
+    assert re.search(
+        r"job batches.batch_size=4 finished \(\d of 2\) .*: valid.perplexity \d", ended.out
+    )
+    assert re.search(
+        r"job batches.batch_size=9999 failed \(\d of 2\) after .*: train has", ended.out
+    )
     assert "best model" not in ended.out
     assert "best model" in (tmp_path / "b/.output/batches.batch_size=4.log").read_text("utf-8")
     assert (tmp_path / "outputs/prepared").is_dir(), "not in the folder of a job"
@@ -76,7 +77,6 @@ def test_a_killed_process_loses_its_own_job(
     assert failed.startswith("its process died (signal 9), possibly out of memory; see ")
     assert set(results(tmp_path / "b")) == {"seed=2"}
 
-    jobs_by_settings.cache_clear()
     best.unlink()
     with when(best.exists, lambda: os.kill(os.getpid(), signal.SIGINT)):
         ended = korlm("train", *PARALLEL, "resume=b")
@@ -85,7 +85,6 @@ def test_a_killed_process_loses_its_own_job(
     assert last.endswith("/b hydra/launcher=parallel hydra.launcher.n_jobs=2")
     assert (tmp_path / "b/seed=1/checkpoints/last.pt").is_file()
     assert "job seed=1 stopped" in ended.out
-    jobs_by_settings.cache_clear()
     assert korlm("train", "-m", "resume=b").code == 0, "any launcher goes on"
     assert results(tmp_path / "b") == results(tmp_path / "whole")
 

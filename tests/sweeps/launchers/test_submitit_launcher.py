@@ -12,7 +12,6 @@ import pytest
 from conftest import LIGHT, ROOT, Command, TinyCorpus
 from sweep_results import results, when
 
-from korlm.sweeps.folder import jobs_by_settings
 from korlm.sweeps.launchers.submitit_launcher import LocalLauncher, SlurmLauncher
 
 pytest.importorskip("submitit")
@@ -20,11 +19,6 @@ SHORT = [*LIGHT, "trainer.max_steps=60", "trainer.eval_every=10", "trainer.sampl
 LOCAL = ["-m", "hydra/launcher=submitit_local"]
 SLURM = ["-m", "hydra/launcher=submitit_slurm"]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-
-
-@pytest.fixture(autouse=True)
-def anew() -> None:
-    jobs_by_settings.cache_clear()
 
 
 def send(number: int, folder: Path) -> None:

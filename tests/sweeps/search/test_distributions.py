@@ -12,7 +12,7 @@ from optuna.distributions import (
 from searches import space_of
 
 from korlm.config import SearchConfig
-from korlm.sweeps.search.distributions import distribution, sampler_of
+from korlm.sweeps.search.study import distribution, sampler_of
 
 
 @pytest.mark.parametrize(

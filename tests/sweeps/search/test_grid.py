@@ -8,7 +8,6 @@ import pytest
 from conftest import LIGHT, Command, TinyCorpus
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from korlm.sweeps.folder import jobs_by_settings
 from korlm.sweeps.search.grid import combinations
 from korlm.utils.errors import ConfigError
 
@@ -59,7 +58,6 @@ def test_a_sweep_that_is_resumed_with_a_mistake_stays_as_it_was(
     assert korlm("train", "-m", *sweep, "seed=1,2", "hydra.sweeper.max_batch_size=1").code == 0
     (folder,) = tmp_path.glob("outputs/sweeps/*")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    jobs_by_settings.cache_clear()
     error = korlm("train", "-m", f"resume={folder}", "seed=1,2", "trainer.epochs=2,-2").error
     assert "trainer.epochs=-2: must be in [1, 1000000]" in error
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -188,6 +188,15 @@ def test_failures_do_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture
     ]
 
 
+def test_objectives_are_logged_without_sign(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Speeds are minimized as negative numbers."""
+    with caplog.at_level(logging.INFO):
+        search(tmp_path, lambda _: -1234.5, n_trials=1, objective="valid.tokens_per_second")
+    assert "valid.tokens_per_second 1,234.5000 (best: 1,234.5000, trial 0)" in caplog.text
+
+
 def test_errors_of_every_trial_end_the_search(tmp_path: Path) -> None:
     results = iter([1.0, OutputError("the disk is full")])
     with pytest.raises(OutputError, match="the disk is full"):

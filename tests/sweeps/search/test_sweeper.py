@@ -7,26 +7,20 @@ import math
 import re
 import signal
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from command_server import CommandServer
-from conftest import LIGHT, Command, Ended, TinyCorpus
+from conftest import LIGHT, Command, TinyCorpus
+from sweep_results import interrupted_at
 
-from korlm.sweeps.folder import jobs_by_settings, run_command
+from korlm.sweeps.folder import run_command
 from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.training.session import TrainingSession
-from korlm.training.trackers.tensorboard import TensorBoardLogger
 
 SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 RATES = "optimizer.lr=tag(log,interval(0.001,0.1))"
 SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweep.dir=here"]
-
-
-@pytest.fixture(autouse=True)
-def anew() -> None:
-    jobs_by_settings.cache_clear()
 
 
 def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -78,34 +72,17 @@ def test_a_search_and_more_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Pa
     assert len(table_of(tmp_path / "here")) == 5
 
 
-def stopped(
-    korlm: Command, monkeypatch: pytest.MonkeyPatch, at: int, *command: str
-) -> tuple[Ended, list[int]]:
-    """Run a command and interrupt it (Ctrl-C) at a validation, counted from 1."""
-    log_validation, steps = TensorBoardLogger.log_validation, []
-
-    def point(self: TensorBoardLogger, step: int, *others: Any) -> None:
-        log_validation(self, step, *others)
-        steps.append(step)
-        if len(steps) == at:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(TensorBoardLogger, "log_validation", point)
-        return korlm("train", *command), steps
-
-
-def test_ctrl_c(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     """Interrupted in the second trial: it is resumed, and the other trials are unchanged."""
     command = [*SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3"]
-    ended, steps = stopped(korlm, monkeypatch, 4, *command)
+    with interrupted_at(4) as steps:
+        ended = korlm("train", *command)
     assert ended.code == 130
     hint = f"python -m korlm.train -m resume={tmp_path / 'here'} hydra/sweeper=optuna"
     assert hint + " hydra.sweeper.n_trials=3" in ended.err
     assert [trial.state.name for trial in trials_of(tmp_path / "here")] == ["COMPLETE", "WAITING"]
-    resumed, more = stopped(korlm, monkeypatch, 99, "-m", f"resume={tmp_path / 'here'}")
+    with interrupted_at(99) as more:
+        resumed = korlm("train", "-m", f"resume={tmp_path / 'here'}")
     assert resumed.code == 0, resumed.err
     assert "search.db: 1 of 3 trials finished before, 1 resumed" in resumed.out
     assert steps + more == [2, 4, 6] * 3
@@ -239,6 +216,7 @@ def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
         *("hydra.sweeper.n_trials=2", "hydra.sweeper.prune_min_trials=1"),
     )
     assert ended.code == 0, ended.err
+    assert "job optimizer.lr=1e-06 ended (" in ended.out
     whole, pruned = trials_of(Path("here"))
     assert (whole.params, whole.state.name) == ({"optimizer.lr": "0.05"}, "COMPLETE")
     assert (pruned.params, pruned.state.name) == ({"optimizer.lr": "1e-06"}, "PRUNED")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import break_off, make_settings, prepare_tiny, resume, start, stop_after
+from tiny_runs import make_settings, resume, start, train_until
 
 from korlm.config import TrackerName
 from korlm.dataset.prepared import Prepared
@@ -32,12 +32,6 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return a tiny corpus."""
-    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
-
-
 def stored(folder: Path) -> tuple[Any, Any]:
     """Return the client and the run of a run directory."""
     client = MlflowClient(tracking_uri=(folder / "mlruns").as_uri())
@@ -60,9 +54,7 @@ def test_a_finished_run(prepared: Prepared, tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_the_same_run(prepared: Prepared, tmp_path: Path) -> None:
-    run = start(make_settings(prepared, trainer=TRAINER), prepared, tmp_path)
-    stop_after(run, 3)
-    break_off(run)
+    run = train_until(make_settings(prepared, trainer=TRAINER), prepared, tmp_path, 3)
     client, record = stored(tmp_path)
     assert record.info.status == "KILLED"
     resumed = resume(prepared, tmp_path)
@@ -77,9 +69,7 @@ def test_a_resumed_run_is_the_same_run(prepared: Prepared, tmp_path: Path) -> No
 def test_another_store_gets_a_new_run(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = start(make_settings(prepared, trainer=TRAINER), prepared, tmp_path)
-    stop_after(run, 3)
-    break_off(run)
+    train_until(make_settings(prepared, trainer=TRAINER), prepared, tmp_path, 3)
     first = read_id(tmp_path, "mlflow")
     uri = (tmp_path / "elsewhere").as_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -87,7 +87,7 @@ def valid_scalars(best_loss: float) -> Any:
 def write_all(tracker: TensorBoardLogger, settings: dict[str, Any] = SETTINGS) -> None:
     tracker.log_scalars(10, train_scalars(4.0))
     tracker.log_scalars(20, train_scalars(3.0, 0.2, 0.5, 2000.0))
-    tracker.log_validation(20, valid_scalars(best_loss=1.0))
+    tracker.log_scalars(20, valid_scalars(best_loss=1.0))
     tracker.log_samples(20, {"samples": "나는 학교에", "samples/tokens": "나 는 학교 에"})
     tracker.log_scalars(20, TASK.eval_scalars("test", FIGURES))
     tracker.log_result(20, settings, {})
@@ -124,8 +124,9 @@ def test_values_and_steps(tracker: TensorBoardLogger, tmp_path: Path) -> None:
     assert text.tensor_proto.string_val[0].decode() == "나 는 학교 에"
 
 
-def test_a_validation_can_be_seen_at_once(tracker: TensorBoardLogger, tmp_path: Path) -> None:
-    tracker.log_validation(10, valid_scalars(best_loss=2.0))
+def test_what_is_flushed_can_be_seen_at_once(tracker: TensorBoardLogger, tmp_path: Path) -> None:
+    tracker.log_scalars(10, valid_scalars(best_loss=2.0))
+    tracker.flush()
     assert points(read(tmp_path), "loss/valid") == [(10, 2.0)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import break_off, finish, make_settings, prepare_tiny, resume, start, stop_after
+from tiny_runs import break_off, finish, make_settings, resume, start, stop_after
 
 from korlm.config import TrackerName
 from korlm.dataset.prepared import Prepared
@@ -48,8 +48,8 @@ class Recorder(Tracker):
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         self._add("scalars", step, dict(scalars))
 
-    def log_validation(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._add("validation", step, dict(scalars))
+    def flush(self) -> None:
+        self._add("flush")
 
     def log_samples(self, step: int, texts: Mapping[str, str]) -> None:
         self._add("samples", step, dict(texts))
@@ -67,7 +67,7 @@ class Recorder(Tracker):
 def use_all(tracker: Tracker) -> None:
     tracker.start()
     tracker.log_scalars(1, {"loss/train": 2.0})
-    tracker.log_validation(1, {"loss/valid": 3.0})
+    tracker.flush()
     tracker.log_samples(1, {"samples": "나는"})
     tracker.log_images(1, {})
     tracker.log_result(1, {"seed": 1}, {"valid": {"loss": 3.0}})
@@ -78,7 +78,7 @@ def use_all(tracker: Tracker) -> None:
 CALLS = [
     ("start",),
     ("scalars", 1, {"loss/train": 2.0}),
-    ("validation", 1, {"loss/valid": 3.0}),
+    ("flush",),
     ("samples", 1, {"samples": "나는"}),
     ("images", 1, {}),
     ("result", 1, {"seed": 1}, {"valid": {"loss": 3.0}}),
@@ -102,9 +102,7 @@ def test_samples_are_shown_if_a_tracker_shows_them() -> None:
     assert not TrackerList([Tracker()]).shows_samples
 
 
-@pytest.mark.parametrize(
-    "method", ["scalars", "validation", "samples", "images", "result", "close"]
-)
+@pytest.mark.parametrize("method", ["scalars", "flush", "samples", "images", "result", "close"])
 def test_a_failing_tracker_is_dropped_with_one_warning(
     method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,12 +164,6 @@ def test_a_missing_package_is_one_line() -> None:
 # --- in a training ---
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return a tiny corpus."""
-    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
-
-
 def use(run: TrainingSession, tracker: Tracker) -> None:
     """Let a run record in a tracker."""
     trackers = TrackerList([tracker])
@@ -188,7 +180,8 @@ def test_a_run_is_recorded_from_start_to_end(prepared: Prepared, tmp_path: Path)
     assert names[0] == "start" and names[-2:] == ["result", "close"]
     assert recorder.calls[-1] == ("close", RunStatus.finished)
     assert recorder.calls[-2] == ("result", run.total_steps, run.config, splits)
-    steps = [call[1] for call in recorder.calls if call[0] == "scalars"]
+    scalars = [call[1:] for call in recorder.calls if call[0] == "scalars"]
+    steps = [step for step, logged in scalars if "loss/valid" not in logged]
     assert steps == [*range(1, run.total_steps + 1), run.total_steps]
 
 

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from tiny_runs import break_off, make_settings, prepare_tiny, resume, start, stop_after
+from tiny_runs import make_settings, prepare_tiny, resume, train_until
 
 from korlm.config import TrackerName
 from korlm.dataset.prepared import Prepared
@@ -31,9 +31,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
 def test_a_run_and_its_continuation(prepared: Prepared, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     settings = make_settings(prepared, trainer={"tracker": [TrackerName.wandb]})
-    run = start(settings, prepared, folder)
-    stop_after(run, 3)
-    break_off(run)
+    train_until(settings, prepared, folder, 3)
     run_id = read_id(folder, "wandb")
     resume(prepared, folder).fit()
     assert read_id(folder, "wandb") == run_id
