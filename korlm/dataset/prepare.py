@@ -293,7 +293,9 @@ class _Preparation:
         name = self.tokenizer.name
         logger.info("tokenizing %s characters with %s", f"{num_chars:,}", name)
         title, total = f"tokenizing ({name})", num_chars + num_finished
-        with ProgressBar(None, title, total, "char", True, self.progress) as bar:
+        with ProgressBar(
+            desc=title, total=total, unit="char", unit_scale=True, shown=self.progress
+        ) as bar:
             bar.skip(num_finished)
             results = executor.tokenize(settings, missing, self.outputs / "cache", bar)
             records |= {text.piece.number: record for text, record in results}

@@ -37,7 +37,8 @@ from korlm.modules.encoder import PairedEncoder
 from korlm.prediction.task_run import load_task_run
 from korlm.runs.trained_run import load_run
 from korlm.tasks.pretrained import adopt_language_model_settings
-from korlm.training.optimizers import layer_depths, split_by_depth
+from korlm.training.optimizers import split_by_depth
+from korlm.training.session import TrainingSession
 from korlm.utils.errors import CheckpointError, ConfigError
 
 LM = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=12, num_layers=2, tie_weights=True)
@@ -243,22 +244,26 @@ def test_reversed_ids(tmp_path: Path) -> None:
     assert reverse_lines(np.array([1, 2, 3]), np.array([0, 3])).tolist() == [3, 2, 1]
 
 
+def depths_of(session: TrainingSession) -> dict[int, int]:
+    """Return the depth of each parameter of the optimizer, by its ``id``."""
+    groups = session.checkpoints.optimizer.param_groups
+    return {id(p): group["depth"] for group in groups for p in group["params"]}
+
+
 def test_depths_of_layers(models: tuple[str, str], tmp_path: Path) -> None:
     settings, prepared = classifier(tmp_path / "data", list(models))
     session = start_run(settings, prepared, tmp_path / "run")
-    depths = layer_depths(session.model)
+    parameters = {
+        id(p) for group in session.checkpoints.optimizer.param_groups for p in group["params"]
+    }
+    split_by_depth(session.checkpoints.optimizer, session.model)
+    depths = depths_of(session)
+    assert depths.keys() == parameters
     by_name = {name: depths[id(p)] for name, p in session.model.named_parameters()}
     assert by_name["output.weight"] == 0
     assert by_name["encoder.forward_encoder.layers.1.weight_hh"] == 1
     assert by_name["encoder.backward_encoder.layers.0.bias_ih"] == 2
     assert by_name["encoder.forward_encoder.embedding.weight"] == 3
-    parameters = {
-        id(p) for group in session.checkpoints.optimizer.param_groups for p in group["params"]
-    }
-    split_by_depth(session.checkpoints.optimizer, session.model)
-    groups = session.checkpoints.optimizer.param_groups
-    assert {id(p) for group in groups for p in group["params"]} == parameters
-    assert all(depths[id(p)] == group["depth"] for group in groups for p in group["params"])
 
 
 def test_lower_layers_wait_and_learn_slowly(models: tuple[str, str], tmp_path: Path) -> None:
@@ -295,13 +300,13 @@ def test_frozen_layers_have_no_gradients(models: tuple[str, str], tmp_path: Path
     for name, of_run in (("classifier", settings), ("tagger", tagging)):
         session = start_run(of_run, prepared, tmp_path / name)
         assert session.trainer is not None
-        depths = layer_depths(session.model)
+        depths = depths_of(session)
         batch = next(iter(session.task.train_batches.epoch(0)))
         for epoch in (0, 1, 4):
             session.progress.epoch = epoch
             session.trainer.train_step(batch)
             for key, parameter in session.model.named_parameters():
-                is_trained = depths[id(parameter)] <= epoch and "language_models" not in key
+                is_trained = "language_models" not in key and depths[id(parameter)] <= epoch
                 assert (parameter.grad is not None) == is_trained, (epoch, key)
 
 
