@@ -284,12 +284,14 @@ def read_blocks(
         CorpusError: the file is missing, unreadable, damaged, binary or wrongly encoded.
     """
     with _text_of(path, encoding, part) as text:
-        line, offset, rest = part.lines + 1, part.begin or text.bom_bytes, b""
+        line, offset = part.lines + 1, part.begin or text.bom_bytes
+        rest: list[bytes] = []  # of a line that has not ended; adding up bytes would be quadratic
         for data in itertools.chain(text.chunks, [b""]):
-            block = rest + data
-            if data:
-                cut = block.rfind(b"\n") + 1
-                block, rest = block[:cut], block[cut:]
+            cut = data.rfind(b"\n") + 1
+            if data and not cut:
+                rest.append(data)
+                continue
+            block, rest = b"".join([*rest, data[:cut]]), [data[cut:]]
             if block:
                 decoded = _decode(path, block, text, line, offset)
                 lines = text_lines(decoded)

@@ -77,7 +77,8 @@ def read_tokens(path: Path, vocab: Vocab, start_id: int) -> TokenTable:
     """
     name = f"recognizer_tokens={path}"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open(path, encoding="utf-8") as file:
+            lines = list(file)  # str.splitlines would also split at characters of tokens
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{name}: cannot be read ({error}); name another file") from error
     by_id: dict[int, str] = {}

@@ -24,10 +24,12 @@ from korlm.tasks.base import Predictor, Task
 
 @dataclass(frozen=True)
 class TaskRun(RunParts):
-    """The best model of a run of a task, in evaluation mode, with everything needed to use it.
+    """The best model of a run of a task, with everything needed to use it.
 
-    run = korlm.load("outputs/runs/DIR")
-    run.predict(["정말 재미있다", "돈이 아깝다"])
+    The model is on ``device`` and in evaluation mode.
+
+        run = korlm.load("outputs/runs/DIR")
+        run.predict(["정말 재미있다", "돈이 아깝다"])
     """
 
     model: Trainable

@@ -154,21 +154,20 @@ def read_lines(
         CorpusError: a label is not a JSON list of [begin, end, label] within the text, or a unit
             has none.
     """
-    stream = prepared.ids(split)
-    ids = sentences_of(stream)
-    names = prepared.labels(split)
+    ids, names = iter(sentences_of(prepared.ids(split))), iter(prepared.labels(split))
     lines: list[TaggedLine] = []
     number = 0
-    rest = iter(ids)
     for path in shard_paths(prepared.folder / "tokens", split):
         for batch in read_columns(path, ["text", "morphs", "eojeol", "status"]):
-            num_filled = sum(status != "empty" for status in batch.column("status").to_pylist())
-            part = list(itertools.islice(rest, num_filled))
-            for line in lines_of(batch, part, config.units, tagger):
+            is_blank = [status == "empty" for status in batch.column("status").to_pylist()]
+            part = list(itertools.islice(ids, is_blank.count(False)))
+            parsed = lines_of(batch, part, config.units, tagger)
+            for line, line_is_blank in zip(parsed, is_blank, strict=True):
                 number += 1
+                name = "" if line_is_blank else next(names)
                 if line is not None:
                     location = f"{prepared.folder}: line {number} of {split}"
-                    lines.append(_with_labels(line, names[number - 1], config.labels, location))
+                    lines.append(_with_labels(line, name, config.labels, location))
     return lines
 
 
@@ -196,7 +195,7 @@ def _parse(names: str, size: int, location: str) -> list[LabeledSpan]:
     try:
         spans = sorted(LabeledSpan(*entry) for entry in json.loads(names))
         valid = all(0 <= s.begin < s.end <= size and isinstance(s.label, str) for s in spans)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         valid = False
     if not valid:
         raise CorpusError(

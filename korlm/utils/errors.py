@@ -175,7 +175,7 @@ def require_extra(*packages: str) -> Iterator[None]:
 def enough_memory(what: str, advice: str) -> Iterator[None]:
     """Turn a failed allocation, on the CPU or a GPU, into a ``ConfigError`` of one line.
 
-    The message begins with ``what`` needs the memory, and ends with the advice.
+    ``what`` needs the memory; the message begins with it, and ends with the advice.
     """
     try:
         yield

@@ -59,7 +59,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def set_log_scale(axes: Axes, max_ratio: float = 100) -> None:
-    """Give the y axis a logarithmic scale, with ticks at 1, 2 and 5 up to a ratio of its ends."""
+    """Give the y axis a logarithmic scale, with ticks at 1, 2, 5 if max / min < ``max_ratio``."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < max_ratio else (1,)))

@@ -103,6 +103,17 @@ def test_a_parquet_file_that_loses_row_groups(tmp_path: Path) -> None:
             list(read_piece(settings, piece, start, None, found.digest))
 
 
+def test_a_table_that_loses_its_rows(tmp_path: Path) -> None:
+    write(tmp_path, a_tsv="text\n" + "가나다\n" * 50)
+    settings = config(tmp_path, quoting=Quoting.none, text_column="1")
+    pieces, scans = scan_all(settings, 100)
+    starts = starts_of(settings, pieces, scans)
+    write(tmp_path, a_tsv="\n")
+    for piece, start, found in zip(pieces, starts, scans, strict=True):
+        with pytest.raises(CorpusError, match=r"a\.tsv: has changed while it was read"):
+            list(read_piece(settings, piece, start, None, found.digest))
+
+
 @pytest.mark.parametrize("line", ["\n", "\u200b\n"])
 def test_a_file_of_blank_lines(tmp_path: Path, line: str) -> None:
     write(tmp_path, a_txt="가\n", b_txt=line * 100)

@@ -158,6 +158,13 @@ def test_ids_of_a_recognizer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert (tmp_path / "again.txt").read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
 
 
+def test_tokens_of_characters_that_end_lines_elsewhere(tmp_path: Path) -> None:
+    vocab = Vocab({"가": 2, "\u2028": 1, "\x85나": 1}, VocabConfig(min_freq=1))
+    table = tokens_of_run(vocab, START_ID)
+    table.save(tmp_path / "tokens.txt")
+    assert read_tokens(tmp_path / "tokens.txt", vocab, START_ID).tokens == table.tokens
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

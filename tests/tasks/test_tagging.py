@@ -18,6 +18,7 @@ from korlm.config import (
     CorpusConfig,
     CorpusFormat,
     LSTMConfig,
+    Quoting,
     TaggingConfig,
     TagHead,
     TagLabels,
@@ -34,7 +35,7 @@ from korlm.detokenizers.alignment import token_spans
 from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.tasks import tagging
 from korlm.tasks.morpheme_tags import MorphemeTags, tags_of_tokens
-from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
+from korlm.tasks.tag_examples import TaggedLine, find_units, read_lines, without_blanks
 from korlm.tasks.tagger import NgramEmbedding, Tagger
 from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
 from korlm.tokenizers.analysis import Span
@@ -339,14 +340,26 @@ def test_errors(tmp_path: Path) -> None:
     prepared = spans(tmp_path / "c")
     with pytest.raises(CorpusError, match=r"has no label for .*task.labels=spans"):
         start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
-    prepared = prepare_text(
-        tmp_path / "d", "text\tlabel\n가\tA\n나\tB\n", ".tsv", label_column="label"
-    )
-    with pytest.raises(CorpusError, match=r"line 1 of train has the label 'A', not a list of"):
-        start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
+    for label in ("A", "[" * 100_000):
+        table = f"text\tlabel\n가\t{label}\n나\tB\n"
+        prepared = prepare_text(tmp_path / label[:9], table, ".tsv", label_column="label")
+        with pytest.raises(CorpusError, match=r"line 1 of train has the label '.*, not a list of"):
+            start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
     prepared = prepare_text(tmp_path / "e", "가\tA\n", ".conll", label_column="2")
     with pytest.raises(CorpusError, match=r"same label \(A\)"):
         start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
+
+
+def test_blank_lines_have_no_labels(tmp_path: Path) -> None:
+    table = 'text\tlabel\n가\t[[0,1,"A"]]\n \t[]\n나다\t[[0,2,"B"]]\n라\t[[0,1,"C"]]\n'
+    prepared = prepare_text(tmp_path, table, ".tsv", label_column="label", quoting=Quoting.none)
+    config = TaggingConfig("tagging", labels=TagLabels.spans)
+    lines = read_lines(prepared, "train", config, None)
+    assert [(line.text, line.spans) for line in lines] == [
+        ("가", [LabeledSpan(0, 1, "A")]),
+        ("나다", [LabeledSpan(0, 2, "B")]),
+        ("라", [LabeledSpan(0, 1, "C")]),
+    ]
 
 
 def test_units() -> None:

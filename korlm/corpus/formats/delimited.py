@@ -63,8 +63,8 @@ def read_table(
     width, first_row = 0, "the header" if _has_header(config) else "row 1"
     lines: Iterable[Line] = enumerate(read_lines(), 1)
     if rest is not None:
-        first = next(line for line in lines if line[1])
-        lines = itertools.chain([first], rest)
+        first = itertools.islice((line for line in lines if line[1]), 1)
+        lines = itertools.chain(first, rest)
     for number, line, row in _rows(path, lines, separator, quoting):
         if columns is None:
             columns = _find_columns(path, row, config)

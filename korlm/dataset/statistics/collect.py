@@ -111,9 +111,9 @@ def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None
 
 
 def _split(scan: SplitScan, counts: ShardCounts, is_train: bool) -> Statistics:
+    num_duplicates = counts.num_sentences - len(np.unique(scan.hashes()))
     sizes = np.array(list(scan.line_lengths.items()), np.int64).reshape(-1, 2)
     lengths = np.repeat(sizes[:, 0], sizes[:, 1])  # number of morphs of each line
-    num_duplicates = counts.num_sentences - len(np.unique(scan.hashes()))
     statistics: Statistics = {
         "num_lines": counts.num_lines,
         "num_blank_lines": counts.num_lines - counts.num_sentences,
