@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -40,7 +41,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     If the block raises, the old file stays as it was. Processes that write the same file wait for
     each other. A temporary file that a killed process left is overwritten.
+
+    Raises:
+        OSError: ``path`` is a device or a pipe, which the renaming would replace.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     temporary = path.with_name(path.name + ".tmp")
     with _exclusive(temporary):
         try:

@@ -1,5 +1,6 @@
 """A file appears whole, or the old one stays and nothing else."""
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +47,15 @@ def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in folders")
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="not a regular file"), atomic_write(pipe):
+        pass
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
 def test_many_write_the_same_file(tmp_path: Path) -> None:
     """A reader sees one of the complete versions, and no process raises an error."""
     path, size = tmp_path / "a.tsv", 200_000
