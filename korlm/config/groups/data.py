@@ -370,6 +370,7 @@ class KkmaConfig(JavaConfig):
         None,
         "File of words to add to Kkma's dictionary: word, tab and tags on each line, or the "
         "format of Kkma's files. Runs keep a copy.",
+        is_path=True,
     )
 
     def __post_init__(self) -> None:
