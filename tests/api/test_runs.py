@@ -214,6 +214,7 @@ def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> N
         (lambda run: run.complete("a", 5, None), "max_expansions=None: must be an integer"),
         (lambda run: run.rescore({"u": []}), "u: has no hypothesis"),
         (lambda run: run.rescore({"u": ["a"]}), "u: each hypothesis must be (text, score)"),
+        (lambda run: run.rescore({"u": [("a", 10**400)]}), "u: each hypothesis must be"),
         (lambda run: run.rescore({}, mixture_weights=[1, 2]), "mixture_weights=[1, 2]: each must"),
         (lambda run: run.rescore({}, mixture_weights=[0, 1]), "mixture_weights=[0, 1]: must be as"),
         (lambda run: run.rescore({}, mixture_weights=[0.5]), "mixture_weights=[0.5]: must sum"),
