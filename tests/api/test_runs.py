@@ -227,6 +227,7 @@ def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> N
         (lambda run: run.rescore({"u": [("\ud800", 1)]}), "u: text 1 has a lone surrogate"),
         (lambda run: run.rescore({"u": [("a", math.nan)]}), "u: 'a': the score is not a number"),
         (lambda run: run.evaluate(device="cpu"), "device: does not apply to run.evaluate"),
+        (lambda run: run.evaluate(**{"bootstrap.samples": 10**400}), "bootstrap.samples=1000"),
         (lambda run: run.evaluate(**{"cache.sizes": [100]}), "cache.sizes: needs modes=True"),
         (lambda run: run.evaluate(tset=False), "tset: there is no such setting; did you mean test"),
     ],
