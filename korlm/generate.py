@@ -26,10 +26,11 @@ def main(settings: GenerateSettings) -> None:
     from korlm.generation.prompts import read_prompts
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run
+    from korlm.utils.torch_backend import tf32
 
     run = load_run(Path(settings.run))
     has_several_lines = settings.mode is GenerateMode.complete or settings.sentences > 1
-    with Generator(run, inference_device(settings)) as generator:
+    with Generator(run, inference_device(settings)) as generator, tf32(False):
         gc.freeze()  # else the garbage collector scans the vocabulary now and then (0.2 s)
         is_first = True
         for prompt in read_prompts(settings.prompt, settings.prompts):

@@ -25,8 +25,10 @@ def main(settings: ServeSettings) -> None:
     from korlm.serving.app import build_app, is_loopback
     from korlm.serving.connections import build_server
     from korlm.serving.served_model import ServedLanguageModel, ServedTask
+    from korlm.utils.torch_backend import tf32
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(tf32(False))  # on a GPU as on a CPU
         server_socket = stack.enter_context(_listen(settings))
         run, device = load(Path(settings.run)), inference_device(settings)
         engine: ServedLanguageModel | ServedTask = (

@@ -46,7 +46,7 @@ Results = dict[str, dict[str, EvaluationResult]]  # name of a text -> row of its
 def evaluate_language_models(
     settings: EvaluateSettings, runs: Runs, device: torch.device
 ) -> Results:
-    """Evaluate language models on the texts of the settings; they are moved to ``device``.
+    """Evaluate language models, which are moved to ``device``, on the texts of the settings.
 
     Returns:
         Nested dict: name of a text -> row -> result. The rows of a single run are its modes. With

@@ -423,7 +423,7 @@ def _hypotheses(utt: str, hyps: Sequence[tuple[str, float]]) -> list[Hypothesis]
     try:
         converted = [Hypothesis(text, float(score)) for text, score in hyps]
         checked_texts(hyp.text for hyp in converted)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise NbestError(f"{utt}: each hypothesis must be (text, score)") from None
     except CorpusError as error:
         raise NbestError(f"{utt}: {error}") from None

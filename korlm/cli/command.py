@@ -27,15 +27,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config
 from korlm._version import __version__
-from korlm.cli.arguments import (
-    key_of,
-)
+from korlm.cli.arguments import key_of
 from korlm.cli.help import help_text
-from korlm.cli.output_dirs import (
-    RunFolder,
-    output_dir,
-    remove_empty_parents,
-)
+from korlm.cli.output_dirs import RunFolder, output_dir, remove_empty_parents
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import HYDRA_PATHS

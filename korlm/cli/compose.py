@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import enum
-import math
 import os
 import re
 import threading
@@ -166,7 +165,7 @@ def _to_literal(value: Any, key: str) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
-        return repr(value) if math.isfinite(value) else str(value)
+        return repr(value)
     if isinstance(value, (str, os.PathLike)):
         text = os.fspath(value)
         return text if _PLAIN.fullmatch(text) else quote_literal(text)

@@ -107,7 +107,7 @@ def load(path: str) -> Any:
 
 
 def builder(group: str, name: str) -> Any:
-    """Return what is built from the settings of a choice; ``ConfigError`` if there is no choice."""
+    """Return what is built from the settings of a choice; ``ConfigError`` if it is unknown."""
     if name not in entries(group):
         raise ConfigError(not_a_choice(f"{group}={name}", name, entries(group)))
     return load(_entries[group][name].builds)

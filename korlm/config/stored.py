@@ -187,7 +187,7 @@ def values_of(overrides: Iterable[str]) -> dict[str, Any]:
     Choices of groups and deletions have no value.
 
     Raises:
-        ValueError: an override does not follow the grammar.
+        ValueError: an override does not follow the grammar, or a number is too large.
 
     >>> values_of(["+optimizer.lr=1", "seed=2", "model=gru", "~name"])
     {'optimizer.lr': 1.0, 'seed': 2}
@@ -198,7 +198,10 @@ def values_of(overrides: Iterable[str]) -> dict[str, Any]:
         key = parsed.key_or_group
         if not parsed.is_delete() and key not in (*registry.groups(), *_NOT_SETTINGS):
             value = parsed.value()
-            values[key] = float(value) if isinstance(value, int) and key in floats else value
+            try:
+                values[key] = float(value) if isinstance(value, int) and key in floats else value
+            except OverflowError:
+                raise ValueError(f"{key}: too large a number") from None
     return values
 
 
@@ -265,6 +268,8 @@ def _check_value(
                 f"{source}: {key}={_shown(part)}: a stored setting must be a plain value, without "
                 "${...}" + advice
             )
+        if isinstance(part, int) and not -(2**63) <= part < 2**63:  # too many digits to show
+            raise kind(f"{source}: {key}: is an integer of more than 64 bits" + advice)
         if not (part is None or isinstance(part, (bool, int, float, str))):
             raise kind(
                 f"{source}: {key}={_shown(part)}: a stored setting must be a text, a number or a "

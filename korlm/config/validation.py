@@ -84,9 +84,9 @@ class Setting:
         return ""
 
     def allows(self, value: float) -> bool:
-        """Return True if a number is finite and within the bounds."""
+        """Return True if a number is within the bounds, and finite or a 64-bit integer."""
         return (
-            math.isfinite(value)
+            _is_usable(value)
             and (self.min is None or value >= self.min)
             and (self.max is None or value <= self.max)
             and (self.above is None or value > self.above)
@@ -133,6 +133,11 @@ def _is_a(value: object, name: str) -> bool:
     return isinstance(value, _TYPES[name][0]) and (name == "bool" or not isinstance(value, bool))
 
 
+def _is_usable(value: float) -> bool:
+    """Return whether a number is finite and, if an integer, within 64 bits, as in NumPy."""
+    return abs(value) < 2**63 if _is_a(value, "int") else math.isfinite(value)
+
+
 @functools.cache  # it takes 1.4 ms for an LSTM
 def enums_of(schema: type[Any]) -> dict[str, Any]:
     """Return key -> enum that its value is a member of, or each item of its list."""
@@ -167,7 +172,8 @@ class Group:
             values = value if isinstance(value, list) else [value]
             given = [v for v in values if _is_a(v, "float")]
             if wrong := [number for number in given if not declared.allows(number)]:
-                limit = "" if math.isfinite(wrong[0]) and declared.bounds() else "a finite number"
+                kind = "a 64-bit integer" if _is_a(wrong[0], "int") else "a finite number"
+                limit = "" if _is_usable(wrong[0]) and declared.bounds() else kind
                 limit = ", ".join(filter(None, (limit, declared.bounds())))
                 self._fail(field.name, f"{'each ' * isinstance(value, list)}must be {limit}")
             if declared.increasing and sorted(set(values)) != values:

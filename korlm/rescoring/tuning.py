@@ -167,8 +167,8 @@ def _envelopes(
 def _best_x(edges: Floats, counts: Ints) -> float:
     """Return the middle of the widest interval with the fewest errors, finite ones preferred.
 
-    ``edges`` (n + 1,) rise, the last one is larger than the first; ``counts`` (n,) are between
-    them.
+    ``edges`` (n + 1,) rise, the last one is larger than the first; ``counts`` (n,) are the errors
+    between them.
     """
     is_wide = np.diff(edges) > 0  # intervals of width 0 do not separate their neighbors
     edges, counts = np.append(edges[:-1][is_wide], edges[-1]), counts[is_wide]

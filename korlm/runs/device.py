@@ -12,7 +12,11 @@ from korlm.utils.errors import ConfigError
 
 
 def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.device:
-    """Return the device of the settings; ``ConfigError`` if it is not available."""
+    """Return the device of the settings; ``auto`` prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: the device is not available.
+    """
     is_available = {
         Device.cuda: torch.cuda.is_available(),
         Device.mps: torch.backends.mps.is_available(),

@@ -14,7 +14,7 @@ FAILED = "failed.txt"  # file in the folder of a sweep's job that has the error 
 
 
 def resumed_checkpoint(resume: str, which: str = "last") -> Path:
-    """Return the checkpoint that a run is resumed from."""
+    """Return the checkpoint, last or best, of a run directory or a path inside it."""
     return run_directory(Path(resume)) / CHECKPOINTS / f"{which}.pt"
 
 

@@ -201,6 +201,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}"
+        if error.status_code == 404:
+            message += "; /openapi.json describes what this run answers"
         return _response(RequestError(error.status_code, message), error.headers)
 
     @app.exception_handler(Exception)

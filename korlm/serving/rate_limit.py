@@ -12,6 +12,8 @@ MAX_CLIENTS = 1024  # number of clients to remember; the least recently seen is 
 class RateLimit:
     """A token bucket for each client (Turner 1986).
 
+    ``rate`` is in requests per second on average; ``burst`` requests may come at once.
+
     >>> limit = RateLimit(rate=1.0, burst=2, clock=iter([0.0, 0.0, 0.0, 1.5]).__next__)
     >>> [limit.acquire("a") for _ in range(4)]
     [0.0, 0.0, 1.0, 0.0]

@@ -136,7 +136,7 @@ def _can_fuse(model: nn.Module) -> bool:
 
 
 def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:
-    """Clip all gradients to a total L2 norm, in place.
+    """Clip all gradients to a total L2 norm, in place; ``limit`` None: do not clip.
 
     Returns:
         The norm before clipping, a scalar on the device of the gradients.

@@ -44,6 +44,9 @@ class StopSignal:
         self.stop_requested = True
 
     def check(self) -> None:
-        """Raise ``TrainingInterrupted`` if any process received a signal; call it in all."""
+        """Raise ``TrainingInterrupted`` if any process received a signal.
+
+        All processes must call it together.
+        """
         if self._group.any_rank(self.stop_requested):
             raise TrainingInterrupted

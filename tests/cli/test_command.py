@@ -263,7 +263,7 @@ def test_a_failure_keeps_files_that_are_written(
     assert len(list(tmp_path.glob("outputs/runs/*/table.tsv"))) == 1
 
 
-def test_arguments_in_messages_areas_typed() -> None:
+def test_arguments_in_messages_are_as_typed() -> None:
     words, typed = ["run=b", "name='a b'"], ["from=b", "name=a b"]
     message = as_typed("run=best: no run; run=b, name='a b'", words, typed)
     assert message == "run=best: no run; from=b, name=a b"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from conftest import Command
 from tiny_runs import finish, make_settings, prepare_tiny
 
 from korlm.config import Mode
+from korlm.generation.generator import Generator
+from korlm.utils.torch_backend import tf32
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,20 @@ def test_a_sentence(korlm: Command, runs: dict[str, Path], tmp_path: Path, mode:
     assert not list(tmp_path.iterdir())
     assert korlm("generate", run, "seed=1").out == ended.out
     assert korlm("generate", run, "seed=2").out != ended.out
+
+
+def test_full_precision(korlm: Command, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, cuDNN would use TF32, and run.generate would return another text."""
+    allowed = []
+
+    def stream(*arguments: object) -> Iterator[str]:
+        allowed.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return iter(["가\n"])
+
+    monkeypatch.setattr(Generator, "stream", stream)
+    with tf32(True):
+        assert korlm("generate", run).out == "가\n"
+    assert allowed == [(False, False)]
 
 
 def test_another_text_each_time(korlm: Command, run: str) -> None:

@@ -1,12 +1,35 @@
-"""korlm.serve: errors are reported before the model is loaded."""
+"""korlm.serve: errors are reported before the model is loaded; full precision."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from conftest import Command
 
+from korlm.utils.torch_backend import tf32
+
 pytest.importorskip("fastapi", reason="serving needs it")
+from korlm.serving import connections
+
+
+def test_full_precision(
+    korlm: Command, tiny_run: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, cuDNN would use TF32, and surprisal would differ from that of korlm.score."""
+    allowed = []
+
+    def run(sockets: object) -> None:
+        allowed.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+
+    monkeypatch.setattr(connections, "build_server", lambda app: SimpleNamespace(run=run))
+    with tf32(True):
+        ended = korlm("serve", f"run={tiny_run('lstm').folder}", "port=0")
+    assert ended.code == 0, ended.err
+    assert allowed == [(False, False)]
 
 
 def test_a_port_in_use(korlm: Command, tmp_path: Path) -> None:

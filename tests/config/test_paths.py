@@ -81,6 +81,7 @@ def test_every_setting_that_names_a_file_is_marked(command: str) -> None:
     """Settings with the name of a file or folder must be marked, new ones included."""
     names = {"run", "runs", "outputs", "output", "prepared", "resume", "files", "ngram", "mix"}
     names |= {"path", "input", "nbest", "tune", "reference", "scores", "arpa", "prompts"}
+    names |= {"file", "user_dictionary"}
     keys = {key for key, _ in iter_keys(command) if key.split(".")[-1] in names}
     assert keys <= set(path_keys(command))
 

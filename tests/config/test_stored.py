@@ -47,6 +47,7 @@ def test_accepted_settings_of_a_sweep(override: str) -> None:
         *("name=${oc.env:HOME}", "name='${oc.env:HOME}'", "corpus.files=[a,'${oc.env:HOME}']"),
         *("name=${korlm_run_dir:x,y,null}", "name=choice(a,'${x}')", "model.hidden_dim={a:1}"),
         *("seed=range(0,1e12)", "seed=range(0,1,1e-9)", "optimizer.lr=range(0,inf)", "seed='???'"),
+        *("optimizer.lr=1" + 400 * "0", "model.cutoffs=[9223372036854775808]"),
         *("seed=[[1]]", "--cd=x", "-m", "no override", "", "name=" + 3000 * "["),
     ],
 )
@@ -143,6 +144,8 @@ def test_runs_of_older_versions_name_the_cluster_that_prepared() -> None:
         ("seed", "???"),
         ("model", {"name": "gru", "hidden_dim": "???"}),
         ("corpus", {"name": "a", "files": [["b"]]}),
+        ("seed", 2**63),
+        ("optimizer", {"name": "adamw", "lr": 10**5000}),
         ("hydra", {"run": {}}),
         (3, 4),
     ],

@@ -63,6 +63,8 @@ def test_strings_become_members_of_enums() -> None:
         ({"count": 1.0}, "example.count=1.0: must be an integer or null"),
         ({"count": True}, "example.count=True: must be an integer or null"),
         ({"count": np.int64(0)}, "example.count=0: must be 1 or more"),
+        ({"count": 2**63}, f"example.count={2**63}: must be a 64-bit integer, 1 or more"),
+        ({"rate": 10**400}, f"example.rate={10**400}: must be a 64-bit integer, above 0"),
         ({"rising": (1.0,)}, "example.rising=(1.0,): must be a list, each a number"),
         ({"rising": ["x"]}, "example.rising=['x']: must be a list, each a number"),
         ({"flag": 1}, "example.flag=1: must be true or false"),

@@ -77,8 +77,9 @@ def test_overrides_of_resumes_are_values_not_text(tmp_path: Path) -> None:
     (resumed / "overrides.yaml").write_text(json.dumps([*overrides, "~name"]), "utf-8")
     run, same = read_run(folder, "a"), read_run(make_run(tmp_path / "b", settings=text), "b")
     assert run.settings == same.settings and not run.problems
-    (resumed / "overrides.yaml").write_text("- 'optimizer.lr=['", "utf-8")
-    assert read_run(folder, "a").problems == ("the settings in .hydra are damaged",)
+    for damage in ("optimizer.lr=[", "optimizer.lr=1" + 400 * "0"):
+        (resumed / "overrides.yaml").write_text(f"- '{damage}'", "utf-8")
+        assert read_run(folder, "a").problems == ("the settings in .hydra are damaged",)
 
 
 def test_points_after_the_resumed_checkpoint_are_replaced(

@@ -63,7 +63,7 @@ def test_requests_of_another_kind_of_model(client: Client, task: Client) -> None
     for name in ("complete", "surprisal", "generate"):
         answers[name] = task.post(f"/api/{name}", {"text": "가"})
     for name, answer in answers.items():
-        message = f"POST /api/{name}: Not Found"
+        message = f"POST /api/{name}: Not Found; /openapi.json describes what this run answers"
         assert (answer.status, answer.json) == (404, {"error": message})
 
 

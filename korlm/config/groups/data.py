@@ -343,7 +343,8 @@ class JavaConfig(WorkerConfig):
 
     heap_mb: int | None = setting(
         None,
-        "Maximum heap of each JVM; null: 768 + 128 per thread.",
+        "Maximum heap of each JVM; null: 768 + 128 per thread, but at most half of the memory, "
+        "divided among the workers.",
         unit="MB",
         min=512,
         max=1 << 20,
@@ -370,6 +371,7 @@ class KkmaConfig(JavaConfig):
         None,
         "File of words to add to Kkma's dictionary: word, tab and tags on each line, or the "
         "format of Kkma's files. Runs keep a copy.",
+        is_path=True,
     )
 
     def __post_init__(self) -> None:

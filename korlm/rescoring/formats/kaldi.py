@@ -38,7 +38,9 @@ def read_text(
 ) -> Iterator[NBest]:
     """Yield the n-best lists of a file with one hypothesis per line.
 
-    Lines have no score if there are ``costs``, which are added up; ``sign`` is -1 for costs.
+    Lines are ``utterance score text``, or without score if there are files of ``costs``, which are
+    added up. ``sign`` is -1 if scores are costs. If ``numbered``, hypotheses are named utterance-1,
+    utterance-2, ...
     """
     return grouped(_rows(path, sign, numbered, costs))
 

@@ -79,7 +79,8 @@ class Kkma:
         threads: number of analyzers of each child process; None: one per available core, divided
             among the processes.
         workers: number of child processes.
-        heap_mb: maximum heap of Java in MB; None: 768 + 128 per thread.
+        heap_mb: maximum heap of each process in MB; None: 768 + 128 per thread, but at most half of
+            the memory, divided among the processes.
         limit_work: whether to cut words with too many analyses; False: such a word is one token
             with the tag UN. The work per word is bounded in both cases.
         jvmpath: argument of KoNLPy's class without effect.

@@ -58,9 +58,9 @@ _REPRODUCIBLE = ("ok", "cut: over budget", "fallback: over budget")
 class LineCache:
     """A persistent map from lines to their analyses, for one thread; a context manager.
 
-    No method raises an error because of the file. A damaged file is deleted; it, a full disk, a
-    read-only folder or a file that stays locked disables the cache, unless the damage is noticed
-    when the file is opened. Each of these is logged as a warning, and the lines are misses.
+    No method raises an error because of the file. A file that is found damaged when it is opened is
+    recreated. Later damage, after which the file is deleted, a full disk, a read-only folder or a
+    file that stays locked disables the cache: all lines are misses. Each is logged as a warning.
 
     Args:
         folder: folder of the file; created if missing.

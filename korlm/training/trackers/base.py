@@ -42,11 +42,14 @@ class Tracker:
 
     Attributes:
         name: value of ``trainer.tracker``.
-        shows_samples: whether ``log_samples`` and ``log_images`` record anything.
     """
 
     name: ClassVar[str] = ""
-    shows_samples = False
+
+    @property
+    def shows_samples(self) -> bool:
+        """Return whether ``log_samples`` and ``log_images`` record anything."""
+        return False
 
     def start(self) -> None:
         """Start recording, or continue the run that is recorded in the run directory."""
@@ -83,10 +86,17 @@ class TrackerList(Tracker):
 
     def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
         self._trackers = list(trackers)
-        self.shows_samples = any(tracker.shows_samples for tracker in trackers)
+
+    @property
+    def shows_samples(self) -> bool:
+        return any(tracker.shows_samples for tracker in self._trackers)
 
     def start(self) -> None:
-        """Start all trackers; if one cannot record, the user is there to correct it: an error."""
+        """Start all trackers.
+
+        Raises:
+            KorlmError: a tracker cannot record; unlike later, the user is there to correct it.
+        """
         for tracker in self._trackers:
             try:
                 tracker.start()

@@ -102,6 +102,12 @@ def test_samples_are_shown_if_a_tracker_shows_them() -> None:
     assert not TrackerList([Tracker()]).shows_samples
 
 
+def test_no_samples_for_a_tracker_that_has_failed() -> None:
+    trackers = TrackerList([Recorder("flush")])
+    trackers.flush()
+    assert not trackers.shows_samples
+
+
 @pytest.mark.parametrize("method", ["scalars", "flush", "samples", "images", "result", "close"])
 def test_a_failing_tracker_is_dropped_with_one_warning(
     method: str, caplog: pytest.LogCaptureFixture
