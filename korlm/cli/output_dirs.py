@@ -50,7 +50,9 @@ def run_dir(
         hint = "give the run directory that the interrupted command printed"
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
-        raise ConfigError(f"resume={resume}: it has no checkpoints/{resume_from.value}.pt; {hint}")
+        missing = f"has no checkpoints/{resume_from.value}.pt"
+        problem = missing if Path(resume).is_dir() else "no such directory"
+        raise ConfigError(f"resume={resume}: {problem}; {hint}")
     if not dist_env.current_rank().is_main_process:
         return "."  # this process writes nothing; the main process publishes the run directory
     if resume:

@@ -46,8 +46,9 @@ def run_folders(run: Any) -> list[Path]:
             if not folders:
                 raise ConfigError(f"run={name}: matches no directory with checkpoints/best.pt")
         else:
+            problem = "has no checkpoints" if path.is_dir() else "no such directory"
             raise ConfigError(
-                f"run={name}: has no checkpoints; give a run directory, such as "
+                f"run={name}: {problem}; give a run directory, such as "
                 "outputs/runs/<date>_<time>"
             )
         runs |= {folder.resolve(): folder for folder in folders}

@@ -154,8 +154,9 @@ def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunPa
     elif (path := folder / "checkpoints" / "best.pt").is_file():
         checkpoint = load_checkpoint(path)
     else:
+        problem = "has no checkpoints/best.pt" if folder.is_dir() else "no such directory"
         raise CheckpointError(
-            f"{folder}: has no checkpoints/best.pt; give a run directory whose run has reached its "
+            f"{folder}: {problem}; give a run directory whose run has reached its "
             "first validation, or an export with model.safetensors"
         )
     try:

@@ -100,7 +100,7 @@ def test_nothing_of_hydra_is_left(splits: dict[str, object]) -> None:
         ({"trainer": {"epochs": 0}}, "trainer.epochs=0: must be in [1, 1000000]"),
         ({"trainer.epochs": "many"}, "trainer.epochs=many: the value could not be converted"),
         ({"seed": object}, "seed=<class 'object'>: must be a number, a str"),
-        ({"resume": "nowhere"}, "resume=nowhere: it has no checkpoints/last.pt"),
+        ({"resume": "nowhere"}, "resume=nowhere: no such directory"),
         ({"name": "a/b"}, "name=a/b: must consist of letters"),
         ({"corpus": 5}, "corpus=5: give a name, a file, a list of files, or a dict"),
         ({"corpus": ["a"], "corpus.files": ["b"]}, "corpus.files: given twice, once in a dict"),

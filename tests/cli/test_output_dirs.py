@@ -19,7 +19,7 @@ def test_a_run_without_the_checkpoint_that_it_is_resumed_from(tmp_path: Path) ->
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.pt").touch()
     assert run_dir("outputs", None, str(tmp_path), ResumeFrom.best) == str(tmp_path)
-    with pytest.raises(ConfigError, match=r"it has no checkpoints/last\.pt"):
+    with pytest.raises(ConfigError, match=r"has no checkpoints/last\.pt"):
         run_dir("outputs", None, str(tmp_path))
 
 

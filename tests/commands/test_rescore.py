@@ -210,7 +210,7 @@ def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: 
 
     assert "run must be given: run=VALUE" in error_of(nbest)
     assert "nbest must be given: nbest=VALUE" in error_of(run)
-    assert "nowhere: has no checkpoints/best.pt" in error_of("run=nowhere", nbest)
+    assert "nowhere: no such directory" in error_of("run=nowhere", nbest)
     assert "nowhere: no such file" in error_of(run, "nbest=nowhere")
     assert "mixture_weights" in error_of(run, nbest, "mixture_weights=[0.5,0.5]")
     assert "sum to 1" in error_of(run, nbest, "mixture_weights=[0.7]")

@@ -264,7 +264,7 @@ MISTAKES = {
     "plot=p.jpg": "plot=p.jpg: must end in .png",
     "plot=missing/p.png": "plot=missing/p.png: the folder missing does not exist",
     "corpus.keep_columns=['*',a]": "corpus.keep_columns=['*', 'a']: must name columns or keys",
-    "run=nowhere": "nowhere: has no checkpoints/best.pt",
+    "run=nowhere": "nowhere: no such directory",
     "context=word": "context",
     "unit=word": "unit",
     "corpus.files=[a.txt]": "corpus.files: there is no such setting",
