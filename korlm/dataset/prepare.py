@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import glob
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -236,10 +237,11 @@ class _Preparation:
     def _earlier_corpora(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield the folder of the pieces and the manifest of other prepared corpora of this name.
 
-        Corpora whose pieces are gone, as ``prepare.folder`` was moved or deleted, are left out.
+        Corpora whose pieces cannot be read are left out: ``prepare.folder`` was moved or deleted,
+        or is a URL that is not accessible now.
         """
-        for path in sorted(self.root.glob(f"{self.stem}-*/manifest.json")):
-            with contextlib.suppress(OSError, ValueError, KeyError):
+        for path in sorted(self.root.glob(f"{glob.escape(self.stem)}-*/manifest.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError, PreparedError):
                 manifest = read_json(path)
                 checksums.check_values(manifest)
                 if manifest["format"] == FORMAT and (store := _store_of(path.parent, manifest)):

@@ -22,15 +22,15 @@ from korlm.dataset.vocab import PAD_ID
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
 
-BLOCK = 1 << 20  # log-probabilities that ``token_nll_and_entropy`` computes at once
+ENTROPY_BLOCK = 1 << 20  # log-probabilities that ``token_nll_and_entropy`` computes at once
 
 
 class TrainingLoss(NamedTuple):
-    """Loss of a batch; both sums are scalars.
+    """Loss of a batch; ``total`` and ``nll`` are scalars.
 
     Attributes:
-        total: nll + regularization, the quantity to minimize.
-        nll: the sum of ``LanguageModel.token_nll`` over the batch.
+        total: the quantity to minimize: nll, with regularization or label smoothing.
+        nll: the sum of -ln p over the targets of the batch.
         state: the state after the batch.
     """
 
@@ -65,11 +65,20 @@ class LanguageModel(Trainable, ABC):
 
         Returns:
             float32 (B, T, V), natural logs; [b, t] is the distribution after inputs[b, : t + 1].
+            Special tokens have probabilities as well; ``generation/sampling.py`` bans them.
             The state after the last valid token of each row.
         """
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance by one token: int64 (B,) -> log-probabilities (B, V) of the next, new state."""
+        """Advance by one token.
+
+        Args:
+            ids: int64 (B,).
+            state: the state before them.
+
+        Returns:
+            Log-probabilities (B, V) of the next token, and the new state.
+        """
         log_probs, state = self.log_probs(ids[:, None], state)
         return log_probs[:, 0], state
 
@@ -110,7 +119,7 @@ class LanguageModel(Trainable, ABC):
         """
         nll, new_state = self.token_nll(inputs, targets, state, lengths)
         state = self.initial_state(len(inputs)) if state is None else state
-        tokens_at_once = max(1, BLOCK // self.vocab_size)
+        tokens_at_once = max(1, ENTROPY_BLOCK // self.vocab_size)
         entropy = torch.empty_like(nll)
         for begin in range(0, len(inputs), tokens_at_once):
             rows = slice(begin, begin + tokens_at_once)

@@ -1,4 +1,7 @@
-"""ONNX nodes of the modules, for one step of a model (``NeuralLM.export_step``).
+"""ONNX nodes of the modules, for one step of a model or a decoder.
+
+See ``NeuralLM.export_step`` and ``exporting/onnx_seq2seq.py``. The encoders of tasks, which read
+whole texts, are in ``exporting/onnx_encoder.py``.
 
 Axes: B batch, I a layer's input, H its hidden units, G gates.
 """
@@ -84,7 +87,8 @@ def _add_cell(graph: Graph, layer: RecurrentLayer, number: int, gates_x: str, ga
 
     ``gates_x`` and ``gates_h``, (B, G * H), are the gates from the input and from the state.
     """
-    add, after, H = graph.add, f"{NEXT}h{number}", layer.hidden_dim
+    add, H = graph.add, layer.hidden_dim
+    new_h = f"{NEXT}h{number}"
     if layer.cell == "gru":
         r_input, z_input, n_input = graph.split(gates_x, [H] * 3)
         r_state, z_state, n_state = graph.split(gates_h, [H] * 3)
@@ -92,13 +96,13 @@ def _add_cell(graph: Graph, layer: RecurrentLayer, number: int, gates_x: str, ga
         z = add("Sigmoid", add("Add", z_input, z_state))
         n = add("Tanh", add("Add", n_input, add("Mul", r, n_state)))
         change = add("Mul", z, add("Sub", f"h{number}", n))
-        return add("Add", n, change, name=after)  # (1 - z) n + z h
+        return add("Add", n, change, name=new_h)  # (1 - z) n + z h
     both = add("Add", gates_x, gates_h)
     if layer.cell != "lstm":
-        return add("Tanh" if layer.cell == "tanh" else "Relu", both, name=after)
+        return add({"tanh": "Tanh", "relu": "Relu"}[layer.cell], both, name=new_h)
     i, f, g, o = graph.split(both, [H] * 4)
     kept = add("Mul", add("Sigmoid", f), f"c{number}")
     c = add("Add", kept, add("Mul", add("Sigmoid", i), add("Tanh", g)), name=f"{NEXT}c{number}")
     norm = layer.norm_cell
-    shown = c if norm is None else _add_norm(graph, c, f"layer{number}.cell.norm", norm)
-    return add("Mul", add("Sigmoid", o), add("Tanh", shown), name=after)
+    normalized = c if norm is None else _add_norm(graph, c, f"layer{number}.cell.norm", norm)
+    return add("Mul", add("Sigmoid", o), add("Tanh", normalized), name=new_h)

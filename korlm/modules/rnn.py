@@ -191,7 +191,7 @@ class RecurrentLayer(nn.Module):
             n = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
             return ((1 - z) * n + z * state[0],)
         gates = gates_x + gates_h
-        return (torch.tanh(gates) if self.cell == "tanh" else torch.relu(gates),)
+        return ({"tanh": torch.tanh, "relu": torch.relu}[self.cell](gates),)
 
 
 @functools.cache

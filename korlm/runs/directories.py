@@ -48,8 +48,7 @@ def run_folders(run: Any) -> list[Path]:
         else:
             problem = "has no checkpoints" if path.is_dir() else "no such directory"
             raise ConfigError(
-                f"run={name}: {problem}; give a run directory, such as "
-                "outputs/runs/<date>_<time>"
+                f"run={name}: {problem}; give a run directory, such as outputs/runs/<date>_<time>"
             )
         runs |= {folder.resolve(): folder for folder in folders}
     return list(runs.values())

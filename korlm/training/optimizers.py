@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules.
 
-An optimizer is a function ``build_NAME`` and a config class in ``korlm.config.groups.training``; a
-schedule is a config class there and a branch of ``learning_rate_factor``, a function of the step.
+An optimizer is a function ``build_NAME``, which its config class in
+``korlm.config.groups.training`` names in ``@register(..., builds=...)``; a schedule is a config
+class there and a branch of ``learning_rate_factor``, a function of the step.
 The plateau schedule alone has a state, ``Plateau``, which is part of ``Progress``.
 """
 
@@ -40,6 +41,8 @@ def build_optimizer(
         model: on its device.
         config: the settings of a registered optimizer.
         bf16: whether matrix products of the optimizer itself run in bf16.
+
+    ``Trainer`` sets ``lr`` of each parameter group before each step, from ``defaults["lr"]``.
     """
     build = registry.builder("optimizer", config.name)
     optimizer: torch.optim.Optimizer = build(model, config, bf16)
@@ -51,7 +54,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return two groups of parameters: matrices, with weight decay, and vectors, without.
 
-    Learned initial states count as vectors.
+    Learned initial states count as vectors. Parameters in ``exclude`` are in neither group.
     """
     excluded = {id(parameter) for parameter in exclude}
     named = [(name, p) for name, p in model.named_parameters() if id(p) not in excluded]
@@ -151,7 +154,7 @@ def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:
 
 
 def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:
-    """Return the learning rate of a step divided by the peak learning rate."""
+    """Return the learning rate of a step / the peak, without the factor of ``Plateau``."""
     warmup = config.warmup_ratio * total_steps
     if step < warmup:
         rise = step / warmup
@@ -180,7 +183,7 @@ class Plateau:
     validations_without_improvement: int = 0
 
     def update(self, config: ScheduleConfig, improved: bool) -> None:
-        """Reduce the factor if the validations have not improved for ``patience`` validations."""
+        """Reduce the factor after more than ``patience`` validations without improvement."""
         if not isinstance(config, PlateauConfig):
             return
         self.validations_without_improvement = (

@@ -429,6 +429,29 @@ def test_the_same_settings_find_it(
     assert open_prepared(first.folder).vocab.tokens == first.vocab.tokens
 
 
+def test_a_name_with_brackets_shares_the_tokens(
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.name = "x[1]"
+    make(corpus, outputs)
+    forbid_tokenizing(monkeypatch)
+    make(corpus, outputs, vocab=VocabConfig(min_freq=1))
+
+
+def test_an_earlier_corpus_whose_pieces_cannot_be_read(
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(corpus, outputs)
+    new_checksums(first.folder / "manifest.json", remote="s3://bucket/pieces")
+
+    def deny(url: str, kind: type[KorlmError]) -> Path:
+        raise kind(f"{url}: access is denied")
+
+    monkeypatch.setattr(prepare_module, "to_path", deny)
+    other = make(corpus, outputs, vocab=VocabConfig(min_freq=1))
+    assert other.folder != first.folder and splits_in(other) == splits_in(first)
+
+
 def test_another_vocabulary_shares_the_tokens(
     large_corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -326,7 +326,7 @@ def test_detach_state(trained: LanguageModel) -> None:
 def test_entropy_equals_that_of_log_probs(
     model: LanguageModel, with_lengths: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("korlm.models.base.BLOCK", 3 * V)
+    monkeypatch.setattr("korlm.models.base.ENTROPY_BLOCK", 3 * V)
     monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", 2 * V)
     (inputs, targets), state = ragged(), midway_state(model)
     lengths = LENGTHS if with_lengths else None

@@ -138,7 +138,11 @@ class PlateauConfig(ScheduleConfig):
     """Lower the learning rate when the metric that selects the best model stops improving."""
 
     factor: float = fraction(0.25, "Factor of each reduction.")
-    patience: int = setting(1, "Validations without improvement before a reduction.", min=0)
+    patience: int = setting(
+        1,
+        "Validations in a row without improvement that are tolerated; the next one reduces.",
+        min=0,
+    )
     end_factor: float = fraction(0.001, "Smallest learning rate / peak.")
 
 

@@ -1,8 +1,8 @@
-"""Run a job that submitit has started: its rank and its time limit.
+"""Run a job that submitit has started: its rank, and the signal to stop.
 
-SLURM's signal before the time limit stops training like Ctrl-C, between two steps and after writing
-last.pt. Only then submitit queues the job again (its own handler would interrupt a step). The job
-resumes from last.pt, with the numbers of an uninterrupted run.
+SLURM's signal before the time limit or a preemption stops training like Ctrl-C, between two steps
+and after writing last.pt. After that, submitit queues the job again (its own handler would
+interrupt a step). The job resumes from last.pt, with the numbers of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class JobCommand:
             SystemExit: the command was stopped, or this is not rank 0.
         """
         job = JobEnvironment()
-        limit_signal, received = job._usr_sig(), list[int]()
-        requeue: Any = signal.getsignal(limit_signal)  # submitit's handler
+        stop_signal, received = job._usr_sig(), list[int]()
+        requeue: Any = signal.getsignal(stop_signal)  # submitit's handler
         # SLURM signals all processes; the child inherits this and does not die of the signal.
-        signal.signal(limit_signal, signal.SIG_IGN)
+        signal.signal(stop_signal, signal.SIG_IGN)
         environment = {**os.environ, **self.environment, **distributed_env(job)}
         environment.pop("HYDRA_FULL_ERROR", None)
         child = subprocess.Popen(self.command, env=environment)
@@ -55,19 +55,19 @@ class JobCommand:
             received.append(number)
             child.terminate()
 
-        signal.signal(limit_signal, stop)
+        signal.signal(stop_signal, stop)
         signal.signal(signal.SIGTERM, stop)
         code = self._wait(child, job.global_rank)
         if received and code == -signal.SIGTERM:  # before the command could catch the signal
             code = INTERRUPTED
         if job.global_rank > 0:
-            is_expected = code in (0, INTERRUPTED) or _wait_for_failure_file(self.folder)
-            sys.exit(0 if is_expected else 1)
+            is_informed = code in (0, INTERRUPTED) or _wait_for_failure_file(self.folder)
+            sys.exit(0 if is_informed else 1)
         if code == INTERRUPTED:
-            if limit_signal in received:
+            if stop_signal in received:
                 try:
-                    requeue(limit_signal, None)  # exits the process
-                except UncompletedJobError as error:
+                    requeue(stop_signal, None)  # exits the process
+                except (UncompletedJobError, OSError, subprocess.SubprocessError) as error:
                     note_failure(self.folder, error)
             # Submitit stores no result of a process that exits: after a preemption, the cluster
             # queues the job again.

@@ -94,6 +94,7 @@ class LocalLauncher(KorlmLauncher[SubmittedJob]):
             timeout_min=settings.timeout_min,
             signal_delay_s=settings.signal_delay_s,
             tasks_per_node=settings.tasks_per_node,
+            stderr_to_stdout=True,  # the reason of a failure is read from the output
         )
         for job, share in zip(jobs, self.free_shares(running), strict=False):
             with _ignore_sigint():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,3 +47,15 @@ def test_a_signal_before_the_command_handles_signals(
 def test_the_exit_code(requeued: list[int], tmp_path: Path) -> None:
     assert JobCommand(("sh", "-c", "exit 3"), tmp_path, {})() == 3
     assert requeued == []
+
+
+def test_a_job_that_cannot_be_queued_again(requeued: list[int], tmp_path: Path) -> None:
+    def fail(number: int, frame: object) -> None:
+        raise subprocess.CalledProcessError(1, ["scontrol", "requeue", "77"])
+
+    signal.signal(LIMIT, fail)
+    command = ("sh", "-c", "while sleep 0.05; do kill -USR2 $PPID; done")
+    with pytest.raises(SystemExit) as exit_code:
+        JobCommand(command, tmp_path, {})()
+    assert exit_code.value.code == submitit_job.INTERRUPTED
+    assert "scontrol" in (tmp_path / "failed.txt").read_text("utf-8")
