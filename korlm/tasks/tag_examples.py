@@ -94,11 +94,11 @@ def find_units(
     """
     last = [index for index, (begin, end) in enumerate(spans) if end > begin]
     if kind is TagUnits.eojeol:
-        after = [*(eojeol[index] for index in last[1:]), -1]
+        after = [*(eojeol[index] for index in last), -1][1:]
         ends = [index for index, other in zip(last, after, strict=True) if eojeol[index] != other]
         written = eojeol_spans(text)
         if len(written) != len(ends):  # the tokenizer has split the text in another way
-            firsts = [0, *(index + 1 for index in ends[:-1])]
+            firsts = [0, *(index + 1 for index in ends)][:-1]
             written = [
                 Span(spans[first].begin, spans[end].end)
                 for first, end in zip(firsts, ends, strict=True)

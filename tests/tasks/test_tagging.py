@@ -39,6 +39,7 @@ from korlm.tasks.tag_examples import TaggedLine, find_units, read_lines, without
 from korlm.tasks.tagger import NgramEmbedding, Tagger
 from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
 from korlm.tokenizers.analysis import Span
+from korlm.tokenizers.base import SPACE_SYMBOL
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
 WORDS = {
@@ -374,6 +375,23 @@ def test_units() -> None:
     spans = token_spans(text, ["갔", "다", "▁", "."], eojeol)
     mask, units = find_units(text, spans, eojeol, TagUnits.eojeol)
     assert mask.tolist() == [False, True, False, True, False] and units == [(0, 2), (3, 4)]
+
+
+@pytest.mark.parametrize("kind", TagUnits)
+def test_a_line_without_units(kind: TagUnits) -> None:
+    """The syllable tokenizer reads its symbol of a space as a token without characters."""
+    mask, units = find_units(SPACE_SYMBOL, [Span(0, 0)], [0], kind)
+    assert mask.tolist() == [False, False] and units == []
+
+
+@pytest.mark.parametrize("units", TagUnits)
+def test_prediction_of_a_line_without_units(units: TagUnits, tmp_path: Path) -> None:
+    prepared = tags(tmp_path)
+    finish(settings_of(prepared, TagLabels.tags, units=units), prepared, tmp_path / "run")
+    run = load_task_run(tmp_path / "run")
+    texts = [SPACE_SYMBOL, "나는 간다"]
+    assert [bool(row["labels"]) for row in run.predict(texts)] == [False, True]
+    assert [row["labels"] for row in run.predict([SPACE_SYMBOL])] == [[]]
 
 
 def test_spans_of_units() -> None:
