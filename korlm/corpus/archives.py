@@ -5,6 +5,7 @@ The path ``texts.zip/2026/news.json`` is the member ``2026/news.json`` of the fi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import zipfile
 from pathlib import Path, PurePath, PurePosixPath
@@ -116,11 +117,12 @@ def _open_cached(
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Return the name of a member; if it is not UTF-8, it is read as cp949 (Korean Windows)."""
+    """Return the name of a member without ``./`` and ``//``.
+
+    If it is not UTF-8, it is read as cp949 (Korean Windows).
+    """
     name = info.filename
     if not info.flag_bits & _UTF8_NAME and not name.isascii():
-        try:
-            return name.encode("cp437").decode("cp949")
-        except UnicodeError:
-            pass
-    return name
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("cp949")
+    return str(PurePosixPath(name))

@@ -63,6 +63,12 @@ def test_a_folder_of_an_archive(tmp_path: Path) -> None:
     assert lines_of(config) == {"a.txt": ["하나"], "b.txt": ["둘"]}
 
 
+def test_names_that_are_not_normalized(tmp_path: Path) -> None:
+    archive = make(tmp_path / "all.zip", {"./a.txt": "하나\n", "x//b.txt": "둘\n"})
+    config = CorpusConfig(name="c", train=[str(archive)])
+    assert lines_of(config) == {"all.zip/a.txt": ["하나"], "all.zip/x/b.txt": ["둘"]}
+
+
 def test_size_and_digest_are_those_of_the_member(tmp_path: Path) -> None:
     archive = make(tmp_path / "a.zip", {"a.txt": "하나\n"})
     plain = tmp_path / "plain.txt"
