@@ -26,10 +26,12 @@ def is_archive(path: Path) -> bool:
 def members_of(path: Path) -> list[Path]:
     """Return the files in a zip archive, or in a folder or file of one, sorted.
 
-    Hidden files are left out. Any other path has none.
+    Hidden files are left out. Any other path: [].
 
     Raises:
         CorpusError: the archive is damaged.
+        OSError: the archive cannot be opened. For a URL, any exception may be raised
+            (``url_errors``).
     """
     archive = path if is_archive(path) else _split(path)[0]
     if archive is None:

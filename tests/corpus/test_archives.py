@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from korlm.config import CorpusConfig
+from korlm.corpus import archives
 from korlm.corpus.archives import file_version, members_of, open_file
 from korlm.corpus.pieces import Piece, digest_of
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import find_sources
 from korlm.utils.errors import CorpusError
+from korlm.utils.io.urls import to_path
 
 
 def make(path: Path, members: dict[str, str]) -> Path:
@@ -111,3 +114,21 @@ def test_unreadable_archives(tmp_path: Path) -> None:
     ):
         with pytest.raises(CorpusError, match=expected):
             lines_of(CorpusConfig(name="c", train=[str(path)]))
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [(None, r"a\.zip: may not be read; change its permissions"), ("memory://zips", "access is")],
+)
+def test_an_archive_that_may_not_be_read(
+    folder: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = to_path(f"{folder or tmp_path}/a.zip", CorpusError)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"PK")
+    monkeypatch.setattr(archives.zipfile, "ZipFile", refuse)  # root may read any file
+    with pytest.raises(CorpusError, match=expected):
+        find_sources(CorpusConfig(name="c", train=[str(path)]))
