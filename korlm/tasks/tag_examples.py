@@ -181,7 +181,7 @@ def _with_labels(line: TaggedLine, names: str, labels: TagLabels, location: str)
         while first < len(spans) and spans[first].end <= begin:
             first += 1
         found = itertools.takewhile(lambda span: span.begin < end, spans[first:])  # noqa: B023
-        tags.append("+".join(span.label for span in found))
+        tags.append("+".join(span.label for span in found if span.end > begin))
         if not tags[-1]:
             raise CorpusError(
                 f"{location} has no label for {line.text[begin:end]!r}; add it, or give "

@@ -363,6 +363,15 @@ def test_blank_lines_have_no_labels(tmp_path: Path) -> None:
     ]
 
 
+def test_a_tag_is_made_of_the_labels_that_a_unit_overlaps(tmp_path: Path) -> None:
+    """Labels may be nested: one that has ended is left out, although an outer one goes on."""
+    table = 'text\tlabel\n가 나 다\t[[0,5,"A"],[2,3,"B"]]\n'
+    prepared = prepare_text(tmp_path, table, ".tsv", label_column="label", quoting=Quoting.none)
+    config = TaggingConfig("tagging", labels=TagLabels.tags, units=TagUnits.eojeol)
+    (line,) = read_lines(prepared, "train", config, None)
+    assert line.tags == ["A", "A+B", "A"]
+
+
 def test_units() -> None:
     text, tokens = "갔다 .", ["가", "았", "다", "."]
     eojeol = [0, 0, 0, 1]
