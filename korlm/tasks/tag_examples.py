@@ -193,8 +193,14 @@ def _with_labels(line: TaggedLine, names: str, labels: TagLabels, location: str)
 def _parse(names: str, size: int, location: str) -> list[LabeledSpan]:
     """Return the spans of the label of a line, by their offsets."""
     try:
-        spans = sorted(LabeledSpan(*entry) for entry in json.loads(names))
-        valid = all(0 <= s.begin < s.end <= size and isinstance(s.label, str) for s in spans)
+        entries = json.loads(names)
+        spans = sorted(LabeledSpan(*entry) for entry in entries)
+        valid = isinstance(entries, list) and all(
+            type(span.begin) is type(span.end) is int
+            and 0 <= span.begin < span.end <= size
+            and isinstance(span.label, str)
+            for span in spans
+        )
     except (ValueError, TypeError, RecursionError):
         valid = False
     if not valid:

@@ -341,11 +341,13 @@ def test_errors(tmp_path: Path) -> None:
     prepared = spans(tmp_path / "c")
     with pytest.raises(CorpusError, match=r"has no label for .*task.labels=spans"):
         start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
-    for label in ("A", "[" * 100_000):
+    malformed = ["A", "[" * 100_000, "{}", '[[0.0,1,"A"]]', '[[0,0.5,"A"]]', '[[0,true,"A"]]']
+    for number, label in enumerate(malformed):
         table = f"text\tlabel\n가\t{label}\n나\tB\n"
-        prepared = prepare_text(tmp_path / label[:9], table, ".tsv", label_column="label")
+        settings = {"label_column": "label", "quoting": Quoting.none}
+        prepared = prepare_text(tmp_path / f"malformed{number}", table, ".tsv", **settings)
         with pytest.raises(CorpusError, match=r"line 1 of train has the label '.*, not a list of"):
-            start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
+            read_lines(prepared, "train", TaggingConfig("tagging", labels=TagLabels.spans), None)
     prepared = prepare_text(tmp_path / "e", "가\tA\n", ".conll", label_column="2")
     with pytest.raises(CorpusError, match=r"same label \(A\)"):
         start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
