@@ -36,6 +36,7 @@ class _Splitter:
         self._with_spans = with_spans
         self.eojeols = [Span(*match.span()) for match in _EOJEOL.finditer(text)]
         self.analysis = Analysis([], [], [])
+        self.spans: list[int] = []  # of ``analysis``; one tuple per part would be quadratic
         self.is_complete = True
         self._attempt = attempt
         self._can_cut = cut
@@ -94,10 +95,10 @@ class _Splitter:
         self.analysis.morphs.extend(part.morphs)
         self.analysis.tags.extend(part.tags)
         self.analysis.eojeol.extend(first + index for index in part.eojeol)
+        self.spans.extend(offset + position for position in part.spans)
         self.analysis = self.analysis._replace(
             dropped=self.analysis.dropped + part.dropped,
             seconds=self.analysis.seconds + part.seconds,
-            spans=(*self.analysis.spans, *(offset + position for position in part.spans)),
         )
 
 
@@ -126,4 +127,5 @@ def analyze_with_fallback(
     splitter = _Splitter(text, reason, attempt, cut, with_spans)
     splitter.split(0, len(splitter.eojeols))
     kind = "cut" if splitter.is_complete else "fallback"
-    return splitter.analysis._replace(status=f"{kind}: {', '.join(splitter.reasons)}")
+    status = f"{kind}: {', '.join(splitter.reasons)}"
+    return splitter.analysis._replace(status=status, spans=tuple(splitter.spans))
