@@ -86,10 +86,13 @@ def test_size_and_digest_are_those_of_the_member(tmp_path: Path) -> None:
         assert file.read().decode() == "바뀐 글\n"
 
 
-def test_names_written_by_korean_windows(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.zip", {"xxxx.txt": "하나\n"})
-    path.write_bytes(path.read_bytes().replace(b"xxxx", "뉴스".encode("cp949")))
-    assert [member.name for member in members_of(path)] == ["뉴스.txt"]
+@pytest.mark.parametrize("name", ["뉴스", "말뭉치", "원시말뭉치"])
+@pytest.mark.parametrize("encoding", ["cp949", "utf-8"], ids=["korean_windows", "macos"])
+def test_names_without_the_flag_of_utf8(encoding: str, name: str, tmp_path: Path) -> None:
+    written = name.encode(encoding)
+    path = make(tmp_path / "a.zip", {f"{'x' * len(written)}.txt": "하나\n"})
+    path.write_bytes(path.read_bytes().replace(b"x" * len(written), written))
+    assert [member.name for member in members_of(path)] == [f"{name}.txt"]
 
 
 def test_unreadable_archives(tmp_path: Path) -> None:
