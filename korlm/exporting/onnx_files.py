@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,9 +227,16 @@ class OnnxExport:
         """Add size and difference to PyTorch of a file to ``models``; return its entry.
 
         Raises:
-            ExportError: the difference is too large for a model that is not quantized.
+            ExportError: the difference is too large for a model that is not quantized, or of a
+                quantized one not a number.
         """
-        if INT8 not in path.suffixes and not difference <= MAX_DIFFERENCE:
+        if INT8 in path.suffixes:
+            if math.isnan(difference):
+                raise ExportError(
+                    f"{self.run.folder}: log-probabilities of {path.name} are not numbers: leave "
+                    "out int8 of formats"
+                )
+        elif not difference <= MAX_DIFFERENCE:
             raise ExportError(
                 f"{self.run.folder}: log-probabilities of onnxruntime differ by {difference:.2g} "
                 f"from those of PyTorch (limit {MAX_DIFFERENCE:g}): use 'formats=[safetensors]' to "
