@@ -19,7 +19,7 @@ _UTF8_NAME = 0x800  # flag of a member whose name is UTF-8
 
 
 def is_archive(path: Path) -> bool:
-    """Return True if a path is a file named as a zip archive."""
+    """Return True if a path is a file with the ending .zip."""
     return path.suffix.lower() == SUFFIX and path.is_file()
 
 
@@ -61,17 +61,17 @@ def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
     archive, name = _split(path)
     if archive is None:
         return open_binary(path, block)
-    file, members = _open_archive(archive)
+    opened_archive, members = _open_archive(archive)
     if name not in members:
         raise FileNotFoundError(path)
     try:
-        return file.open(members[name])
+        return opened_archive.open(members[name])
     except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
         raise CorpusError(f"{path}: cannot be read ({error}); unpack the archive first") from error
 
 
 def is_member(path: Path) -> bool:
-    """Return True if a path leads into a zip archive."""
+    """Return True if a path is inside a zip archive."""
     return _split(path)[0] is not None
 
 

@@ -212,7 +212,7 @@ def test_nan_of_a_quantized_model(
 ) -> None:
     differences = iter([0.0, math.nan])
     monkeypatch.setattr(verify, "largest_difference", lambda *_: next(differences))
-    expected = r"log-probabilities of step\.int8\.onnx are not numbers: leave out int8"
+    expected = r"log-probabilities of step\.int8\.onnx are not numbers: give formats without int8"
     with pytest.raises(ExportError, match=expected):
         export_run(run, tmp_path / "export")
     assert not list(tmp_path.iterdir())

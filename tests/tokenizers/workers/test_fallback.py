@@ -255,9 +255,9 @@ def test_the_status_has_the_reasons_of_all_parts() -> None:
         part = "가나 다"[span.begin : span.end]
         return reasons.get(part, "over budget")
 
-    line = analyze_with_fallback("가나 다", "over budget", attempt, cut=False)
+    line = analyze_with_fallback("가나 다", "over budget", attempt, may_cut=False)
     assert line.status == "fallback: over budget, process died"
-    line = analyze_with_fallback("가나 다", "over budget", lambda span: "over budget", cut=False)
+    line = analyze_with_fallback("가나 다", "over budget", lambda _: "over budget", may_cut=False)
     assert line.status == "fallback: over budget"
 
 
