@@ -5,6 +5,7 @@ The path ``texts.zip/2026/news.json`` is the member ``2026/news.json`` of the fi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import zipfile
 from pathlib import Path, PurePath, PurePosixPath
@@ -18,17 +19,19 @@ _UTF8_NAME = 0x800  # flag of a member whose name is UTF-8
 
 
 def is_archive(path: Path) -> bool:
-    """Return True if a path is a file named as a zip archive."""
+    """Return True if a path is a file with the ending .zip."""
     return path.suffix.lower() == SUFFIX and path.is_file()
 
 
 def members_of(path: Path) -> list[Path]:
     """Return the files in a zip archive, or in a folder or file of one, sorted.
 
-    Hidden files are left out. Any other path has none.
+    Hidden files are left out. Any other path: [].
 
     Raises:
         CorpusError: the archive is damaged.
+        OSError: the archive cannot be opened. For a URL, any exception may be raised
+            (``url_errors``).
     """
     archive = path if is_archive(path) else _split(path)[0]
     if archive is None:
@@ -58,17 +61,17 @@ def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
     archive, name = _split(path)
     if archive is None:
         return open_binary(path, block)
-    file, members = _open_archive(archive)
+    opened_archive, members = _open_archive(archive)
     if name not in members:
         raise FileNotFoundError(path)
     try:
-        return file.open(members[name])
+        return opened_archive.open(members[name])
     except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
         raise CorpusError(f"{path}: cannot be read ({error}); unpack the archive first") from error
 
 
 def is_member(path: Path) -> bool:
-    """Return True if a path leads into a zip archive."""
+    """Return True if a path is inside a zip archive."""
     return _split(path)[0] is not None
 
 
@@ -116,11 +119,15 @@ def _open_cached(
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Return the name of a member; if it is not UTF-8, it is read as cp949 (Korean Windows)."""
+    """Return the name of a member without ``./`` and ``//``.
+
+    Without the flag of UTF-8 it may be UTF-8 (macOS), else cp949 (Korean Windows).
+    """
     name = info.filename
     if not info.flag_bits & _UTF8_NAME and not name.isascii():
-        try:
-            return name.encode("cp437").decode("cp949")
-        except UnicodeError:
-            pass
-    return name
+        # The last one that fits: of names of two syllables, 38 % of those in UTF-8 can be read as
+        # cp949 by chance, but 1 % of those in cp949 as UTF-8.
+        for encoding in ("cp949", "utf-8"):
+            with contextlib.suppress(UnicodeError):
+                name = info.filename.encode("cp437").decode(encoding)
+    return str(PurePosixPath(name))

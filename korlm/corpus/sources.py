@@ -14,7 +14,7 @@ from pathlib import Path
 from korlm.config import CorpusConfig
 from korlm.config.objective import SPLITS
 from korlm.corpus.archives import file_version, is_archive, is_hidden, members_of
-from korlm.corpus.containers import PACKED, STDIN
+from korlm.corpus.containers import PACKED, STDIN, file_errors
 from korlm.corpus.files import SUFFIXES, kind_of
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.urls import is_url, to_path, url_errors
@@ -87,7 +87,8 @@ def _find(patterns: Sequence[str], key: str, split: str | None, origin: str = ""
             if not is_archive(path):
                 sources.append(_source(path, name, split))
                 continue
-            members = [member for member in members_of(path) if kind_of(member) in SUFFIXES]
+            with file_errors(path):
+                members = [member for member in members_of(path) if kind_of(member) in SUFFIXES]
             if not members:
                 raise CorpusError(
                     f"{key}: the archive {path} holds no text file ({' '.join(SUFFIXES)})"
@@ -234,13 +235,8 @@ def _log_skipped(key: str, folder: str, skipped: Sequence[Path]) -> None:
 
 def _source(path: Path, name: str, split: str | None) -> Source:
     """Return a file as a ``Source``; raise ``CorpusError`` if it is empty or unreadable."""
-    try:
-        with url_errors(path, CorpusError):
-            size, version = file_version(path)
-    except PermissionError:
-        raise CorpusError(f"{path}: may not be read; change its permissions") from None
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: there is no such file") from None
+    with file_errors(path):
+        size, version = file_version(path)
     if size == 0:
         raise CorpusError(f"{path}: the file is empty; leave it out")
     return Source(path, _readable(name), split, size, version)

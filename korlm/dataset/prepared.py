@@ -90,7 +90,7 @@ class Prepared:
         return ids
 
     def labels(self, split: str) -> list[str]:
-        """Return the label of each line of a split that is not blank, as many as sentences of ids.
+        """Return the label of each non-blank line of a split, as many as sentences of ids.
 
         Raises:
             PreparedError: the corpus has no labels, or a file is damaged.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from korlm.utils.errors import ExportError
 
 MAX_DIFFERENCE = 1e-4  # allowed between log-probabilities of PyTorch and float32 ONNX
 SAMPLE_STEPS, SAMPLE_ROWS = 64, 3  # of the text that the difference is measured on
-SAMPLE_TEXTS = 17  # of a task; random ones are of 1 to 17 tokens
+SAMPLE_TEXTS = 17  # that a task is verified on; random ones have 1 to 17 tokens
 
 # Perplexity is measured in parallel columns of the text. There are few of them, and long ones,
 # because each starts from the initial state in the middle of the text.
@@ -100,12 +101,12 @@ class OnnxExport:
         ``recognizer_tokens`` is the ``tokens.txt`` of the recognizer; None: the ids of the run.
         Models for other ids have no perplexity and are verified on random ids.
         """
-        run, ids = self.lm_run, self.ids
+        run = self.lm_run
         if recognizer_tokens is None:
             table, text = sherpa.tokens_of_run(run.vocab, run.start_id), self._sample_ids()
-            sample = self._parallel(text, SAMPLE_ROWS).inputs
+            sample, measured = self._parallel(text, SAMPLE_ROWS).inputs, self.ids
         else:
-            table, ids = sherpa.read_tokens(recognizer_tokens, run.vocab, run.start_id), None
+            table, measured = sherpa.read_tokens(recognizer_tokens, run.vocab, run.start_id), None
             text = _random_ids(len(table.tokens))
             sample = text.astype(np.int64).reshape(SAMPLE_STEPS, SAMPLE_ROWS)
         table.save(self.folder / "sherpa-tokens.txt")
@@ -114,7 +115,7 @@ class OnnxExport:
         for path, graph in self._graphs("sherpa-streaming"):
             path.write_bytes(sherpa.build_streaming(self.model, graph, table))
             step = verify.streaming_step(path, self.threads)
-            self._measure(path, step, reference, sample, ids)
+            self._measure(path, step, reference, sample, measured)
         hypotheses = _hypotheses(text)
         lengths = np.array([len(hypothesis) + 1 for hypothesis in hypotheses])
         targets = np.concatenate([[*table.ids[part], EOS_ID] for part in hypotheses])
@@ -124,8 +125,8 @@ class OnnxExport:
             onnx_nats = verify.hypothesis_nats(path, hypotheses, self.threads)
             difference = float((np.abs(onnx_nats - nats) / lengths).max())
             measurements = self._add_measurements(path, difference)
-            if ids is not None:
-                scored = _hypotheses(ids)
+            if measured is not None:
+                scored = _hypotheses(measured)
                 total = verify.hypothesis_nats(path, scored, self.threads).sum()
                 num_tokens = sum(len(hypothesis) + 1 for hypothesis in scored)
                 measurements["perplexity"] = exp(float(total) / num_tokens)
@@ -169,8 +170,8 @@ class OnnxExport:
         expected, valid = scores.log_softmax(-1), valid_mask(scores, counts)
         for path, graph in self._graphs("tagger"):
             path.write_bytes(build_tagger(model, graph, self.run.labels))
-            scores = torch.from_numpy(onnx_scores(path, texts, units, self.threads))
-            differences = (scores.log_softmax(-1) - expected).abs()[valid]
+            actual = torch.from_numpy(onnx_scores(path, texts, units, self.threads))
+            differences = (actual.log_softmax(-1) - expected).abs()[valid]
             self._add_measurements(path, float(differences.max()))
 
     def _write_seq2seq(self, model: Seq2Seq, texts: Sequence[Ids]) -> None:
@@ -182,13 +183,14 @@ class OnnxExport:
         for (encoder_path, encoder_graph), (path, graph) in graphs:
             encoder_path.write_bytes(build_encoder(model, encoder_graph))
             path.write_bytes(build_decoder(model, config, graph))
-            step = onnx_decoder(encoder_path, path, inputs.numpy(), lengths.numpy(), self.threads)
+            sources = inputs.numpy(), lengths.numpy()
+            next_log_probs = onnx_decoder(encoder_path, path, *sources, self.threads)
             memory, state = model.encode(inputs, lengths)
             ids, largest = torch.full((len(texts),), BOS_ID), 0.0
             for _ in range(SAMPLE_STEPS // 2):
                 log_probs, _, state = model.decoder.step(ids[:, None], memory, state)
                 expected = log_probs[:, 0]
-                differences = np.abs(step(ids.numpy()) - expected.numpy())
+                differences = np.abs(next_log_probs(ids.numpy()) - expected.numpy())
                 largest = float(np.maximum(largest, differences.max()))
                 ids = expected.argmax(-1)
             self.models[encoder_path.name] = {"size_mb": encoder_path.stat().st_size / 1e6}
@@ -205,7 +207,7 @@ class OnnxExport:
         return np.split(random[: lengths.sum()], np.cumsum(lengths)[:-1])
 
     def _graphs(self, stem: str) -> Iterator[tuple[Path, Graph]]:
-        """Yield the path of each file, float32 and int8, with an empty graph."""
+        """Yield path and empty graph of each file to write: float32, and int8 if asked for."""
         yield self.folder / f"{stem}.onnx", Graph()
         if self.has_int8:
             yield self.folder / f"{stem}{INT8}.onnx", Int8Graph()
@@ -226,9 +228,16 @@ class OnnxExport:
         """Add size and difference to PyTorch of a file to ``models``; return its entry.
 
         Raises:
-            ExportError: the difference is too large for a model that is not quantized.
+            ExportError: the difference is too large for a model that is not quantized, or of a
+                quantized one not a number.
         """
-        if INT8 not in path.suffixes and not difference <= MAX_DIFFERENCE:
+        if INT8 in path.suffixes:
+            if math.isnan(difference):
+                raise ExportError(
+                    f"{self.run.folder}: log-probabilities of {path.name} are not numbers: give "
+                    "formats without int8"
+                )
+        elif not difference <= MAX_DIFFERENCE:
             raise ExportError(
                 f"{self.run.folder}: log-probabilities of onnxruntime differ by {difference:.2g} "
                 f"from those of PyTorch (limit {MAX_DIFFERENCE:g}): use 'formats=[safetensors]' to "

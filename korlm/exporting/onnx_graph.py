@@ -62,7 +62,7 @@ class Graph:
         self._shared: dict[tuple[str, ...], str] = {}
 
     def weight(self, name: str, values: Array) -> str:
-        """Store an array under a name; return the name."""
+        """Store an array under a name, always as given; return the name."""
         assert name not in self._weights
         self._weights[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
@@ -104,7 +104,10 @@ class Graph:
         return name
 
     def matrix(self, name: str, values: Array) -> None:
-        """Store a float32 matrix (N, M) for ``linear`` and ``look_up``."""
+        """Store a float32 matrix (N, M) for ``linear`` and ``look_up``.
+
+        A subclass may store it smaller.
+        """
         self.weight(name, values)
 
     def linear(self, x: str, matrix: str, bias: str = "") -> str:

@@ -85,7 +85,7 @@ def find_units(
 
     Args:
         text: the line.
-        spans: characters of each token, (T - 1,).
+        spans: characters of each token, (T - 1,); empty for blanks only.
         eojeol: index of the eojeol of each token.
         kind: of the units.
 
@@ -94,11 +94,11 @@ def find_units(
     """
     last = [index for index, (begin, end) in enumerate(spans) if end > begin]
     if kind is TagUnits.eojeol:
-        after = [*(eojeol[index] for index in last[1:]), -1]
+        after = [*(eojeol[index] for index in last), -1][1:]
         ends = [index for index, other in zip(last, after, strict=True) if eojeol[index] != other]
         written = eojeol_spans(text)
         if len(written) != len(ends):  # the tokenizer has split the text in another way
-            firsts = [0, *(index + 1 for index in ends[:-1])]
+            firsts = [0, *(index + 1 for index in ends)][:-1]
             written = [
                 Span(spans[first].begin, spans[end].end)
                 for first, end in zip(firsts, ends, strict=True)
@@ -115,7 +115,7 @@ def lines_of(
     table: pa.Table | pa.RecordBatch,
     ids: Sequence[Ids],
     kind: TagUnits,
-    tagger: MorphemeTags | None = None,
+    morpheme_tags: MorphemeTags | None = None,
 ) -> Iterator[TaggedLine | None]:
     """Yield the lines of tokenized text without labels; None for a blank line.
 
@@ -123,18 +123,19 @@ def lines_of(
         table: with the columns text, morphs, eojeol and status.
         ids: of each line that is not blank.
         kind: of the units.
-        tagger: adds the tags of morphemes to the ids.
+        morpheme_tags: adds the tags of morphemes to the ids.
     """
     columns = [table.column(name) for name in ("morphs", "eojeol")]
     lists = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns]
     texts = table.column("text").to_pylist()
     statuses = table.column("status").to_pylist()
     rest = iter(ids)
-    tags = itertools.repeat(None, len(texts)) if tagger is None else tagger.of(texts)
+    repeated = itertools.repeat(None, len(texts))
+    tags = repeated if morpheme_tags is None else morpheme_tags.of(texts)
     rows = zip(texts, *map(list_rows, lists), statuses, tags, strict=True)
     for text, tokens, eojeol, status, numbers in rows:
         if status == "empty" or not tokens:
-            if status != "empty":
+            if status != "empty":  # a line of invisible characters; it has ids (<eos>)
                 next(rest)
             yield None
             continue
@@ -145,7 +146,7 @@ def lines_of(
 
 
 def read_lines(
-    prepared: Prepared, split: str, config: TaggingConfig, tagger: MorphemeTags | None
+    prepared: Prepared, split: str, config: TaggingConfig, morpheme_tags: MorphemeTags | None
 ) -> list[TaggedLine]:
     """Read the lines of a split that are not blank, with their labels.
 
@@ -154,25 +155,28 @@ def read_lines(
         CorpusError: a label is not a JSON list of [begin, end, label] within the text, or a unit
             has none.
     """
-    ids, names = iter(sentences_of(prepared.ids(split))), iter(prepared.labels(split))
+    ids, labels = iter(sentences_of(prepared.ids(split))), iter(prepared.labels(split))
     lines: list[TaggedLine] = []
     number = 0
     for path in shard_paths(prepared.folder / "tokens", split):
         for batch in read_columns(path, ["text", "morphs", "eojeol", "status"]):
             is_blank = [status == "empty" for status in batch.column("status").to_pylist()]
             part = list(itertools.islice(ids, is_blank.count(False)))
-            parsed = lines_of(batch, part, config.units, tagger)
+            parsed = lines_of(batch, part, config.units, morpheme_tags)
             for line, line_is_blank in zip(parsed, is_blank, strict=True):
                 number += 1
-                name = "" if line_is_blank else next(names)
+                labels_json = "" if line_is_blank else next(labels)
                 if line is not None:
                     location = f"{prepared.folder}: line {number} of {split}"
-                    lines.append(_with_labels(line, name, config.labels, location))
+                    lines.append(_with_labels(line, labels_json, config.labels, location))
     return lines
 
 
-def _with_labels(line: TaggedLine, names: str, labels: TagLabels, location: str) -> TaggedLine:
-    spans = _parse(names, len(line.text), location)
+def _with_labels(
+    line: TaggedLine, labels_json: str, labels: TagLabels, location: str
+) -> TaggedLine:
+    """Return a line with its labels; ``labels`` is tags or spans."""
+    spans = _parse(labels_json, len(line.text), location)
     if labels is TagLabels.spans:
         return TaggedLine(line.text, line.ids, line.is_unit, line.units, spans=spans)
     tags = []
@@ -181,7 +185,7 @@ def _with_labels(line: TaggedLine, names: str, labels: TagLabels, location: str)
         while first < len(spans) and spans[first].end <= begin:
             first += 1
         found = itertools.takewhile(lambda span: span.begin < end, spans[first:])  # noqa: B023
-        tags.append("+".join(span.label for span in found))
+        tags.append("+".join(span.label for span in found if span.end > begin))
         if not tags[-1]:
             raise CorpusError(
                 f"{location} has no label for {line.text[begin:end]!r}; add it, or give "
@@ -190,16 +194,22 @@ def _with_labels(line: TaggedLine, names: str, labels: TagLabels, location: str)
     return TaggedLine(line.text, line.ids, line.is_unit, line.units, tags=tags)
 
 
-def _parse(names: str, size: int, location: str) -> list[LabeledSpan]:
+def _parse(labels_json: str, size: int, location: str) -> list[LabeledSpan]:
     """Return the spans of the label of a line, by their offsets."""
     try:
-        spans = sorted(LabeledSpan(*entry) for entry in json.loads(names))
-        valid = all(0 <= s.begin < s.end <= size and isinstance(s.label, str) for s in spans)
+        entries = json.loads(labels_json)
+        spans = sorted(LabeledSpan(*entry) for entry in entries)
+        valid = isinstance(entries, list) and all(
+            type(span.begin) is type(span.end) is int
+            and 0 <= span.begin < span.end <= size
+            and isinstance(span.label, str)
+            for span in spans
+        )
     except (ValueError, TypeError, RecursionError):
         valid = False
     if not valid:
         raise CorpusError(
-            f"{location} has the label {names!r:.60}, not a list of [begin, end, label] with "
+            f"{location} has the label {labels_json!r:.60}, not a list of [begin, end, label] with "
             f"offsets from 0 to {size}; CoNLL files need corpus.format=conll or conllu"
         )
     return spans

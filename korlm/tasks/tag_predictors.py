@@ -73,7 +73,7 @@ class TagPredictor(Predictor):
         device: torch.device,
     ) -> None:
         self.config, self.labels = config, labels
-        self._tagger = MorphemeTags() if config.kkma_dim else None
+        self._morpheme_tags = MorphemeTags() if config.kkma_dim else None
         self._model, self._device = model, device
         part = [("begin", pa.int64()), ("end", pa.int64())]
         part += [("label", pa.string()), ("text", pa.string()), ("probability", pa.float64())]
@@ -82,7 +82,7 @@ class TagPredictor(Predictor):
     @torch.inference_mode()
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
         """See ``Predictor.predict``."""
-        parsed = list(lines_of(lines.table, _ids_of(lines), self.config.units, self._tagger))
+        parsed = list(lines_of(lines.table, _ids_of(lines), self.config.units, self._morpheme_tags))
         result: list[dict[str, Any]] = [{"labels": []} for _ in parsed]
         used = [(n, line) for n, line in enumerate(parsed) if line is not None and line.units]
         inputs = [line.ids for _, line in used], [line.is_unit for _, line in used]

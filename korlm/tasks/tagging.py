@@ -123,8 +123,11 @@ class TaggingTask(ExampleTask[Tagger]):
             ]
             self._is_hangul = torch.tensor(hangul, device=self.device)
         else:
-            tagger = MorphemeTags() if config.kkma_dim else None
-            lines = {split: read_lines(prepared, split, config, tagger) for split in prepared.stats}
+            morpheme_tags = MorphemeTags() if config.kkma_dim else None
+            lines = {
+                split: read_lines(prepared, split, config, morpheme_tags)
+                for split in prepared.stats
+            }
             train = lines.get("train", [])
             self.labels = self.labels or _labels_in(train, config)
             if config.labels is TagLabels.spans:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from korlm.config import CorpusConfig
+from korlm.corpus import archives
 from korlm.corpus.archives import file_version, members_of, open_file
 from korlm.corpus.pieces import Piece, digest_of
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import find_sources
 from korlm.utils.errors import CorpusError
+from korlm.utils.io.urls import to_path
 
 
 def make(path: Path, members: dict[str, str]) -> Path:
@@ -63,6 +66,12 @@ def test_a_folder_of_an_archive(tmp_path: Path) -> None:
     assert lines_of(config) == {"a.txt": ["하나"], "b.txt": ["둘"]}
 
 
+def test_names_that_are_not_normalized(tmp_path: Path) -> None:
+    archive = make(tmp_path / "all.zip", {"./a.txt": "하나\n", "x//b.txt": "둘\n"})
+    config = CorpusConfig(name="c", train=[str(archive)])
+    assert lines_of(config) == {"all.zip/a.txt": ["하나"], "all.zip/x/b.txt": ["둘"]}
+
+
 def test_size_and_digest_are_those_of_the_member(tmp_path: Path) -> None:
     archive = make(tmp_path / "a.zip", {"a.txt": "하나\n"})
     plain = tmp_path / "plain.txt"
@@ -77,10 +86,13 @@ def test_size_and_digest_are_those_of_the_member(tmp_path: Path) -> None:
         assert file.read().decode() == "바뀐 글\n"
 
 
-def test_names_written_by_korean_windows(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.zip", {"xxxx.txt": "하나\n"})
-    path.write_bytes(path.read_bytes().replace(b"xxxx", "뉴스".encode("cp949")))
-    assert [member.name for member in members_of(path)] == ["뉴스.txt"]
+@pytest.mark.parametrize("name", ["뉴스", "말뭉치", "원시말뭉치"])
+@pytest.mark.parametrize("encoding", ["cp949", "utf-8"], ids=["korean_windows", "macos"])
+def test_names_without_the_flag_of_utf8(encoding: str, name: str, tmp_path: Path) -> None:
+    written = name.encode(encoding)
+    path = make(tmp_path / "a.zip", {f"{'x' * len(written)}.txt": "하나\n"})
+    path.write_bytes(path.read_bytes().replace(b"x" * len(written), written))
+    assert [member.name for member in members_of(path)] == [f"{name}.txt"]
 
 
 def test_unreadable_archives(tmp_path: Path) -> None:
@@ -105,3 +117,21 @@ def test_unreadable_archives(tmp_path: Path) -> None:
     ):
         with pytest.raises(CorpusError, match=expected):
             lines_of(CorpusConfig(name="c", train=[str(path)]))
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [(None, r"a\.zip: may not be read; change its permissions"), ("memory://zips", "access is")],
+)
+def test_an_archive_that_may_not_be_read(
+    folder: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = to_path(f"{folder or tmp_path}/a.zip", CorpusError)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"PK")
+    monkeypatch.setattr(archives.zipfile, "ZipFile", refuse)  # root may read any file
+    with pytest.raises(CorpusError, match=expected):
+        find_sources(CorpusConfig(name="c", train=[str(path)]))

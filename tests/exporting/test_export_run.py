@@ -25,7 +25,7 @@ from korlm.config import (
     SentencePieceConfig,
 )
 from korlm.dataset.prepared import Prepared, open_prepared
-from korlm.exporting import onnx_files
+from korlm.exporting import onnx_files, verify
 from korlm.exporting.export_run import COMMON, export_run, export_table, formats_of
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
@@ -204,6 +204,17 @@ def test_nan_weights(run: TrainedRun, tmp_path: Path) -> None:
         next(broken.model.parameters()).fill_(math.nan)
     with pytest.raises(ExportError, match=r"differ by nan"):
         export_run(broken, tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_of_a_quantized_model(
+    run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    differences = iter([0.0, math.nan])
+    monkeypatch.setattr(verify, "largest_difference", lambda *_: next(differences))
+    expected = r"log-probabilities of step\.int8\.onnx are not numbers: give formats without int8"
+    with pytest.raises(ExportError, match=expected):
+        export_run(run, tmp_path / "export")
     assert not list(tmp_path.iterdir())
 
 

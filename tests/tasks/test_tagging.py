@@ -39,6 +39,7 @@ from korlm.tasks.tag_examples import TaggedLine, find_units, read_lines, without
 from korlm.tasks.tagger import NgramEmbedding, Tagger
 from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
 from korlm.tokenizers.analysis import Span
+from korlm.tokenizers.base import SPACE_SYMBOL
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
 WORDS = {
@@ -340,11 +341,13 @@ def test_errors(tmp_path: Path) -> None:
     prepared = spans(tmp_path / "c")
     with pytest.raises(CorpusError, match=r"has no label for .*task.labels=spans"):
         start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
-    for label in ("A", "[" * 100_000):
+    malformed = ["A", "[" * 100_000, "{}", '[[0.0,1,"A"]]', '[[0,0.5,"A"]]', '[[0,true,"A"]]']
+    for number, label in enumerate(malformed):
         table = f"text\tlabel\n가\t{label}\n나\tB\n"
-        prepared = prepare_text(tmp_path / label[:9], table, ".tsv", label_column="label")
+        settings = {"label_column": "label", "quoting": Quoting.none}
+        prepared = prepare_text(tmp_path / f"malformed{number}", table, ".tsv", **settings)
         with pytest.raises(CorpusError, match=r"line 1 of train has the label '.*, not a list of"):
-            start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
+            read_lines(prepared, "train", TaggingConfig("tagging", labels=TagLabels.spans), None)
     prepared = prepare_text(tmp_path / "e", "가\tA\n", ".conll", label_column="2")
     with pytest.raises(CorpusError, match=r"same label \(A\)"):
         start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
@@ -362,6 +365,15 @@ def test_blank_lines_have_no_labels(tmp_path: Path) -> None:
     ]
 
 
+def test_a_tag_is_made_of_the_labels_that_a_unit_overlaps(tmp_path: Path) -> None:
+    """Labels may be nested: one that has ended is left out, although an outer one goes on."""
+    table = 'text\tlabel\n가 나 다\t[[0,5,"A"],[2,3,"B"]]\n'
+    prepared = prepare_text(tmp_path, table, ".tsv", label_column="label", quoting=Quoting.none)
+    config = TaggingConfig("tagging", labels=TagLabels.tags, units=TagUnits.eojeol)
+    (line,) = read_lines(prepared, "train", config, None)
+    assert line.tags == ["A", "A+B", "A"]
+
+
 def test_units() -> None:
     text, tokens = "갔다 .", ["가", "았", "다", "."]
     eojeol = [0, 0, 0, 1]
@@ -374,6 +386,23 @@ def test_units() -> None:
     spans = token_spans(text, ["갔", "다", "▁", "."], eojeol)
     mask, units = find_units(text, spans, eojeol, TagUnits.eojeol)
     assert mask.tolist() == [False, True, False, True, False] and units == [(0, 2), (3, 4)]
+
+
+@pytest.mark.parametrize("kind", TagUnits)
+def test_a_line_without_units(kind: TagUnits) -> None:
+    """The syllable tokenizer reads its symbol of a space as a token without characters."""
+    mask, units = find_units(SPACE_SYMBOL, [Span(0, 0)], [0], kind)
+    assert mask.tolist() == [False, False] and units == []
+
+
+@pytest.mark.parametrize("units", TagUnits)
+def test_prediction_of_a_line_without_units(units: TagUnits, tmp_path: Path) -> None:
+    prepared = tags(tmp_path)
+    finish(settings_of(prepared, TagLabels.tags, units=units), prepared, tmp_path / "run")
+    run = load_task_run(tmp_path / "run")
+    texts = [SPACE_SYMBOL, "나는 간다"]
+    assert [bool(row["labels"]) for row in run.predict(texts)] == [False, True]
+    assert [row["labels"] for row in run.predict([SPACE_SYMBOL])] == [[]]
 
 
 def test_spans_of_units() -> None:

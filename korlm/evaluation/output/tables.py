@@ -1,4 +1,4 @@
-"""Format evaluation results as tables for the terminal."""
+"""Format results of language models as tables (those of tasks: ``prediction/evaluation.py``)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def comparison_table(rows: Mapping[str, Metrics]) -> str:
         name: 100 * (row["perplexity"] / first - 1) if math.isfinite(first) else math.nan
         for name, row in rows.items()
     }
-    lines = _lines(
+    lines = _aligned_rows(
         {name: row | {"change": changes[name]} for name, row in rows.items()}, MODE_COLUMNS
     )
     # Settings come last and are not padded: they may be long.
@@ -45,10 +45,10 @@ def comparison_table(rows: Mapping[str, Metrics]) -> str:
 
 def runs_table(rows: Mapping[str, Metrics]) -> str:
     """Format several runs, which may have different tokenizers."""
-    return "\n".join(_lines(rows, RUN_COLUMNS))
+    return "\n".join(_aligned_rows(rows, RUN_COLUMNS))
 
 
-def _lines(rows: Mapping[str, Metrics], columns: Sequence[str]) -> list[str]:
+def _aligned_rows(rows: Mapping[str, Metrics], columns: Sequence[str]) -> list[str]:
     cells = [[name, *(COLUMNS[column](row) for column in columns)] for name, row in rows.items()]
     return aligned([["", *columns], *cells])
 
@@ -65,7 +65,10 @@ def paired_test_table(rows: Mapping[str, Metrics]) -> str:
 
 
 def _difference(part: Mapping[str, Any] | None) -> list[str]:
-    """Format a difference and its interval; None: losses of different tokens."""
+    """Format a difference and its interval.
+
+    None: the runs have different tokens, so that losses are not comparable.
+    """
     if part is None:
         return ["", ""]
     low, high = part["interval"]

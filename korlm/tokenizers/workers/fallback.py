@@ -17,7 +17,7 @@ from korlm.tokenizers.analysis import EMPTY, Analysis, Span
 
 UNKNOWN_TAG = "UN"  # Kkma's own tag for unknown words
 
-PIECE = 8  # number of characters of a piece; Kkma can analyze any text of this length
+PIECE_CHARS = 8  # number of characters of a piece; Kkma can analyze any text of this length
 
 _EOJEOL = re.compile(r"\S+")  # the units of str.split
 
@@ -29,21 +29,22 @@ class _Splitter:
     """Splits one line recursively and collects the analyses of its parts, in order."""
 
     def __init__(
-        self, text: str, reason: str, attempt: Attempt, cut: bool, with_spans: bool
+        self, text: str, reason: str, attempt: Attempt, may_cut: bool, with_spans: bool
     ) -> None:
         self.text = text
         self.reasons = [reason]  # distinct ones, of the line and of its parts
         self._with_spans = with_spans
         self.eojeols = [Span(*match.span()) for match in _EOJEOL.finditer(text)]
         self.analysis = Analysis([], [], [])
-        self.is_complete = True
+        self.spans: list[int] = []  # of ``analysis``; one tuple per part would be quadratic
+        self.has_unknown = False
         self._attempt = attempt
-        self._can_cut = cut
+        self._may_cut = may_cut
 
     def split(self, first: int, last: int, halve: bool = False) -> None:
         """Analyze eojeols ``first`` to ``last - 1``, which failed together, in parts."""
         if last - first == 1:
-            self._cut(first, self.eojeols[first], PIECE)
+            self._cut(first, self.eojeols[first], PIECE_CHARS)
             return
         # Alternately: to isolate one of thousands of eojeols of the same length, splitting around
         # the longest each time would need an attempt, and a level of recursion, for each of them.
@@ -74,8 +75,8 @@ class _Splitter:
     def _cut(self, eojeol: int, span: Span, size: int) -> None:
         """Analyze an eojeol, or a piece of it, in pieces of at most ``size`` characters."""
         length = span.end - span.begin
-        if not self._can_cut or length == 1:
-            self.is_complete = False
+        if not self._may_cut or length == 1:
+            self.has_unknown = True
             token = self.text[span.begin : span.end]
             whole = (0, len(token)) if self._with_spans else ()
             self._add(Analysis([token], [UNKNOWN_TAG], [0], spans=whole), eojeol, span.begin)
@@ -89,20 +90,20 @@ class _Splitter:
             else:
                 self._add(result, eojeol, begin)
 
-    def _add(self, part: Analysis, first: int, offset: int) -> None:
-        """Append a part's analysis; ``first`` and ``offset`` are its first eojeol and character."""
+    def _add(self, part: Analysis, first_eojeol: int, offset: int) -> None:
+        """Append the analysis of a part that begins at an eojeol, at the character ``offset``."""
         self.analysis.morphs.extend(part.morphs)
         self.analysis.tags.extend(part.tags)
-        self.analysis.eojeol.extend(first + index for index in part.eojeol)
+        self.analysis.eojeol.extend(first_eojeol + index for index in part.eojeol)
+        self.spans.extend(offset + position for position in part.spans)
         self.analysis = self.analysis._replace(
             dropped=self.analysis.dropped + part.dropped,
             seconds=self.analysis.seconds + part.seconds,
-            spans=(*self.analysis.spans, *(offset + position for position in part.spans)),
         )
 
 
 def analyze_with_fallback(
-    text: str, reason: str, attempt: Attempt, cut: bool, with_spans: bool = False
+    text: str, reason: str, attempt: Attempt, may_cut: bool, with_spans: bool = False
 ) -> Analysis:
     """Return the analysis of a line that failed as a whole.
 
@@ -110,20 +111,22 @@ def analyze_with_fallback(
         text: the line; it must not be blank.
         reason: why the line failed, for the status.
         attempt: returns the analysis of a non-blank part of the line, or the reason why it failed.
-        cut: whether an eojeol may be cut; if not, an eojeol that fails becomes one token.
+        may_cut: whether an eojeol may be cut; if not, an eojeol that fails becomes one token.
         with_spans: whether the analyses have spans.
 
     Returns:
         An analysis with the status ``cut: REASONS``, or ``fallback: REASONS`` if some parts are
         tokens with the tag UN. The reasons are those of the line and of its parts.
+        Statuses of analyzed parts are not kept, and ``seconds`` lacks attempts that failed.
 
     >>> def attempt(span):
     ...     part = "가나 다라 마"[span.begin:span.end]
     ...     return "no" if "다" in part else Analysis(part.split(), ["X"] * len(part.split()), [0])
-    >>> analyze_with_fallback("가나 다라 마", "no", attempt, cut=False)[:4]
+    >>> analyze_with_fallback("가나 다라 마", "no", attempt, may_cut=False)[:4]
     (['가나', '다라', '마'], ['X', 'UN', 'X'], [0, 1, 2], 'fallback: no')
     """
-    splitter = _Splitter(text, reason, attempt, cut, with_spans)
+    splitter = _Splitter(text, reason, attempt, may_cut, with_spans)
     splitter.split(0, len(splitter.eojeols))
-    kind = "cut" if splitter.is_complete else "fallback"
-    return splitter.analysis._replace(status=f"{kind}: {', '.join(splitter.reasons)}")
+    kind = "fallback" if splitter.has_unknown else "cut"
+    status = f"{kind}: {', '.join(splitter.reasons)}"
+    return splitter.analysis._replace(status=status, spans=tuple(splitter.spans))

@@ -255,7 +255,26 @@ def test_the_status_has_the_reasons_of_all_parts() -> None:
         part = "가나 다"[span.begin : span.end]
         return reasons.get(part, "over budget")
 
-    line = analyze_with_fallback("가나 다", "over budget", attempt, cut=False)
+    line = analyze_with_fallback("가나 다", "over budget", attempt, may_cut=False)
     assert line.status == "fallback: over budget, process died"
-    line = analyze_with_fallback("가나 다", "over budget", lambda span: "over budget", cut=False)
+    line = analyze_with_fallback("가나 다", "over budget", lambda _: "over budget", may_cut=False)
     assert line.status == "fallback: over budget"
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_spans_are_those_of_the_line(cut: bool) -> None:
+    text = " 가나 다!  라마바사아자차카! 타"
+
+    def attempt(span: Span) -> Analysis | str:
+        part = text[span.begin : span.end]
+        if "!" in part:
+            return FAILED
+        begins = [at for at, char in enumerate(part) if not char.isspace()]
+        eojeol = [part[:at].count(" ") for at in begins]
+        spans = [bound for at in begins for bound in (at, at + 1)]
+        return Analysis([part[at] for at in begins], [""] * len(begins), eojeol, spans=spans)
+
+    result = analyze_with_fallback(text, FAILED, attempt, cut, with_spans=True)
+    parts = zip(result.spans[::2], result.spans[1::2], strict=True)
+    assert [text[begin:end] for begin, end in parts] == result.morphs
+    assert "".join(result.morphs) == text.replace(" ", "")
