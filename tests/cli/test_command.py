@@ -38,7 +38,7 @@ MISTAKES = {
     "model.initial_state=random": ("model.initial_state", "zero, learned"),
     "corpus=nsmc": ("corpus.path", "https://github.com/e9t/nsmc"),
     "corpus=text": ("corpus.files", "no text was named"),
-    "resume=nowhere": ("resume=nowhere", "last.pt"),
+    "resume=nowhere": ("resume=nowhere", "no such directory"),
     "prepared=nowhere": ("nowhere", "no such prepared corpus"),
     "seed": ("seed", "key=value"),
     "=3": ("=3", "key=value"),

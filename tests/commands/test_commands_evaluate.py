@@ -153,7 +153,7 @@ def test_another_vocabulary_is_refused(korlm: Command, runs: Runs, run: Path) ->
 
 def test_no_run(korlm: Command, run: Path, tmp_path: Path) -> None:
     assert korlm("evaluate", "run=nowhere").error.startswith(
-        "korlm: run=nowhere: has no checkpoints"
+        "korlm: run=nowhere: no such directory"
     )
     assert "run" in korlm("evaluate").error
     assert "give a run directory" in korlm("evaluate", f"run={run}", "ngram=nowhere").error
@@ -325,9 +325,9 @@ def test_texts_that_cannot_be_evaluated(korlm: Command, run: Path, tmp_path: Pat
 def test_missing_runs(korlm: Command, runs: Runs, tmp_path: Path) -> None:
     assert "run=none/*: matches no directory with" in korlm("evaluate", "run=none/*").error
     error = korlm("evaluate", f"run=[{runs.lstm},nowhere]").error
-    assert error.startswith("korlm: run=nowhere: has no checkpoints")
+    assert error.startswith("korlm: run=nowhere: no such directory")
     assert "must be the directory of a run, a list" in korlm("evaluate", "run=[]").error
-    assert korlm("evaluate", "run={a:b}").error.startswith("korlm: run={a:b}: has no checkpoints")
+    assert korlm("evaluate", "run={a:b}").error.startswith("korlm: run={a:b}: no such directory")
     assert not list(tmp_path.iterdir())
 
 

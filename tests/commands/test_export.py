@@ -97,7 +97,7 @@ def test_missing_text(korlm: Command, run: Path, prepared: Prepared) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("run=nowhere", "nowhere: has no checkpoints/best.pt"),
+        ("run=nowhere", "nowhere: no such directory"),
         ("formats=[int8]", "formats=[int8]: int8 is compared with another format"),
         ("formats=[pickle]", "formats"),
         ("device=cuda", "device=cuda: exports are verified on the CPU"),
@@ -113,7 +113,7 @@ def test_a_mistake_harms_no_folder_of_another_command(korlm: Command, tmp_path: 
     """The current folder belongs to an evaluation."""
     (tmp_path / ".hydra").mkdir()
     (tmp_path / "metrics.json").write_text("{}")
-    assert "no checkpoints" in korlm("export", "run=nowhere").error
+    assert "no such directory" in korlm("export", "run=nowhere").error
     assert {path.name for path in tmp_path.iterdir()} == {".hydra", "metrics.json"}
 
 

@@ -174,7 +174,7 @@ def test_the_card_of_a_tagger_with_tags_of_kkma(
     morphemes = [("NNG", 0, 3), ("JKS", 2, 4), ("VV", 5, 6)]
     kkma = SimpleNamespace(tokens=lambda texts: [[("", *part) for part in morphemes]] * len(texts))
     predictor: Any = run.predictor
-    predictor._tagger._kkma = kkma
+    predictor._morpheme_tags._kkma = kkma
     (expected,) = run.predict(["홍길동이 온다"])
     assert "morphemes = []" in text
     example = text.replace("morphemes = []", f"morphemes = {morphemes}")

@@ -120,6 +120,8 @@ class LineAnalyzer(ABC):
         the CPU time of another thread is unknown (macOS, Windows). Another thread may call this.
         """
         index, start, cpu_start = self._current
+        if index < 0:  # the thread of the last line may have ended, and its clock with it
+            return index, 0.0
         seconds = time.monotonic() - start
         if self._cpu_clock is None:
             return index, seconds

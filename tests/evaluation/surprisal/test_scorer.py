@@ -67,7 +67,7 @@ def step_by_step(
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surprisal, "WINDOW", 40)
-    monkeypatch.setattr("korlm.models.base.BLOCK", 3 * VOCAB_SIZE)
+    monkeypatch.setattr("korlm.models.base.ENTROPY_BLOCK", 3 * VOCAB_SIZE)
     monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", 2 * VOCAB_SIZE)
 
 
