@@ -16,7 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from korlm.config import ResumeFrom
 from korlm.config.objective import default_objective
 from korlm.config.paths import run_directory
-from korlm.runs.directories import holds_run, is_finished, resumed_checkpoint, run_folders
+from korlm.runs.directories import (
+    holds_run,
+    is_finished,
+    problem_of,
+    resumed_checkpoint,
+    run_folders,
+)
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, output_errors
 from korlm.utils.io.atomic_files import new_folder
@@ -50,8 +56,7 @@ def run_dir(
         hint = "give the run directory that the interrupted command printed"
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
-        missing = f"has no checkpoints/{resume_from.value}.pt"
-        problem = missing if Path(resume).is_dir() else "no such directory"
+        problem = problem_of(Path(resume), f"checkpoints/{resume_from.value}.pt")
         raise ConfigError(f"resume={resume}: {problem}; {hint}")
     if not dist_env.current_rank().is_main_process:
         return "."  # this process writes nothing; the main process publishes the run directory

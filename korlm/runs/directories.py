@@ -18,6 +18,11 @@ def resumed_checkpoint(resume: str, which: str = "last") -> Path:
     return run_directory(Path(resume)) / CHECKPOINTS / f"{which}.pt"
 
 
+def problem_of(folder: Path, name: str) -> str:
+    """Return what is wrong with a folder that lacks a file or folder, for messages."""
+    return f"has no {name}" if folder.is_dir() else "no such directory"
+
+
 def is_finished(job: Path) -> bool:
     """Return True if a run is finished; metrics.json is the last file that it writes."""
     return (job / "metrics.json").is_file()
@@ -46,9 +51,9 @@ def run_folders(run: Any) -> list[Path]:
             if not folders:
                 raise ConfigError(f"run={name}: matches no directory with checkpoints/best.pt")
         else:
-            problem = "has no checkpoints" if path.is_dir() else "no such directory"
             raise ConfigError(
-                f"run={name}: {problem}; give a run directory, such as outputs/runs/<date>_<time>"
+                f"run={name}: {problem_of(path, CHECKPOINTS)}; give a run directory, such as "
+                "outputs/runs/<date>_<time>"
             )
         runs |= {folder.resolve(): folder for folder in folders}
     return list(runs.values())

@@ -25,6 +25,7 @@ from korlm.detokenizers.registry import build_detokenizer
 from korlm.models.base import LanguageModel
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, settings_of
+from korlm.runs.directories import problem_of
 from korlm.runs.safetensors import MODEL, load_weights
 from korlm.utils.errors import (
     CheckpointError,
@@ -154,10 +155,10 @@ def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunPa
     elif (path := folder / "checkpoints" / "best.pt").is_file():
         checkpoint = load_checkpoint(path)
     else:
-        problem = "has no checkpoints/best.pt" if folder.is_dir() else "no such directory"
+        problem = problem_of(folder, "checkpoints/best.pt")
         raise CheckpointError(
-            f"{folder}: {problem}; give a run directory whose run has reached its "
-            "first validation, or an export with model.safetensors"
+            f"{folder}: {problem}; give a run directory whose run has reached its first "
+            "validation, or an export with model.safetensors"
         )
     try:
         settings = settings_from_plain(settings_of(checkpoint, path))
