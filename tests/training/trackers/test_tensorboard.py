@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,17 @@ def tracker(tmp_path: Path) -> Iterator[TensorBoardLogger]:
     tracker = TensorBoardLogger(tmp_path, charts=TASK.charts)
     yield tracker
     tracker.close()
+
+
+@pytest.fixture
+def pass_seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function after which ten seconds seem to have passed.
+
+    Event files are read in the order of their names, which begin with the second in which they
+    were created; names of the same second are in no useful order.
+    """
+    real = time.time
+    return lambda: monkeypatch.setattr(time, "time", lambda: real() + 10)
 
 
 def train_scalars(loss: float, lr: float = 0.1, norm: float = 1.5, speed: float = 1000.0) -> Any:
@@ -203,15 +214,13 @@ def test_keys_of_flat_settings_do_not_depend_on_values() -> None:
 
 
 def test_a_resumed_run_hides_what_a_crash_left_behind(
-    tracker: TensorBoardLogger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tracker: TensorBoardLogger, tmp_path: Path, pass_seconds: Callable[[], None]
 ) -> None:
     """last.pt was of step 20; the session got to 40 before it was killed."""
     for step in (10, 20, 30, 40):
         tracker.log_scalars(step, {"loss/train": float(step)})
     tracker.close()
-    # Event files are read in the order of the seconds in their names.
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + 10)
+    pass_seconds()
     resumed = TensorBoardLogger(tmp_path, first_step=21)
     resumed.log_scalars(30, {"loss/train": 300.0})
     resumed.close()
@@ -220,12 +229,13 @@ def test_a_resumed_run_hides_what_a_crash_left_behind(
 
 
 def test_a_run_that_starts_again_hides_all_earlier_points(
-    tracker: TensorBoardLogger, tmp_path: Path
+    tracker: TensorBoardLogger, tmp_path: Path, pass_seconds: Callable[[], None]
 ) -> None:
     """It was killed before its first checkpoint."""
     for step in (10, 20):
         tracker.log_scalars(step, {"loss/train": 1.0})
     tracker.close()
+    pass_seconds()
     second = TensorBoardLogger(tmp_path, first_step=0)
     second.log_scalars(10, {"loss/train": 2.0})
     second.close()
@@ -239,7 +249,7 @@ def test_no_file_before_the_first_point(tracker: TensorBoardLogger, tmp_path: Pa
 
 @pytest.mark.parametrize("cut", [1, 7, 40])
 def test_a_torn_end_of_the_events_hides_nothing_else(
-    tracker: TensorBoardLogger, tmp_path: Path, cut: int
+    tracker: TensorBoardLogger, tmp_path: Path, pass_seconds: Callable[[], None], cut: int
 ) -> None:
     """Killed during a write: only the last scalar is lost."""
     for step in (10, 20):
@@ -247,6 +257,7 @@ def test_a_torn_end_of_the_events_hides_nothing_else(
     tracker.close()
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-cut])
+    pass_seconds()
     resumed = TensorBoardLogger(tmp_path, first_step=21)
     resumed.log_scalars(30, {"loss/train": 30.0})
     resumed.close()
