@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import math
 import os
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from korlm.utils.errors import output_errors
+
+logger = logging.getLogger(__name__)
 
 
 def write_json(path: Path, metrics: Mapping[str, Any]) -> None:
@@ -48,7 +51,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     temporary = path.with_name(path.name + ".tmp")
-    with _exclusive(temporary):
+    with _exclusive(temporary, path):
         try:
             yield temporary
             fsync_file(temporary)
@@ -70,8 +73,11 @@ def fsync_file(path: Path) -> None:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Create and lock a file; wait while another living process has it locked."""
+def _exclusive(path: Path, target: Path) -> Iterator[None]:
+    """Create and lock a file; wait while another living process has it locked.
+
+    ``target`` is the file that the log names when it has to wait.
+    """
     if sys.platform == "win32":
         yield
         return
@@ -79,7 +85,11 @@ def _exclusive(path: Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             with contextlib.suppress(OSError):  # network folders may not support locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    logger.info("waiting for another korlm process that writes %s", target)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_at(descriptor, path):
                 yield
                 return

@@ -1,7 +1,9 @@
 """A file appears whole, or the old one stays and nothing else."""
 
+import logging
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,6 +56,38 @@ def test_a_device_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not a regular file"), atomic_write(pipe):
         pass
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_the_log_tells_what_is_waited_for(tmp_path: Path) -> None:
+    """A second writer of a file logs a line before it waits."""
+    path, lines, has_logged = tmp_path / "a.tsv", [], threading.Event()
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+            has_logged.set()
+
+    def write(text: str) -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, "utf-8")
+
+    logger = logging.getLogger("korlm.utils.io.atomic_files")
+    handler, level = Lines(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            with atomic_write(path) as temporary:
+                temporary.write_text("first", "utf-8")
+                second = threads.submit(write, "second")
+                has_waited = has_logged.wait(60)
+            second.result()
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert has_waited and lines == [f"waiting for another korlm process that writes {path}"]
+    assert path.read_text("utf-8") == "second"
 
 
 def test_many_write_the_same_file(tmp_path: Path) -> None:
