@@ -69,10 +69,18 @@ def run_directory(path: Path) -> Path:
             it, or ``latest`` for the newest run. Any other path is returned unchanged.
 
     Raises:
-        ConfigError: the path is ``latest``, but there is no run yet.
+        ConfigError: the path is ``latest``, but there is no run yet, or it cannot be looked up, as
+            a name longer than the file system allows.
     """
     if path == LATEST and not path.exists():
         return latest_run()
+    try:
+        path.exists()  # all methods of paths below raise the same errors
+    except OSError as error:
+        raise ConfigError(
+            f"{str(path):.80}: cannot be read ({error.strerror}); give a run directory, such as "
+            "outputs/runs/<date>_<time>"
+        ) from error
     if path.is_file():
         if path.parent.name == CHECKPOINTS and path.suffix == ".pt":
             return path.parent.parent

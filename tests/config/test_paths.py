@@ -9,11 +9,12 @@ from conftest import COMMANDS, Command, TinyCorpus
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+import korlm
 from korlm.cli.arguments import to_hydra_grammar
 from korlm.config.keys import iter_keys, path_keys
 from korlm.config.paths import expand_home, path_value, run_directory
 from korlm.config.validation import setting_of
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import ConfigError, KorlmError
 
 
 def parsed(word: str) -> Any:
@@ -135,6 +136,13 @@ def test_a_path_is_one_of_a_run(tmp_path: Path) -> None:
     for name in ("model.safetensors", "step.onnx", "."):
         assert run_directory(run / "export" / name) == run / "export"
     assert run_directory(tmp_path / "none.pt") == tmp_path / "none.pt"
+
+
+def test_a_path_that_cannot_be_looked_up_is_one_line() -> None:
+    for name in ("a" * 300, "a/" * 3000):  # longer than file systems allow
+        with pytest.raises(KorlmError) as error:
+            korlm.load(name)
+        assert str(error.value).startswith("a") and "\n" not in str(error.value)
 
 
 def test_unknown_home() -> None:
