@@ -367,7 +367,7 @@ class LanguageModelRun(_OpenRun, TrainedRun):
             length_bonus=length_bonus,
             recording_pattern=recording_pattern,
         )  # checks the bounds
-        lists = [NBest(utt, _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
+        lists = [NBest(str(utt), _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
         weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
         with (
@@ -383,7 +383,8 @@ class LanguageModelRun(_OpenRun, TrainedRun):
                 rescored = rescore_recordings(lists, names, scorer, weights)
             else:
                 rescored = rescore(lists, scorer, weights)
-            return {part.utt: hyps for part, hyps in rescored}
+            # Keys as given, which need not be str.
+            return {utt: hyps for utt, (_, hyps) in zip(nbest, rescored, strict=True)}
 
     def evaluate(self, modes: bool = False, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the run on valid and test, or on another text.

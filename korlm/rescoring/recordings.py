@@ -102,7 +102,7 @@ def features_in_context(
     """
     longest_first = sorted(recordings_of(lists, names), key=len, reverse=True)
     encoded = list(scorer.encode([hyp.text for hyp in nbest.hyps] for nbest in lists))
-    size = max(1, batch_size // max(len(nbest.hyps) for nbest in lists))
+    size = max(1, batch_size // max((len(nbest.hyps) for nbest in lists), default=1))
     for begin in range(0, len(longest_first), size):
         part = longest_first[begin : begin + size]
         states = scorer.initial_states(len(part))

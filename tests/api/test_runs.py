@@ -167,6 +167,15 @@ def test_rescoring(folders: dict[str, Path], lstm: LanguageModelRun) -> None:
     assert mixed != best.log_prob
 
 
+def test_names_of_utterances_may_be_numbers(lstm: LanguageModelRun) -> None:
+    """The result has the keys that were given, in both contexts."""
+    hyps = [("나는 집에 간다.", -1.5), ("집에", -1.0)]
+    for context in ("utterance", "recording"):
+        result = lstm.rescore({2: hyps, 1: hyps}, context=context, recording_pattern="().*")  # type: ignore[dict-item]
+        assert list(result) == [2, 1]
+        assert lstm.rescore({}, context=context) == {}
+
+
 def test_evaluation_equals_the_training(run: LanguageModelRun, folders: dict[str, Path]) -> None:
     stored = json.loads((run.folder / "metrics.json").read_text("utf-8"))
     result = run.evaluate(bootstrap={"samples": 100})
