@@ -50,8 +50,16 @@ PER_TOKEN = ("loss", "perplexity", "perplexity_known")
 SPEED_SETTINGS = tuple(
     f"tokenizer.{key}" for key in ("workers", "threads", "heap_mb", "cache_size_mb")
 )
-
 MAX_SHOWN = 60  # largest number of jobs in the printed table
+
+
+def changes_tokens(key: str) -> bool:
+    """Return True if a setting changes the tokens, and so what metrics per token mean.
+
+    >>> [changes_tokens(key) for key in ("tokenizer", "vocab.size", "tokenizer.workers", "seed")]
+    [True, True, False, False]
+    """
+    return key.partition(".")[0] in ("tokenizer", "vocab") and key not in SPEED_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -170,11 +178,7 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Metri
     if "num_examples" in counts and "num_tokens" not in counts:  # no metrics per token
         return Job(folder.name, settings, metrics, failure)
     tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
-    choice = (
-        pair
-        for pair in settings.items()
-        if pair[0].startswith(("tokenizer", "vocab")) and pair[0] not in SPEED_SETTINGS
-    )
+    choice = (pair for pair in settings.items() if changes_tokens(pair[0]))
     return Job(folder.name, settings, metrics, failure, (*tokens, *sorted(choice)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +14,21 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from korlm.cli.arguments import key_of
 from korlm.config import SearchConfig
-from korlm.config.objective import check_objective
+from korlm.config.objective import LANGUAGE_MODELING, check_objective
 from korlm.sweeps.callback import SweepTable
+from korlm.sweeps.results import changes_tokens
 from korlm.sweeps.search.base import KorlmSweeper
 from korlm.sweeps.search.space import Space, read_space
 from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from korlm.sweeps.search.study import Proposal, Search
+
+logger = logging.getLogger(__name__)
+
+BITS_PER_CHAR = "valid.bits_per_char"
 
 
 class OptunaSweeper(KorlmSweeper):
@@ -50,6 +58,11 @@ class OptunaSweeper(KorlmSweeper):
         loader = self.hydra_context.config_loader
         space = read_space(self.settings.params, arguments, loader)
         objective = self._objective(space, arguments)
+        if objective != self.config.objective:
+            with read_write(self.config):
+                self.config.objective = objective  # the launcher reads results by it
+            fixed = {**space.fixed, "objective": f"objective={objective}"}
+            space = dataclasses.replace(space, fixed=fixed)
         from korlm.sweeps.search.study import open_search  # slow import
 
         folder = Path(str(self.config.hydra.sweep.dir))
@@ -62,7 +75,11 @@ class OptunaSweeper(KorlmSweeper):
             return self._run(search)
 
     def _objective(self, space: Space, arguments: Sequence[str]) -> str:
-        """Return the objective of the jobs, from their settings."""
+        """Return the objective of the jobs, from their settings.
+
+        Language models of different tokens have no perplexities that can be compared; without a
+        given objective it is bits per character.
+        """
         example_overrides = space.example_overrides()
         settings = self._composed(example_overrides)
         chosen = [argument for argument in arguments if argument.startswith("sweep=")]
@@ -71,8 +88,19 @@ class OptunaSweeper(KorlmSweeper):
                 f"{chosen[-1]}: sets something outside hydra.sweeper.params; put settings that all "
                 "trials share there, too, as KEY: VALUE, so that the best trial can be repeated"
             )
-        check_objective(str(settings["objective"]), str(settings["task"]["name"]))
-        return str(settings["objective"])
+        objective, task = str(settings["objective"]), str(settings["task"]["name"])
+        check_objective(objective, task)
+        varied = next(filter(changes_tokens, map(key_of, space.searched)), None)
+        is_default = OmegaConf.is_interpolation(self.config, "objective")
+        is_given = "objective" in space.fixed or not is_default
+        if varied is None or is_given or task != LANGUAGE_MODELING:
+            return objective
+        logger.warning(
+            "%s changes the tokens, so %s cannot be compared: minimizing %s; objective=SPLIT.KEY "
+            "chooses another metric",
+            *(varied, objective, BITS_PER_CHAR),
+        )
+        return BITS_PER_CHAR
 
     def _composed(self, overrides: list[str]) -> dict[str, Any]:
         """Return the settings of a job, given its overrides."""

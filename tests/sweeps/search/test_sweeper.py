@@ -154,6 +154,27 @@ def test_figures_that_are_no_numbers(
     assert [trial.value for trial in trials_of(Path("here"))] == [math.inf, 7.0, math.inf]
 
 
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=parallel"]])
+def test_searches_over_tokens_minimize_bits_per_char(
+    korlm: Command, tiny: TinyCorpus, launcher: list[str]
+) -> None:
+    """Perplexities of different tokens cannot be compared; a given objective is kept."""
+    words = [word for word in tiny.overrides if not word.startswith("tokenizer=")]
+    command = [*words, *SHORT, *launcher, "hydra.sweeper.n_trials=2"]
+    searched = ["tokenizer=choice(syllable,eojeol)", "hydra.sweeper.seed=1"]
+    for folder, given, key in (("a", [], "bits_per_char"), ("b", ["valid.loss"], "loss")):
+        objective = [f"objective={name}" for name in given]
+        sweep = ["-m", "hydra/sweeper=optuna", f"hydra.sweep.dir={folder}"]
+        ended = korlm("train", *sweep, *command, *searched, *objective)
+        assert ended.code == 0, ended.err
+        warning = "tokenizer changes the tokens, so valid.perplexity cannot be compared: minimizing"
+        assert (warning in ended.out) == (not given)
+        for trial in trials_of(Path(folder)):
+            (name,) = (w for w in trial.user_attrs["overrides"] if w.startswith("tokenizer="))
+            metrics = json.loads((Path(folder) / name / "metrics.json").read_text("utf-8"))
+            assert trial.value == metrics["valid"][key]
+
+
 def test_files_of_a_search_have_only_params(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
