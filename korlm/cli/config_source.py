@@ -1,9 +1,14 @@
-"""Accept old names of settings, and ``~`` in paths, in the YAML files that Hydra reads."""
+"""Adapt where Hydra reads settings from: YAML files and schemas.
+
+YAML files may have old names of settings, and ``~`` in paths. A schema is no choice of its group.
+"""
 
 from __future__ import annotations
 
+from hydra._internal.core_plugins import structured_config_source
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +17,7 @@ from korlm.config.keys import path_keys, rename_tree
 
 
 def register_config_source(command: str) -> None:
-    """Make Hydra accept old names and ``~`` in YAML files."""
+    """Make Hydra accept old names and ``~`` in YAML files, and list no schemas."""
 
     class KorlmConfigSource(FileConfigSource):
         """Hydra's source of YAML files; it returns current names of settings and expanded paths."""
@@ -30,5 +35,17 @@ def register_config_source(command: str) -> None:
                     result.config = OmegaConf.create(current)
             return result
 
-    Plugins.instance()  # registers Hydra's own source, which is replaced here
+    class StructuredConfigSource(structured_config_source.StructuredConfigSource):
+        """Hydra's source of schemas, which files in ``conf/`` begin with; it does not list them.
+
+        Lists of choices are those of shell completion and of ``GROUP=glob(*)``. Hydra finds the
+        source by the name of its class.
+        """
+
+        def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+            names = super().list(config_path, results_filter)
+            return [name for name in names if not name.endswith("_schema")]
+
+    Plugins.instance()  # registers Hydra's own sources, which are replaced here
     SourcesRegistry.instance().types["file"] = KorlmConfigSource
+    SourcesRegistry.instance().types["structured"] = StructuredConfigSource

@@ -151,6 +151,7 @@ def test_shell_completion() -> None:
     printed = done.stdout.split("|")[:-1]
     for words, completions in zip(expected.values(), printed, strict=True):
         assert words <= set(completions.split())
+        assert "_schema" not in completions
 
 
 def test_shell_completion_is_installed_for_the_console_script() -> None:
