@@ -78,7 +78,7 @@ def run_directory(path: Path) -> Path:
         path.exists()  # all methods of paths below raise the same errors
     except OSError as error:
         raise ConfigError(
-            f"{str(path):.80}: cannot be read ({error.strerror}); give a run directory, such as "
+            f"{path!s:.80}: cannot be read ({error.strerror}); give a run directory, such as "
             "outputs/runs/<date>_<time>"
         ) from error
     if path.is_file():
