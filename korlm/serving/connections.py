@@ -1,4 +1,4 @@
-"""Limit HTTP connections: their number, and the time for a request to arrive."""
+"""Limit HTTP connections: their number, and the time that they wait for their client."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 100
 REQUEST_TIMEOUT = 10.0  # seconds in which a whole request must arrive
+READ_TIMEOUT = 10.0  # seconds in which a client must read some of a response that is ready
 
 
 class Connection(H11Protocol):
-    """An HTTP/1.1 connection that is closed if a request does not arrive completely in time.
+    """An HTTP/1.1 connection that is closed if its client does not send or read in time.
+
+    A stream that is not read would keep the model from others.
 
     The response to errors is ``{"error": ...}``, as in the application.
     """
 
     max_connections = MAX_CONNECTIONS
     request_timeout = REQUEST_TIMEOUT
+    read_timeout = READ_TIMEOUT
     _timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it if there are too many."""
@@ -44,9 +49,25 @@ class Connection(H11Protocol):
         self._set_timer(not is_complete and not self.transport.is_closing())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timers."""
         self._set_timer(False)
         super().connection_lost(exc)
+        self._stop_read_timer()
+
+    def pause_writing(self) -> None:
+        """Start to wait for the client; the transport calls this when its buffer is full."""
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(self.read_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop waiting; the transport calls this when the client has read enough."""
+        self._stop_read_timer()
+        super().resume_writing()
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer invalid HTTP."""

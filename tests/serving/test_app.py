@@ -441,6 +441,31 @@ def test_a_disconnected_client_frees_the_model() -> None:
             pytest.fail("the model is still busy")
 
 
+class Endless(Echo):
+    """A fake engine whose text does not end."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+
+    def generate(self, *args: object) -> Iterator[str]:
+        self.started.set()
+        while True:
+            yield "가" * 100_000
+
+
+def test_a_client_that_does_not_read_its_text_frees_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Connection, "read_timeout", 0.1)
+    endless = Endless()
+    with served(endless) as client:
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("POST", "/api/generate", b"{}", {"content-type": "application/json"})
+            assert endless.started.wait(20)
+            assert client.post("/api/complete", {"text": "가"}).status == 200
+
+
 def test_chunked_bodies_are_refused(client: Client) -> None:
     """With h11, chunked encoding overrides Content-Length."""
     connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
