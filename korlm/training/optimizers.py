@@ -70,6 +70,9 @@ def split_by_depth(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
 
     Each group gets an entry ``depth``: 0 for the head, 1 for the layer below it, and so on down to
     the embedding. ``Trainer`` sets learning rates by it.
+
+    The layers of an encoder and of its decoder are counted from the last layer of each, since the
+    attention of the head reads both.
     """
     layers = {
         parameter: int(match[1])

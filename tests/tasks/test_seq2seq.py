@@ -26,6 +26,7 @@ from korlm.dataset.example_batches import pad
 from korlm.dataset.prepared import Prepared
 from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.tasks.seq2seq import Seq2SeqTask, forcing_ratio
+from korlm.training.optimizers import split_by_depth
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
 
@@ -244,6 +245,19 @@ def test_label_smoothing_keeps_the_logged_loss(prepared: Prepared, tmp_path: Pat
     plain, smoothed = losses[0.0], losses[0.3]
     torch.testing.assert_close(smoothed.nll, plain.nll)
     assert smoothed.total != smoothed.nll and plain.total == plain.nll
+
+
+def test_depths_of_encoder_and_decoder(prepared: Prepared) -> None:
+    """Each has its own depths: the attention reads the last layer of both."""
+    two_layers = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, num_layers=2)
+    model = Seq2SeqTask.build_model(settings(prepared, model=two_layers), prepared.vocab, ())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    split_by_depth(optimizer, model)
+    depths = {id(p): group["depth"] for group in optimizer.param_groups for p in group["params"]}
+    by_name = {name: depths[id(p)] for name, p in model.named_parameters()}
+    for name in ("encoder.layers", "encoder.backward_layers", "decoder.layers"):
+        assert [by_name[f"{name}.{layer}.weight_hh"] for layer in (0, 1)] == [2, 1]
+    assert (by_name["decoder.combine.weight"], by_name["embedding.weight"]) == (0, 3)
 
 
 @pytest.mark.parametrize("mode", SubwordMode)
