@@ -29,7 +29,7 @@ def members_of(path: Path) -> list[Path]:
     Hidden files are left out. Any other path: [].
 
     Raises:
-        CorpusError: the archive is damaged.
+        CorpusError: the archive is damaged, or a name in it is absolute or contains ``..``.
         OSError: the archive cannot be opened. For a URL, any exception may be raised
             (``url_errors``).
     """
@@ -115,6 +115,12 @@ def _open_cached(
     except zipfile.BadZipFile as error:
         raise CorpusError(f"{path}: not a zip archive that can be read ({error})") from error
     members = {_name(info): info for info in archive.infolist() if not info.is_dir()}
+    outside = [name for name in members if name.startswith("/") or ".." in name.split("/")]
+    if outside:  # such a path does not lead into the archive
+        raise CorpusError(
+            f"{path}: the names of {len(outside)} of its files begin with / or contain .., such as "
+            f"{outside[0]}; unpack the archive and name the folder"
+        )
     return archive, members
 
 

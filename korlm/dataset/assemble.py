@@ -84,26 +84,17 @@ def assemble(
     settings = EncodeSettings(tokens.folder, encoded_folder, config, reverse)
     shutil.rmtree(building, ignore_errors=True)
     try:
-        (building / "tokens").mkdir(parents=True)
-        for number, record in enumerate([] if is_remote else tokens.records):
-            link_files(EarlierPiece(tokens.folder, number, record), building, number)
-        for name in TOKENIZER_MODEL_FILES:
-            if (model := tokens.folder / name).exists():
-                link(model, building / name)
-        write_report(tokens.folder / "reports", building / "report.tsv")
+        _link_files(tokens, building, is_remote)
+        merged = encoded_folder / "merged"
         build = functools.partial(
             build_encoder,
-            counts=_merge_counts(tokens, encoded_folder / "merged", executor),
+            counts=_merge_counts(tokens, merged, executor),
             num_sentences=tokens.counts("train").num_sentences,
             given_vocab=given_vocab,
         )
         ((_, vocab_size),) = executor.run_all(build, [settings])
-        remove_tree(encoded_folder / "merged")
-        results = executor.run_all(
-            functools.partial(encode_piece, settings), list(enumerate(tokens.records))
-        )
-        by_number = {number: shards for (number, _), shards in results}
-        encoded = [by_number[number] for number in range(len(tokens.records))]
+        remove_tree(merged)  # not a part of the corpus
+        encoded = _encode_pieces(settings, tokens.records, executor)
         ids = {
             _name(IDS.format(split=split), number): shard.crc32
             for number, shards in enumerate(encoded)
@@ -115,18 +106,43 @@ def assemble(
                     copy_file(encoded_folder / name, path)
             manifest["remote"] = str(tokens.folder)
         manifest |= {"vocab_size": vocab_size, **_manifest_values(tokens, encoded)}
-        token_files = {
-            _name(name, number): crc32
-            for number, record in enumerate(tokens.records)
-            for name, crc32 in record.files.items()
-        }
-        _write_manifest(building, manifest, token_files | ids)
+        _write_manifest(building, manifest, _token_checksums(tokens) | ids)
         os.replace(building, target)
     finally:
         if is_remote:
             remove_tree(encoded_folder)
         shutil.rmtree(building, ignore_errors=True)
         release_encoder()  # of this process, which may train next
+
+
+def _link_files(tokens: TokenizedPieces, building: Path, is_remote: bool) -> None:
+    """Link the files of the pieces and of the tokenizer's model, and write the report."""
+    (building / "tokens").mkdir(parents=True)
+    for number, record in enumerate([] if is_remote else tokens.records):
+        link_files(EarlierPiece(tokens.folder, number, record), building, number)
+    for name in TOKENIZER_MODEL_FILES:
+        if (model := tokens.folder / name).exists():
+            link(model, building / name)
+    write_report(tokens.folder / "reports", building / "report.tsv")
+
+
+def _encode_pieces(
+    settings: EncodeSettings, records: Sequence[PieceRecord], executor: Executor
+) -> list[dict[str, EncodedShard]]:
+    """Write the ids of all pieces; return the sums of each split, in the order of the pieces."""
+    encode = functools.partial(encode_piece, settings)
+    results = executor.run_all(encode, list(enumerate(records)))
+    by_number = {number: shards for (number, _), shards in results}
+    return [by_number[number] for number in range(len(records))]
+
+
+def _token_checksums(tokens: TokenizedPieces) -> dict[str, str]:
+    """Return the checksums of the files of all pieces by name."""
+    return {
+        _name(name, number): crc32
+        for number, record in enumerate(tokens.records)
+        for name, crc32 in record.files.items()
+    }
 
 
 def _manifest_values(

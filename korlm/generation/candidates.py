@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import unicodedata
 
-from korlm.generation.eojeol_search import Lexicon, Node, SearchResult
+from korlm.generation.eojeol_search import Node, SearchResult
+from korlm.generation.lexicon import Lexicon
 from korlm.text.hangul import is_syllable, split_syllable
 from korlm.text.keyboard import keys_of
 

@@ -17,7 +17,8 @@ import torch
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.generation.candidates import choose
 from korlm.generation.context import ContextEncoder, EncodedPrompt, banned_token_ids
-from korlm.generation.eojeol_search import EojeolSearch, Lexicon, SearchResult
+from korlm.generation.eojeol_search import EojeolSearch, SearchResult
+from korlm.generation.lexicon import Lexicon
 from korlm.runs.trained_run import TrainedRun
 from korlm.text.keyboard import keys_of
 from korlm.utils.errors import ConfigError

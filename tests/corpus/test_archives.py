@@ -72,6 +72,14 @@ def test_names_that_are_not_normalized(tmp_path: Path) -> None:
     assert lines_of(config) == {"all.zip/a.txt": ["하나"], "all.zip/x/b.txt": ["둘"]}
 
 
+@pytest.mark.parametrize("name", ["/b.txt", "../b.txt", "x/../b.txt"])
+def test_names_that_lead_out_of_the_archive(tmp_path: Path, name: str) -> None:
+    archive = make(tmp_path / "all.zip", {"a.txt": "하나\n", name: "둘\n"})
+    config = CorpusConfig(name="c", train=[str(archive)])
+    with pytest.raises(CorpusError, match=rf"all.zip: the names of 1 of .*such as {name}; unpack"):
+        lines_of(config)
+
+
 def test_size_and_digest_are_those_of_the_member(tmp_path: Path) -> None:
     archive = make(tmp_path / "a.zip", {"a.txt": "하나\n"})
     plain = tmp_path / "plain.txt"

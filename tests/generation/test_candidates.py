@@ -12,7 +12,8 @@ from korlm.dataset.vocab import SPECIALS
 from korlm.detokenizers.base import Detokenizer, SyllableDetokenizer
 from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer, untrained_spacing
 from korlm.generation.candidates import choose
-from korlm.generation.eojeol_search import Lexicon, Node, SearchResult, StablePrefix
+from korlm.generation.eojeol_search import Node, SearchResult
+from korlm.generation.lexicon import Lexicon, StablePrefix
 from korlm.text.keyboard import keys_of
 
 WORDS = ["누구", "집", "서울", "사업", "먹", "하", "영화", "법률", "이것"]

@@ -12,7 +12,8 @@ from toys import MORPHS, TOKENS, ToyDetokenizer, syllable_run, toy_run
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from korlm.generation.completion import MAX_EXPANSIONS, Completer
-from korlm.generation.eojeol_search import _top, stable_prefix
+from korlm.generation.eojeol_search import _top
+from korlm.generation.lexicon import stable_prefix
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 from korlm.text.keyboard import keys_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from korlm.config.commands.inference import InferenceSettings
-from korlm.config.groups.data import CorpusConfig
+from korlm.config.groups.corpus import CorpusConfig
 from korlm.config.registry import register
 from korlm.config.validation import MAX_SEED, MISSING, Group, setting
 from korlm.utils.errors import ConfigError

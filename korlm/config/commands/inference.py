@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from korlm.config.groups.data import TextConfig
+from korlm.config.groups.corpus import TextConfig
 from korlm.config.groups.training import Device
 from korlm.config.validation import MAX_THREADS, MISSING, CommandSettings, setting
 

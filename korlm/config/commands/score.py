@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from korlm.config.commands.inference import TextInputSettings
-from korlm.config.groups.data import TextConfig
+from korlm.config.groups.corpus import TextConfig
 from korlm.config.registry import register
 from korlm.config.validation import setting
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from korlm.config.commands.prepare import CorpusSettings
-from korlm.config.groups.data import BatchesConfig
+from korlm.config.groups.batches import BatchesConfig
 from korlm.config.groups.model import ModelConfig, NgramConfig, RecurrentConfig
 from korlm.config.groups.task import EncoderTaskConfig, TaggingConfig, TaskConfig
 from korlm.config.groups.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig

@@ -224,7 +224,9 @@ class Seq2SeqConfig(EncoderTaskConfig):
     )
     attention: AttentionScore = setting(
         AttentionScore.general,
-        "additive (Bahdanau et al. 2015), general or dot (Luong et al. 2015).",
+        "additive (Bahdanau et al. 2015), general or dot (Luong et al. 2015). For each target "
+        "token additive stores hidden_dim numbers per source token: for long texts lower "
+        "batches.max_tokens.",
     )
     input_feeding: bool = setting(
         False,

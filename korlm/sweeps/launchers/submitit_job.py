@@ -7,6 +7,7 @@ interrupt a step). The job resumes from last.pt, with the numbers of an uninterr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -43,6 +44,8 @@ class JobCommand:
             SystemExit: the command was stopped, or this is not rank 0.
         """
         job = JobEnvironment()
+        # A job that SLURM has queued again (a node failed) may find the file of its first run.
+        old_failure = _failure_time(self.folder) if "SLURM_RESTART_COUNT" in os.environ else None
         stop_signal, received = job._usr_sig(), list[int]()
         requeue: Any = signal.getsignal(stop_signal)  # submitit's handler
         # SLURM signals all processes; the child inherits this and does not die of the signal.
@@ -57,12 +60,12 @@ class JobCommand:
 
         signal.signal(stop_signal, stop)
         signal.signal(signal.SIGTERM, stop)
-        code = self._wait(child, job.global_rank)
+        code = self._wait(child, job.global_rank, old_failure)
         if received and code == -signal.SIGTERM:  # before the command could catch the signal
             code = INTERRUPTED
         if job.global_rank > 0:
-            is_informed = code in (0, INTERRUPTED) or _wait_for_failure_file(self.folder)
-            sys.exit(0 if is_informed else 1)
+            is_fine = code in (0, INTERRUPTED)
+            sys.exit(0 if is_fine or _wait_for_failure_file(self.folder, old_failure) else 1)
         if code == INTERRUPTED:
             if stop_signal in received:
                 try:
@@ -74,13 +77,13 @@ class JobCommand:
             sys.exit(code)
         return code
 
-    def _wait(self, child: subprocess.Popen[bytes], rank: int) -> int:
+    def _wait(self, child: subprocess.Popen[bytes], rank: int, old_failure: int | None) -> int:
         """Return the exit code of the command; a failure of rank 0 ends the other ranks."""
         while True:
             try:
                 return child.wait(timeout=1)
             except subprocess.TimeoutExpired:
-                if rank > 0 and (self.folder / FAILED).is_file():
+                if rank > 0 and _failure_time(self.folder) not in (None, old_failure):
                     child.kill()  # it may be waiting for a connection to rank 0
 
     def checkpoint(self) -> DelayedSubmission:
@@ -88,16 +91,23 @@ class JobCommand:
         return DelayedSubmission(self)
 
 
-def _wait_for_failure_file(job: Path) -> bool:
+def _failure_time(job: Path) -> int | None:
+    """Return when a failure was recorded in the folder of a job, in ns; None: there is none."""
+    with contextlib.suppress(OSError):
+        return (job / FAILED).stat().st_mtime_ns
+    return None
+
+
+def _wait_for_failure_file(job: Path, old_failure: int | None) -> bool:
     """Wait until rank 0 has recorded a failure; return False if it records none in time.
 
     Usually all ranks fail. A rank that fails alone must exit with an error, since the others wait
     for it.
     """
     until = time.monotonic() + FAILURE_FILE_SECONDS
-    while not (recorded := (job / FAILED).is_file()) and time.monotonic() < until:
+    while (recorded := _failure_time(job)) in (None, old_failure) and time.monotonic() < until:
         time.sleep(0.1)
-    return recorded
+    return recorded not in (None, old_failure)
 
 
 def distributed_env(environment: JobEnvironment) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
 from korlm.text.unicode import BLANKS
@@ -60,11 +61,17 @@ def aligned(cells: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> lis
     >>> aligned([["run", "loss"], ["a", "3.5"]])
     ['run  loss', 'a     3.5']
     """
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if index in left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    rows = []
+    for row in cells:
+        padded = []
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            blanks = " " * (width - _width(cell))
+            padded.append(cell + blanks if index in left else blanks + cell)
+        rows.append("  ".join(padded))
+    return rows
+
+
+def _width(text: str) -> int:
+    """Return the number of columns of a text in a terminal, where Hangul is two columns wide."""
+    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)

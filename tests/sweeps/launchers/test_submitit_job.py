@@ -59,3 +59,22 @@ def test_a_job_that_cannot_be_queued_again(requeued: list[int], tmp_path: Path) 
         JobCommand(command, tmp_path, {})()
     assert exit_code.value.code == submitit_job.INTERRUPTED
     assert "scontrol" in (tmp_path / "failed.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("is_requeued", "code"), [(False, 0), (True, 1)])
+def test_a_failure_before_a_node_failed_is_not_that_of_this_run(
+    is_requeued: bool,
+    code: int,
+    requeued: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "failed.txt").write_text("lost the connection to rank 1\n", "utf-8")
+    submitit_job.JobEnvironment().global_rank = 1
+    monkeypatch.setattr(submitit_job, "FAILURE_FILE_SECONDS", 0.0)
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    if is_requeued:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with pytest.raises(SystemExit) as exit_code:
+        JobCommand(("sh", "-c", "exit 3"), tmp_path, {})()
+    assert exit_code.value.code == code
