@@ -19,7 +19,7 @@ from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import MODEL, save_config, save_weights
 from korlm.runs.trained_run import TrainedRun
 from korlm.tasks.classification import Classifier
-from korlm.tasks.seq2seq import Seq2Seq
+from korlm.tasks.seq2seq.model import Seq2Seq
 from korlm.tasks.tagger import Tagger
 from korlm.utils.errors import ExportError, output_errors, require_extra
 from korlm.utils.io.atomic_files import write_json

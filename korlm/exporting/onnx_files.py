@@ -30,7 +30,7 @@ from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
 from korlm.tasks.classification import Classifier
 from korlm.tasks.morpheme_tags import NUM_TAGS
-from korlm.tasks.seq2seq import Seq2Seq
+from korlm.tasks.seq2seq.model import Seq2Seq
 from korlm.tasks.tagger import Tagger
 from korlm.utils.errors import ExportError
 

@@ -38,7 +38,7 @@ from korlm.modules.onnx_nodes import (
 from korlm.tasks.heads.attention import Attention
 from korlm.tasks.heads.beam_search import BANNED_IDS
 from korlm.tasks.heads.decoder import AttentionDecoder
-from korlm.tasks.seq2seq import EXTRA_LENGTH, Seq2Seq
+from korlm.tasks.seq2seq.model import EXTRA_LENGTH, Seq2Seq
 
 VALUES, KEYS, WEIGHTS, VECTOR = "values", "keys", "weights", "vector"
 

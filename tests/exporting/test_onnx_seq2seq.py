@@ -23,7 +23,7 @@ from korlm.dataset.vocab import BOS_ID, EOS_ID, Vocab
 from korlm.exporting.onnx_graph import Graph, Int8Graph
 from korlm.exporting.onnx_seq2seq import build_decoder, build_encoder, onnx_decoder
 from korlm.tasks.heads.beam_search import BANNED_IDS
-from korlm.tasks.seq2seq import Seq2Seq, search
+from korlm.tasks.seq2seq.model import Seq2Seq, search
 from korlm.utils.errors import ExportError
 
 VOCAB = Vocab(Counter(["나는", "학교", "에", "간다", "집", "이", "크다"]), VocabConfig(1))

@@ -25,7 +25,7 @@ from korlm.config import (
 from korlm.dataset.example_batches import pad
 from korlm.dataset.prepared import Prepared
 from korlm.prediction.task_run import TaskRun, load_task_run
-from korlm.tasks.seq2seq import Seq2SeqTask, forcing_ratio
+from korlm.tasks.seq2seq.task import Seq2SeqTask, forcing_ratio
 from korlm.training.optimizers import split_by_depth
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 

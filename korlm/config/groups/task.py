@@ -212,7 +212,7 @@ class TaggingConfig(EncoderTaskConfig):
         return ignored
 
 
-@register("task", "seq2seq", builds="korlm.tasks.seq2seq:Seq2SeqTask")
+@register("task", "seq2seq", builds="korlm.tasks.seq2seq.task:Seq2SeqTask")
 @dataclass
 class Seq2SeqConfig(EncoderTaskConfig):
     """Write a text for a given one; corpus.target_column names the column of texts to write."""

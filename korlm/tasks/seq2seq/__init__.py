@@ -1,0 +1,1 @@
+"""Sequence to sequence: generate a target text for a source text."""
