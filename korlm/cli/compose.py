@@ -196,7 +196,7 @@ def _isolated_hydra() -> Iterator[None]:
 def _move_files(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings in which files given as ``corpus`` are in ``corpus.files``."""
     corpus = given.get("corpus")
-    if isinstance(corpus, str) and "/" in corpus:
+    if isinstance(corpus, str) and {"/", "\\", "."} & set(corpus):
         raise ConfigError(
             f"corpus={corpus!r}: a str is the name of a choice; give files as corpus=[{corpus!r}]"
         )

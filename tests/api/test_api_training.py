@@ -109,6 +109,7 @@ def test_nothing_of_hydra_is_left(splits: dict[str, object]) -> None:
             {"corpus.layout": "txt", "corpus.format": "json"},
             "corpus.format: given twice, also under an old name",
         ),
+        ({"corpus": "a.txt"}, "corpus='a.txt': a str is the name of a choice; give files as"),
         ({"corpus": "texts/a.txt"}, "corpus='texts/a.txt': a str is the name of a choice; give"),
         ({"seed": np.array([1, 2])}, "seed=array([1, 2]): must be a number, a str"),
         ({3: 4}, "3: the names of settings are strings"),

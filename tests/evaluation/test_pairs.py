@@ -199,6 +199,14 @@ def test_command(korlm: Command, run: TrainedRun, tmp_path: Path) -> None:
     assert f"{100 * share:.1f} (" in table[-1]
 
 
+def test_the_pairs_are_not_replaced(korlm: Command, run: TrainedRun, tmp_path: Path) -> None:
+    path = tmp_path / "mine.tsv"
+    path.write_text("good\tbad\n가\t나\n", encoding="utf-8")
+    ended = korlm("pairs", f"run={run.folder}", f"input={path}", f"output={path}")
+    assert "mine.tsv: is also read; give another file" in ended.error
+    assert read_pairs([str(path)]) == [("mine", "가", "나")]
+
+
 def test_command_rejects(korlm: Command, run: TrainedRun, tmp_path: Path) -> None:
     for options, message in {
         ("phenomena=[plurals]",): "phenomena: plurals: must be one of .*; did you mean plural?",
