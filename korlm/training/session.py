@@ -293,8 +293,8 @@ class TrainingSession(SharedParts):
         self._log_embeddings()
         self._log_final_scalars(splits)
         self.tracker.log_result(self.progress.step, self.config, splits)
-        self.tracker.close()
         write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
+        self.tracker.close()
         logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
         written = [name for name in RESULTS if (self.folder / name).exists()]
         logger.info("%s: %s", self.folder, ", ".join(written))
