@@ -86,8 +86,8 @@ def _check_size(path: Path) -> None:
         raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
 
 
-# Keys of the group prepare that runs store, but do not use: how a corpus was prepared is no property
-# of a run. Until korlm 0.1, those after the first were keys of their own.
+# Keys of the group prepare that runs store, but do not use: how a corpus was prepared is no
+# property of a run. Until korlm 0.1, those after the first were keys of their own.
 _IGNORED_OF_PREPARE = {"options", "queue", "account", "walltime", "interface", "sbatch"}
 
 

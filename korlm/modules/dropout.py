@@ -1,6 +1,7 @@
 """Dropout variants of recurrent language models.
 
-Every function scales the kept values by 1 / (1 - p). Axes: T time, B batch, F features, V vocabulary, E embedding.
+Every function scales the kept values by 1 / (1 - p).
+Axes: T time, B batch, F features, V vocabulary, E embedding.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ from korlm.runs.trained_run import RunParts
 from korlm.tasks.base import Counts as FloatCounts
 from korlm.tasks.base import ExampleTask, Predictor
 from korlm.tasks.heads.attention import Memory
-from korlm.tasks.heads.beam_search import BeamSettings, Hypothesis, beam_search
+from korlm.tasks.heads.beam_search import BeamSettings, DecodedSequence, batched_beam_search
 from korlm.tasks.heads.decoder import AttentionDecoder, DecoderOutput
 from korlm.tasks.metrics.seq2seq import NUM_COUNTS, count_pairs, metrics_of
 from korlm.tasks.plots import attention_image
@@ -143,7 +143,7 @@ class Seq2Seq(Trainable):
         return out
 
 
-class Pair(NamedTuple):
+class TextPair(NamedTuple):
     """Token ids of source and target, each with <eos> at the end, and the target as it was read."""
 
     source: Ids
@@ -151,7 +151,7 @@ class Pair(NamedTuple):
     text: str
 
 
-def read_pairs(prepared: Prepared, split: str) -> list[Pair]:
+def read_pairs(prepared: Prepared, split: str) -> list[TextPair]:
     """Return the pairs of a split.
 
     Raises:
@@ -168,7 +168,7 @@ def read_pairs(prepared: Prepared, split: str) -> list[Pair]:
             f"{prepared.folder}: {split} has {len(lines)} lines with tokens, {len(texts)} texts; "
             + mend_prepared(prepared.folder)
         )
-    return list(map(Pair, lines[::2], lines[1::2], texts[1::2]))
+    return list(map(TextPair, lines[::2], lines[1::2], texts[1::2]))
 
 
 class Seq2SeqTask(ExampleTask[Seq2Seq]):
@@ -331,7 +331,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     def _detokenize(self, ids: Sequence[int]) -> str:
         return self._detokenizer.detokenize(self.prepared.vocab.decode(ids))
 
-    def _text_of(self, hypotheses: Sequence[Hypothesis]) -> str:
+    def _text_of(self, hypotheses: Sequence[DecodedSequence]) -> str:
         """Return the best text; empty if there is none, as when probabilities are NaN."""
         return self._detokenize(hypotheses[0].ids) if hypotheses else ""
 
@@ -418,7 +418,7 @@ def search(
     lengths: Sequence[int],
     config: Seq2SeqConfig,
     num_best: int = 1,
-) -> list[list[Hypothesis]]:
+) -> list[list[DecodedSequence]]:
     """Return the ``num_best`` best texts for each encoded source by beam search.
 
     ``lengths``, (B,), are the tokens of the sources, which limit those of the texts.
@@ -427,7 +427,7 @@ def search(
         config.num_beams, num_best, config.length_penalty, config.coverage_penalty
     )
     limits = [math.ceil(config.max_length_ratio * n) + EXTRA_LENGTH for n in lengths]
-    return beam_search(model.decoder, memory, state, limits, settings)
+    return batched_beam_search(model.decoder, memory, state, limits, settings)
 
 
 class TextPredictor(Predictor):
