@@ -14,7 +14,7 @@ from korlm.utils.errors import ConfigError, not_a_choice
 
 if TYPE_CHECKING:
     from korlm.evaluation.pairs.accuracy import Accuracy
-    from korlm.evaluation.pairs.templates import Pair
+    from korlm.evaluation.pairs.templates import MinimalPair
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def main(settings: PairsSettings) -> None:
     logger.info("%s", _table(results))
 
 
-def _template_pairs(settings: PairsSettings) -> list[Pair]:
+def _template_pairs(settings: PairsSettings) -> list[MinimalPair]:
     """Return the pairs of korlm's templates."""
     from korlm.evaluation.pairs.templates import pairs_of, phenomena
 

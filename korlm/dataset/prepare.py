@@ -49,7 +49,7 @@ from korlm.dataset.storage.piece_files import (
 from korlm.dataset.tokenize import (
     PieceText,
     TokenizeSettings,
-    kept_columns,
+    source_columns,
     train_model,
     write_tokenizer_model,
 )
@@ -203,7 +203,7 @@ class _Preparation:
 
     def _scan(self, executor: Executor) -> list[PieceScan]:
         """Read all pieces once; raise a ``CorpusError`` if the text cannot be read."""
-        kept_columns(self.corpus)  # raises if names are taken
+        source_columns(self.corpus)  # raises if names are taken
         scans = self._run_all(executor, functools.partial(scan_piece, self.corpus))
         check_scans(self.corpus, self.pieces, scans)
         return scans

@@ -15,7 +15,13 @@ from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, prepared_fingerprint
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards, map_shard
-from korlm.dataset.storage.shards import LABEL, non_blank_mask, read_columns, shard_paths
+from korlm.dataset.storage.shards import (
+    LABEL,
+    in_piece_order,
+    non_blank_mask,
+    read_columns,
+    shard_paths,
+)
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError
@@ -56,10 +62,9 @@ class Prepared:
         Raises:
             PreparedError: a file is missing or damaged, or does not fit the manifest.
         """
-        names = sorted(
-            n for n in self.manifest[checksums.CRC32_KEY] if n.startswith(f"ids/{split}-")
-        )
-        ids = join_shards([self._ids_of(self.folder / name) for name in names])
+        names = self.manifest[checksums.CRC32_KEY]
+        paths = (self.folder / name for name in names if name.startswith(f"ids/{split}-"))
+        ids = join_shards([self._ids_of(path) for path in in_piece_order(paths)])
         expected = self.stats[split].num_tokens
         if len(ids) != expected:
             raise PreparedError(

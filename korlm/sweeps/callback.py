@@ -26,7 +26,7 @@ from korlm.sweeps.folder import (
 )
 from korlm.sweeps.results import (
     MAX_SHOWN,
-    Job,
+    JobResult,
     build_rows,
     column_of,
     comparable_objective,
@@ -100,7 +100,7 @@ class SweepTable(Callback):
         return folder
 
 
-def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
+def _write_table(folder: Path, jobs: Sequence[JobResult], finished: int) -> None:
     objective = comparable_objective(jobs, SweepTable.objective)
     if objective != SweepTable.objective:
         logger.warning(
@@ -130,7 +130,7 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
         logger.info("best: %s", run_command(folder / jobs[0].name))
 
 
-def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
+def _draw(path: Path, jobs: Sequence[JobResult], objective: str) -> None:
     """Plot the sweep, if its finished jobs differ in a setting."""
     finished = [job for job in jobs if not job.failure]
     keys = varying(finished)

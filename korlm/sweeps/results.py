@@ -63,7 +63,7 @@ def changes_tokens(key: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobResult:
     """Settings and results of one job.
 
     Attributes:
@@ -122,7 +122,7 @@ def column_of(objective: str) -> str:
     return objective.replace(".", "_")
 
 
-def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
+def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[JobResult]:
     """Return all jobs of a sweep, best first."""
     split = objective.partition(".")[0]
     # The objective, and the metrics that replace it if the jobs' tokens differ.
@@ -135,7 +135,7 @@ def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
     return sorted(jobs, key=lambda job: job.order(used))
 
 
-def comparable_objective(jobs: Sequence[Job], objective: str) -> str:
+def comparable_objective(jobs: Sequence[JobResult], objective: str) -> str:
     """Return the objective, or another metric of its split if it is per token and tokens differ.
 
     The other metric is bits per character, or exact match for task=seq2seq.
@@ -148,7 +148,9 @@ def comparable_objective(jobs: Sequence[Job], objective: str) -> str:
     return f"{split}.exact_match" if is_seq2seq else f"{split}.bits_per_char"
 
 
-def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, MetricPath]) -> Job:
+def _read_job(
+    folder: Path, settings: dict[str, str], wanted: Mapping[str, MetricPath]
+) -> JobResult:
     """Return a job, given its folder, its settings, and the columns to read."""
     files: dict[str, dict[str, Any]] = {}
     failure = ""
@@ -176,10 +178,10 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Metri
     valid = files["metrics.json"].get("valid")
     counts = valid if isinstance(valid, dict) else {}
     if "num_examples" in counts and "num_tokens" not in counts:  # no metrics per token
-        return Job(folder.name, settings, metrics, failure)
+        return JobResult(folder.name, settings, metrics, failure)
     tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
     choice = (pair for pair in settings.items() if changes_tokens(pair[0]))
-    return Job(folder.name, settings, metrics, failure, (*tokens, *sorted(choice)))
+    return JobResult(folder.name, settings, metrics, failure, (*tokens, *sorted(choice)))
 
 
 def damaged_metrics(path: Path, error: Exception) -> str:
@@ -187,20 +189,22 @@ def damaged_metrics(path: Path, error: Exception) -> str:
     return f"{path}: damaged ({error}); delete it and resume the sweep: the job will run again"
 
 
-def varying(jobs: Sequence[Job]) -> list[str]:
+def varying(jobs: Sequence[JobResult]) -> list[str]:
     """Return the settings in which the jobs differ."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides)
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
-def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list[list[str | float]]:
+def build_rows(
+    jobs: Sequence[JobResult], objective: str = "valid.perplexity"
+) -> list[list[str | float]]:
     """Return the table: a header and one row per job.
 
     Columns are the settings in which the jobs differ, the metrics with the objective first, and the
     names of the jobs' folders.
 
-    >>> build_rows([Job("0", {"seed": "1", "name": "a"}, {"valid_perplexity": 7.0}, ""),
-    ...             Job("1", {"seed": "2", "name": "a"}, {}, "the disk is full")])
+    >>> build_rows([JobResult("0", {"seed": "1", "name": "a"}, {"valid_perplexity": 7.0}, ""),
+    ...             JobResult("1", {"seed": "2", "name": "a"}, {}, "the disk is full")])
     ... # doctest: +NORMALIZE_WHITESPACE
     [['seed', 'valid_perplexity', 'job', 'failure'],
      ['1', 7.0, '0', ''],

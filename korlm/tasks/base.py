@@ -226,7 +226,7 @@ class Task(ABC, Generic[ModelT]):
         """
         return []
 
-    def notes(self) -> list[str]:
+    def log_hints(self) -> list[str]:
         """Return what to know about the log, one line each, before training."""
         return []
 

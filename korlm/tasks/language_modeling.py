@@ -123,8 +123,8 @@ class LanguageModelingTask(Task[LanguageModel]):
             hints.append(advice.on_steps(self.settings.trainer, num_batches, total_steps))
         return [hint for hint in hints if hint]
 
-    def notes(self) -> list[str]:
-        """See ``Task.notes``."""
+    def log_hints(self) -> list[str]:
+        """See ``Task.log_hints``."""
         return [advice.PERPLEXITIES]
 
     def verdict(self, best_cost: float) -> str:

@@ -93,7 +93,7 @@ def constant_entries(
     }
 
 
-def restore(
+def restore_training(
     checkpoint: Checkpoint,
     path: Path,
     resume_from: ResumeFrom,

@@ -30,7 +30,7 @@ from korlm.runs.device import training_device, uses_bf16
 from korlm.tasks.base import Task
 from korlm.tasks.language_modeling import LanguageModelingTask
 from korlm.tasks.pretrained import initialize
-from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore
+from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore_training
 from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer, split_by_depth
 from korlm.training.progress import Progress
@@ -90,7 +90,7 @@ def build_session(
     if resumed is not None:
         source = settings.resume_from
         path = folder / "checkpoints" / f"{source.value}.pt"
-        progress, state = restore(resumed, path, source, prepared, model, optimizer, group)
+        progress, state = restore_training(resumed, path, source, prepared, model, optimizer, group)
     if isinstance(model, NgramLM) and model.config.arpa and not progress.step:
         _read_arpa(model, prepared, device, progress)
     if not task.train_batches.carries_state:
@@ -293,8 +293,8 @@ class TrainingSession(SharedParts):
         self._log_embeddings()
         self._log_final_scalars(splits)
         self.tracker.log_result(self.progress.step, self.config, splits)
-        self.tracker.close()
         write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
+        self.tracker.close()
         logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
         written = [name for name in RESULTS if (self.folder / name).exists()]
         logger.info("%s: %s", self.folder, ", ".join(written))
@@ -379,7 +379,7 @@ class TrainingSession(SharedParts):
             f", from step {self.progress.step:,} on" if self.progress.step else "",
             self.folder,
         )
-        for line in self.task.notes():
+        for line in self.task.log_hints():
             logger.info("%s", line)
 
     def _resume_hint(self) -> str:

@@ -17,7 +17,7 @@ from korlm.evaluation.pairs.accuracy import PAIRS, accuracies, score_pairs, wils
 from korlm.evaluation.pairs.files import read_pairs
 from korlm.evaluation.pairs.templates import (
     NUM_PAIRS,
-    Pair,
+    MinimalPair,
     pairs_of,
     phenomena,
     resolve_particles,
@@ -103,8 +103,8 @@ def run(tiny_run: Callable[[str], TrainedRun]) -> TrainedRun:
 
 def test_scores_are_those_of_whole_sentences(run: TrainedRun) -> None:
     pairs = [
-        Pair("a", "나는 집에 간다.", "나는 집을 간다."),
-        Pair("a", "우리는 뷁을 본다.", "우리는 책 본다."),
+        MinimalPair("a", "나는 집에 간다.", "나는 집을 간다."),
+        MinimalPair("a", "우리는 뷁을 본다.", "우리는 책 본다."),
     ]
     with run.text_encoder() as text_encoder:
         rows = pa.concat_tables(score_pairs(run, "x", pairs, text_encoder, None, 5)).to_pylist()
@@ -123,8 +123,8 @@ def test_scores_are_those_of_whole_sentences(run: TrainedRun) -> None:
 
 def test_equal_tokens_do_not_count(run: TrainedRun) -> None:
     pairs = [
-        Pair("a", "나는 간다.", "나는 간다.\u200b"),
-        Pair("a", "나는 집에 간다.", "나는 간다."),
+        MinimalPair("a", "나는 간다.", "나는 간다.\u200b"),
+        MinimalPair("a", "나는 집에 간다.", "나는 간다."),
     ]
     with run.text_encoder() as text_encoder:
         table = pa.concat_tables(score_pairs(run, "x", pairs, text_encoder))

@@ -10,14 +10,14 @@ from korlm.config import Encoding
 from korlm.corpus.containers import STDIN
 from korlm.corpus.files import read_blocks
 from korlm.corpus.normalization import has_text
-from korlm.evaluation.pairs.templates import Pair
+from korlm.evaluation.pairs.templates import MinimalPair
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.tables import unescape_tsv
 
 COLUMNS = ("good", "bad")
 
 
-def read_pairs(paths: Sequence[str]) -> list[Pair]:
+def read_pairs(paths: Sequence[str]) -> list[MinimalPair]:
     """Read files with the columns ``good`` and ``bad``, and perhaps ``phenomenon``.
 
     Args:
@@ -34,7 +34,7 @@ def read_pairs(paths: Sequence[str]) -> list[Pair]:
     return pairs
 
 
-def _read(path: Path) -> list[Pair]:
+def _read(path: Path) -> list[MinimalPair]:
     lines = itertools.chain.from_iterable(read_blocks(path, Encoding.utf8))
     header = next(lines, "").split("\t")
     if missing := [name for name in COLUMNS if name not in header]:
@@ -57,5 +57,5 @@ def _read(path: Path) -> list[Pair]:
             raise CorpusError(f"{path}: line {number}: a sentence is blank; remove the pair")
         if good == bad:
             raise CorpusError(f"{path}: line {number}: both sentences are equal; remove the pair")
-        pairs.append(Pair(row.get("phenomenon") or path.stem, good, bad))
+        pairs.append(MinimalPair(row.get("phenomenon") or path.stem, good, bad))
     return pairs

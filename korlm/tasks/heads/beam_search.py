@@ -21,7 +21,7 @@ MIN_COVERAGE = 1e-6  # of a source token that was not attended to; its logarithm
 
 
 @dataclass(frozen=True)
-class Hypothesis:
+class DecodedSequence:
     """A decoded text.
 
     Attributes:
@@ -64,13 +64,13 @@ class BeamSettings:
 
 
 @torch.inference_mode()
-def beam_search(
+def batched_beam_search(
     decoder: AttentionDecoder,
     memory: Memory,
     state: State,
     max_lengths: Sequence[int],
     settings: BeamSettings,
-) -> list[list[Hypothesis]]:
+) -> list[list[DecodedSequence]]:
     """Return the best hypotheses of each source, in descending order of their scores.
 
     A beam that ends in <eos> is complete and is not refilled, so that ``num_beams=1`` is greedy
@@ -85,7 +85,7 @@ def beam_search(
         settings: of the search.
     """
     device = memory.values.device
-    complete: list[list[Hypothesis]] = [[] for _ in max_lengths]
+    complete: list[list[DecodedSequence]] = [[] for _ in max_lengths]
     sources = list(range(len(max_lengths)))  # those that are still searched, b of them
     tokens = torch.full((len(sources), 1, 1), BOS_ID, device=device)  # (b, N, length)
     log_probs = torch.zeros(len(sources), 1, device=device)  # (b, N), -inf for complete beams
@@ -113,7 +113,7 @@ def beam_search(
         for row, beam in (is_open & (ids == EOS_ID)).nonzero().tolist():
             text = tuple(tokens[row, beam, 1:-1].tolist())
             values = float(log_probs[row, beam]), float(top_scores[row, beam])
-            complete[sources[row]].append(Hypothesis(text, *values))
+            complete[sources[row]].append(DecodedSequence(text, *values))
         log_probs = log_probs.masked_fill(~is_open | (ids == EOS_ID), -torch.inf)
 
         unfinished = []
