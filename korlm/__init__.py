@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from korlm._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from korlm.api.runs import LanguageModelRun, TaskModelRun
+    from korlm.api.runs import LanguageModelRun, TaskRun
     from korlm.api.training import train as train
     from korlm.config.registry import register as register
     from korlm.tokenizers.kkma.tagger import Kkma as Kkma
@@ -50,7 +50,7 @@ def __dir__() -> list[str]:
     return [*globals(), *_MODULES]
 
 
-def load(run: str | Path) -> LanguageModelRun | TaskModelRun:
+def load(run: str | Path) -> LanguageModelRun | TaskRun:
     """Return the best model of a run, with all that it takes to use it.
 
     Threads may share it.

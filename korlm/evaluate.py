@@ -17,8 +17,8 @@ from korlm.sweeps.command import command
 from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
+    from korlm.api.runs import TaskRun
     from korlm.evaluation.evaluate import Metrics
-    from korlm.prediction.task_run import TaskRun
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 def main(settings: EvaluateSettings) -> None:
     """Evaluate the best model of each run."""
     from korlm.api.evaluation import evaluate_language_models
+    from korlm.api.runs import TaskRun, load_any
     from korlm.evaluation.evaluate import compare
     from korlm.evaluation.output.tsv import write_breakdowns
-    from korlm.prediction.task_run import TaskRun, load
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import TrainedRun, short_names
     from korlm.utils.io.atomic_files import write_json
 
-    loaded = [load(folder) for folder in run_folders(settings.run)]
+    loaded = [load_any(folder) for folder in run_folders(settings.run)]
     language_models = [run for run in loaded if isinstance(run, TrainedRun)]
     task_runs = [run for run in loaded if isinstance(run, TaskRun)]
     if language_models and task_runs:

@@ -12,8 +12,7 @@ from korlm.utils.errors import PreparedError
 
 if TYPE_CHECKING:
     from korlm.dataset.storage.id_stream import Ids
-    from korlm.prediction.task_run import TaskRun
-    from korlm.runs.trained_run import TrainedRun
+    from korlm.runs.trained_run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +20,11 @@ logger = logging.getLogger(__name__)
 @command("export")
 def main(settings: ExportSettings) -> None:
     """Export the best model of a run; log size, speed and perplexity of the exported files."""
+    from korlm.api.runs import load_any
     from korlm.exporting.export_run import export_run, export_table, formats_of
-    from korlm.prediction.task_run import load
     from korlm.runs.device import inference_device
 
-    run = load(Path(settings.run))
+    run = load_any(settings.run)
     inference_device(settings)  # sets the number of threads
     folder = Path(settings.output) if settings.output else run.folder / "export"
     formats = settings.formats or formats_of(run)
@@ -41,7 +40,7 @@ def main(settings: ExportSettings) -> None:
     logger.info("%s: %s", folder, ", ".join(sorted(path.name for path in folder.iterdir())))
 
 
-def _valid(run: TrainedRun | TaskRun, settings: ExportSettings) -> Ids | None:
+def _valid(run: Run, settings: ExportSettings) -> Ids | None:
     """Return the first token ids of valid; None if its prepared corpus no longer exists."""
     from korlm.runs.trained_run import open_text
 

@@ -25,10 +25,10 @@ def main(settings: GenerateSettings) -> None:
     from korlm.generation.generator import Generator
     from korlm.generation.prompts import read_prompts
     from korlm.runs.device import inference_device
-    from korlm.runs.trained_run import load_run
+    from korlm.runs.trained_run import TrainedRun
     from korlm.utils.torch_backend import tf32
 
-    run = load_run(Path(settings.run))
+    run = TrainedRun.load(Path(settings.run))
     has_several_lines = settings.mode is GenerateMode.complete or settings.sentences > 1
     with Generator(run, inference_device(settings)) as generator, tf32(False):
         gc.freeze()  # else the garbage collector scans the vocabulary now and then (0.2 s)

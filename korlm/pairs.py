@@ -27,14 +27,14 @@ def main(settings: PairsSettings) -> None:
     from korlm.evaluation.pairs.accuracy import PAIRS, accuracies, score_pairs
     from korlm.evaluation.pairs.files import read_pairs
     from korlm.runs.device import inference_device
-    from korlm.runs.trained_run import load_run, short_names
+    from korlm.runs.trained_run import TrainedRun, short_names
     from korlm.utils.io.table_files import TableWriter, check_not_read
     from korlm.utils.progress import ProgressBar
     from korlm.utils.torch_backend import tf32
 
     check_not_read({"output": settings.output}, settings.inputs)
     pairs = read_pairs(settings.inputs) if settings.inputs else _template_pairs(settings)
-    runs = [load_run(folder) for folder in run_folders(settings.run)]
+    runs = [TrainedRun.load(folder) for folder in run_folders(settings.run)]
     device = inference_device(settings)
     results: dict[str, dict[str, Accuracy]] = {}
     total = len(runs) * len(pairs)

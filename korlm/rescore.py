@@ -98,10 +98,10 @@ def _references(settings: RescoreSettings, utterances: Set[str]) -> dict[str, st
 
 def _runs(settings: RescoreSettings) -> list[TrainedRun]:
     """Return the run and those that it is mixed with."""
-    from korlm.runs.trained_run import load_mixed_runs, load_run
+    from korlm.runs.trained_run import TrainedRun, load_mixed_runs
 
     others = load_mixed_runs(settings.ngram, settings.mix, [settings.run])
-    return [load_run(Path(settings.run)), *others.values()]
+    return [TrainedRun.load(Path(settings.run)), *others.values()]
 
 
 def _is_linear(settings: RescoreSettings, runs: list[TrainedRun]) -> bool:

@@ -32,7 +32,7 @@ def _score(settings: ScoreSettings) -> None:
     from korlm.evaluation.surprisal.scorer import SurprisalScorer
     from korlm.evaluation.surprisal.tables import schema_of
     from korlm.runs.device import inference_device
-    from korlm.runs.trained_run import load_run
+    from korlm.runs.trained_run import TrainedRun
     from korlm.utils.io.table_files import TableWriter, check_not_read
     from korlm.utils.torch_backend import tf32
 
@@ -40,7 +40,7 @@ def _score(settings: ScoreSettings) -> None:
     outputs = {key: target for key, (target, _) in settings.tables().items()}
     check_not_read(outputs, [source.path for source in sources])
     inputs, kept = resolve_kept_columns(settings.corpus, sources)
-    run = load_run(Path(settings.run))
+    run = TrainedRun.load(Path(settings.run))
     device = inference_device(settings)
     with contextlib.ExitStack() as stack:
         writers = []

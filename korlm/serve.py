@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import socket
-from pathlib import Path
 
 from korlm.config import ServeSettings
 from korlm.sweeps.command import command
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 @command("serve")
 def main(settings: ServeSettings) -> None:
     """Serve the page and the JSON interface until Ctrl-C."""
-    from korlm.prediction.task_run import TaskRun, load
+    from korlm.api.runs import TaskRun, load_any
     from korlm.runs.device import inference_device
     from korlm.serving.app import build_app, is_loopback
     from korlm.serving.connections import build_server
@@ -30,7 +29,7 @@ def main(settings: ServeSettings) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(tf32(False))  # on a GPU as on a CPU
         server_socket = stack.enter_context(_listen(settings))
-        run, device = load(Path(settings.run)), inference_device(settings)
+        run, device = load_any(settings.run), inference_device(settings)
         engine: ServedLanguageModel | ServedTask = (
             ServedTask(run, device)
             if isinstance(run, TaskRun)

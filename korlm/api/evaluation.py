@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from korlm.cli.arguments import key_of
+from korlm.cli.compose import Composed, compose
 from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.dataset.prepared import open_prepared
 from korlm.dataset.statistics.tokenization_report import summary
@@ -26,8 +27,8 @@ from korlm.evaluation.evaluate import (
 from korlm.evaluation.modes import RESERVED_NAMES, EvaluationModes
 from korlm.evaluation.texts import read_texts
 from korlm.prediction.evaluation import evaluate_task_runs, prepare_text
-from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import (
+    Run,
     TrainedRun,
     check_same_vocab,
     load_mixed_runs,
@@ -39,8 +40,22 @@ from korlm.utils.memory import reset_peak_memory
 
 logger = logging.getLogger(__name__)
 
-Runs = dict[str, TrainedRun]
+Runs = Mapping[str, TrainedRun]
 Results = dict[str, dict[str, EvaluationResult]]  # name of a text -> row of its table -> result
+
+# Settings of korlm.evaluate that a method of a run does not take.
+_COMMAND_ONLY = {
+    **dict.fromkeys(("device", "threads"), "the model computes where it is; use run.to(device)"),
+    **dict.fromkeys(("output", "plot"), "results are returned, not written"),
+    "run": "the run is this one",
+}
+
+
+def evaluate_settings(run: Run, settings: Mapping[str, Any]) -> Composed:
+    """Return the settings of the method ``evaluate`` of a run."""
+    for key in settings.keys() & _COMMAND_ONLY.keys():
+        raise ConfigError(f"{key}: does not apply to run.evaluate: {_COMMAND_ONLY[key]}")
+    return compose("evaluate", {"run": run.folder, **settings})
 
 
 def evaluate_language_models(
@@ -72,7 +87,7 @@ def evaluate_as_trained(
 
 
 def evaluate_tasks(
-    settings: EvaluateSettings, runs: Mapping[str, TaskRun], overrides: Sequence[str]
+    settings: EvaluateSettings, runs: Mapping[str, Run], overrides: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluate runs of a task other than language modeling.
 
@@ -106,7 +121,7 @@ def evaluate_tasks(
 
 def _modes(settings: EvaluateSettings, runs: Runs, device: torch.device) -> EvaluationModes:
     """Load the runs to mix with, and return the modes to evaluate beside carried and reset."""
-    others: Runs = {}
+    others: dict[str, TrainedRun] = {}
     for folder, other in load_mixed_runs(settings.ngram, settings.mix).items():
         for run in runs.values():
             check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
+import functools
 import math
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from korlm.api.evaluation import evaluate_as_trained, evaluate_language_models
-from korlm.api.open_run import OpenRun, Resources, evaluate_settings, fields_of
+from korlm.api.evaluation import evaluate_as_trained, evaluate_language_models, evaluate_settings
 from korlm.config import (
     RECORDING_PATTERN,
     EvaluateSettings,
@@ -29,25 +25,24 @@ from korlm.config import (
 from korlm.dataset.text_encoder import checked_texts
 from korlm.evaluation.evaluate import compare
 from korlm.evaluation.surprisal.texts import log_probs, surprisal_table
-from korlm.evaluation.token_scores import Floats, device_of
+from korlm.evaluation.token_scores import Floats
 from korlm.generation.completion import MAX_EXPANSIONS, Completions
-from korlm.generation.generator import StoppingCriteria
+from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import Sampling
-from korlm.models.base import LanguageModel
 from korlm.rescoring.encoded_texts import same_vocab
 from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.rescoring.recordings import RecordingNames, rescore_recordings
 from korlm.rescoring.rescore import Rescored, RescoredList, ScoreWeights, rescore
-from korlm.runs.device import available_device
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError, CorpusError, NbestError
+from korlm.utils.torch_backend import tf32
 
 _MODE_SETTINGS = ("ngram", "mix", "adapt", "cache", "dynamic")  # of modes beside that of training
 
 
 @dataclass(frozen=True)
-class LanguageModelRun(OpenRun, TrainedRun):
+class LanguageModelRun(TrainedRun):
     """The best language model of a run; a context manager, which stops its tokenizer.
 
         run = korlm.load("outputs/runs/DIR")
@@ -59,28 +54,9 @@ class LanguageModelRun(OpenRun, TrainedRun):
     a ``with`` block or of the object. Threads may share a run: its methods work one at a time.
     """
 
-    def __post_init__(self) -> None:
-        plain = TrainedRun(**fields_of(self, TrainedRun))
-        # ``_plain`` keeps the copy for inference, which all methods share. The class is frozen.
-        object.__setattr__(self, "_plain", plain)
-        object.__setattr__(self, "_resources", Resources(plain))
-        weakref.finalize(self, self._resources.close)
-
-    _plain: TrainedRun = dataclasses.field(init=False, repr=False, compare=False)
-    _resources: Resources = dataclasses.field(init=False, repr=False, compare=False)
-
-    def inference_model(self, device: torch.device | None = None) -> LanguageModel:
-        """See ``TrainedRun.inference_model``."""
-        return self._plain.inference_model(device)
-
-    def to(self, device: torch.device | str) -> LanguageModelRun:
-        """Return a copy of the run whose model is on a device; this run does not change.
-
-        Raises:
-            ConfigError: the device is not available.
-        """
-        model = copy.deepcopy(self.model).to(available_device(device))
-        return dataclasses.replace(self, model=model)
+    @functools.cached_property
+    def _generator(self) -> Generator:
+        return Generator(self)
 
     def warm_up(self) -> None:
         """Start the tokenizer and compute once, so that the next call does not wait for either."""
@@ -106,8 +82,8 @@ class LanguageModelRun(OpenRun, TrainedRun):
             CorpusError: a text is not a str or has a lone surrogate.
             TokenizerError: the tokenizer of the run does not start.
         """
-        with self._resources.in_use() as resources:
-            return log_probs(self._plain, texts, open_vocabulary, resources.text_encoder())
+        with self.lock, tf32(False):
+            return log_probs(self, texts, open_vocabulary)
 
     def surprisal(
         self,
@@ -133,10 +109,8 @@ class LanguageModelRun(OpenRun, TrainedRun):
             CorpusError: a text is not a str or has a lone surrogate.
             TokenizerError: the tokenizer of the run does not start.
         """
-        with self._resources.in_use() as resources:
-            return surprisal_table(
-                self._plain, texts, unit, context, entropy, resources.text_encoder()
-            )
+        with self.lock, tf32(False):
+            return surprisal_table(self, texts, unit, context, entropy)
 
     def complete(
         self, text: str, num_completions: int = 5, max_expansions: int = MAX_EXPANSIONS
@@ -157,8 +131,8 @@ class LanguageModelRun(OpenRun, TrainedRun):
             run="", num_completions=num_completions, max_expansions=max_expansions
         )  # checks the bounds
         checked_texts([text])
-        with self._resources.in_use() as resources:
-            return resources.generator().complete(text, num_completions, max_expansions)
+        with self.lock, tf32(False):
+            return self._generator.complete(text, num_completions, max_expansions)
 
     def generate(
         self,
@@ -215,8 +189,8 @@ class LanguageModelRun(OpenRun, TrainedRun):
         )  # checks the bounds
         checked_texts([prompt])
         stopping = StoppingCriteria(max_tokens, sentences)
-        with self._resources.in_use() as resources:
-            generator = resources.generator()
+        with self.lock, tf32(False):
+            generator = self._generator
             if beams is not None:
                 text, _ = generator.beam_search(prompt, beams, stopping, length_penalty)[0]
             else:
@@ -279,13 +253,8 @@ class LanguageModelRun(OpenRun, TrainedRun):
         lists = [NBest(str(utt), _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
         weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
-        with (
-            self._resources.in_use() as resources,
-            LMScorer(
-                *(runs, linear, mixture_weights, open_vocabulary, device_of(self.model)),
-                text_encoder=resources.text_encoder(),
-            ) as scorer,
-        ):
+        with self.lock, tf32(False):
+            scorer = LMScorer(runs, linear, mixture_weights, open_vocabulary, self.device)
             rescored: Iterable[RescoredList]
             if context is RescoreContext.recording:
                 names = RecordingNames(recording_pattern)
@@ -320,11 +289,10 @@ class LanguageModelRun(OpenRun, TrainedRun):
             if key.partition(".")[0] in _MODE_SETTINGS:
                 raise ConfigError(f"{key}: needs modes=True")
         parsed: EvaluateSettings = evaluate_settings(self, settings).settings
-        with self._resources.lock:
-            device = device_of(self.model)
+        with self.lock:
             if not modes:
-                return evaluate_as_trained(parsed, self._plain, device)
-            results = evaluate_language_models(parsed, {"run": self._plain}, device)
+                return evaluate_as_trained(parsed, self, self.device)
+            results = evaluate_language_models(parsed, {"run": self}, self.device)
         return {text: compare(rows, parsed.bootstrap) for text, rows in results.items()}
 
 

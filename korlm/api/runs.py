@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from korlm.api.language_model_run import LanguageModelRun as LanguageModelRun
-from korlm.api.open_run import fields_of
-from korlm.api.task_model_run import TaskModelRun as TaskModelRun
+from korlm.api.task_run import TaskRun as TaskRun
+from korlm.config import TrainSettings
+from korlm.config.objective import LANGUAGE_MODELING
 from korlm.config.paths import path_of
-from korlm.prediction.task_run import TaskRun, load
-from korlm.runs.trained_run import TrainedRun
+from korlm.runs.trained_run import Run, load_run
 
 
-def load_any(folder: str | Path) -> LanguageModelRun | TaskModelRun:
+def load_any(folder: str | Path) -> LanguageModelRun | TaskRun:
     """Load a run of any task on the CPU; see ``korlm.load``."""
-    run = load(path_of(folder, "run"))
-    if isinstance(run, TaskRun):
-        return TaskModelRun(**fields_of(run, TaskRun))
-    return LanguageModelRun(**fields_of(run, TrainedRun))
+
+    def class_of(settings: TrainSettings) -> type[Run]:
+        return LanguageModelRun if settings.task.name == LANGUAGE_MODELING else TaskRun
+
+    run = load_run(path_of(folder, "run"), class_of)
+    assert isinstance(run, LanguageModelRun | TaskRun)
+    return run

@@ -25,7 +25,7 @@ from korlm.utils.packages import check_installed
 from korlm.utils.signals import signals_as_keyboard_interrupt
 
 if TYPE_CHECKING:
-    from korlm.api.runs import LanguageModelRun, TaskModelRun
+    from korlm.api.runs import LanguageModelRun, TaskRun
     from korlm.dataset.prepare import TextEncoding
     from korlm.dataset.prepared import Prepared
     from korlm.training.validation import ValidationCallback
@@ -45,7 +45,7 @@ def train(
     model: str | Mapping[str, Any] | None = None,
     corpus: str | Path | Sequence[str | Path] | Mapping[str, Any] | None = None,
     **others: Any,
-) -> LanguageModelRun | TaskModelRun:
+) -> LanguageModelRun | TaskRun:
     """Train a model as ``python -m korlm.train`` does, and return the run.
 
         run = korlm.train(corpus=["book.txt"], tokenizer="syllable", trainer={"epochs": 5})

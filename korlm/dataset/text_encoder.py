@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,11 +116,9 @@ class EncodedText:
 class TextEncoder:
     """Tokenizes and encodes any text as the training text was; a context manager.
 
-    Kkma starts with the first line (about 1 s) and runs until the exit. Threads may share an
-    encoder; it serves one of them at a time.
-
-    Raises:
-        TokenizerError: a package of the tokenizer is missing, or its model is damaged.
+    The tokenizer starts with the first text (Kkma: about 1 s) and runs until ``close``, the exit or
+    the end of the object; another text starts it again. Threads may share an encoder; it serves one
+    of them at a time.
     """
 
     def __init__(
@@ -130,13 +131,33 @@ class TextEncoder:
     ) -> None:
         self._unicode = unicode
         self._vocab, self._spelling = vocab, spelling
-        self._pool = TokenizerPool(tokenizer, tokenizer_model)
+        self._tokenizer = tokenizer, tokenizer_model
+        self._lock, self._pid = threading.Lock(), os.getpid()
+        self._opened: TokenizerPool | None = None
 
     def __enter__(self) -> TextEncoder:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._pool.__exit__(*error)
+        self.close()
+
+    def close(self) -> None:
+        """Stop the tokenizer."""
+        if self._opened is not None:
+            _close(self._opened, self._pid)
+
+    @property
+    def _pool(self) -> TokenizerPool:
+        """Return the tokenizer, opened at the first access.
+
+        Raises:
+            TokenizerError: a package of the tokenizer is missing, or its model is damaged.
+        """
+        with self._lock:
+            if self._opened is None:
+                self._opened = TokenizerPool(*self._tokenizer)
+                weakref.finalize(self, _close, self._opened, self._pid)
+            return self._opened
 
     def read(
         self, lines: Iterable[LineBlock], columns: Mapping[str, str] = NO_COLUMNS
@@ -178,6 +199,12 @@ class TextEncoder:
     ) -> EncodedText:
         table = to_table([batch], [analyses], columns)
         return EncodedText.from_table(table, self._vocab, self._spelling, self._unicode)
+
+
+def _close(pool: TokenizerPool, pid: int) -> None:
+    """Stop a tokenizer, but not in a forked process, whose parent uses it."""
+    if pid == os.getpid():
+        pool.__exit__()
 
 
 def checked_texts(texts: object) -> list[str]:

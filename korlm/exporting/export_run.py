@@ -15,9 +15,8 @@ from korlm.config.serialization import plain_settings
 from korlm.dataset.storage.id_stream import Ids
 from korlm.exporting.model_card import CARD, model_card, trained_metrics
 from korlm.models.neural import NeuralLM
-from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import MODEL, save_config, save_weights
-from korlm.runs.trained_run import TrainedRun
+from korlm.runs.trained_run import Run, TrainedRun
 from korlm.tasks.classification import Classifier
 from korlm.tasks.seq2seq.model import Seq2Seq
 from korlm.tasks.tagger import Tagger
@@ -31,7 +30,7 @@ COMMON = (ExportFormat.safetensors, ExportFormat.onnx, ExportFormat.int8)
 TASK_MODELS = (Classifier, Tagger, Seq2Seq)  # those that ONNX can express
 
 
-def formats_of(run: TrainedRun | TaskRun) -> list[ExportFormat]:
+def formats_of(run: Run) -> list[ExportFormat]:
     """Return the formats that a run is exported in by default: all that it has, but sherpa."""
     if isinstance(run.model, NeuralLM):
         return list(COMMON)
@@ -43,7 +42,7 @@ def formats_of(run: TrainedRun | TaskRun) -> list[ExportFormat]:
 
 
 def export_run(
-    run: TrainedRun | TaskRun,
+    run: Run,
     folder: Path,
     formats: Sequence[ExportFormat] = COMMON,
     ids: Ids | None = None,
@@ -96,7 +95,7 @@ def export_run(
                     from korlm.exporting.onnx_files import OnnxExport
                 has_int8, models = ExportFormat.int8 in formats, results["models"]
                 export = OnnxExport(run, building, has_int8, ids, threads, models)
-                if isinstance(run, TaskRun):
+                if not isinstance(run, TrainedRun):
                     export.write_task()
                 elif ExportFormat.onnx in formats:
                     export.write_steps()
@@ -117,9 +116,9 @@ def export_run(
     return results
 
 
-def _check_onnx(run: TrainedRun | TaskRun, formats: Sequence[ExportFormat]) -> None:
+def _check_onnx(run: Run, formats: Sequence[ExportFormat]) -> None:
     """Raise ``ExportError`` if a run cannot be exported as ONNX."""
-    if isinstance(run, TaskRun):
+    if not isinstance(run, TrainedRun):
         has_onnx = isinstance(run.model, TASK_MODELS)
         if not has_onnx or ExportFormat.sherpa in formats:
             raise ExportError(
@@ -133,7 +132,7 @@ def _check_onnx(run: TrainedRun | TaskRun, formats: Sequence[ExportFormat]) -> N
         )
 
 
-def _checkpoint_of(run: TrainedRun | TaskRun) -> dict[str, Any]:
+def _checkpoint_of(run: Run) -> dict[str, Any]:
     """Return the parts of best.pt that are needed to use the model."""
     spelling, learned = run.spelling.arrays().items(), run.tokenizer_model
     return {

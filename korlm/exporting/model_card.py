@@ -17,9 +17,8 @@ from korlm._version import __version__
 from korlm.config.objective import LANGUAGE_MODELING
 from korlm.config.stored import read_json
 from korlm.exporting.usage import usage
-from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import tokenizer_file
-from korlm.runs.trained_run import TrainedRun
+from korlm.runs.trained_run import Run, TrainedRun
 
 CARD = "README.md"
 MAX_ROWS = 12  # metrics of a table
@@ -60,7 +59,7 @@ def trained_metrics(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def model_card(
-    run: TrainedRun | TaskRun,
+    run: Run,
     license_id: str,
     metrics: Metrics,
     files: Collection[str],
@@ -84,9 +83,7 @@ def model_card(
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _header(
-    run: TrainedRun | TaskRun, name: str, license_id: str, metrics: Metrics
-) -> dict[str, Any]:
+def _header(run: Run, name: str, license_id: str, metrics: Metrics) -> dict[str, Any]:
     """Return the metadata that the Hub reads."""
     settings = run.settings
     task = settings.task.name
@@ -123,7 +120,7 @@ def _header(
     return header
 
 
-def _description(run: TrainedRun | TaskRun) -> str:
+def _description(run: Run) -> str:
     settings = run.settings
     kind = "language model" if isinstance(run, TrainedRun) else f"model for {settings.task.name}"
     weights = sum(part.numel() for part in run.model.parameters())
@@ -134,7 +131,7 @@ def _description(run: TrainedRun | TaskRun) -> str:
     )
 
 
-def _data(run: TrainedRun | TaskRun, metrics: Metrics) -> str:
+def _data(run: Run, metrics: Metrics) -> str:
     settings = run.settings
     lines = [
         f"- corpus `{settings.corpus.name}`, prepared as `{run.fingerprint}`; documents of valid "

@@ -26,8 +26,7 @@ from korlm.exporting.onnx_step import begin_state, build_step
 from korlm.exporting.onnx_tagger import build_tagger, onnx_scores
 from korlm.models.neural import NeuralLM
 from korlm.modules.padding import valid_mask
-from korlm.prediction.task_run import TaskRun
-from korlm.runs.trained_run import TrainedRun
+from korlm.runs.trained_run import Run, TrainedRun
 from korlm.tasks.classification import Classifier
 from korlm.tasks.morpheme_tags import NUM_TAGS
 from korlm.tasks.seq2seq.model import Seq2Seq
@@ -63,7 +62,7 @@ class OnnxExport:
         models: name of a file -> its measurements, which the methods add.
     """
 
-    run: TrainedRun | TaskRun
+    run: Run
     folder: Path
     has_int8: bool
     ids: Ids | None

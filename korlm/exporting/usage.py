@@ -8,8 +8,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from korlm.config import Seq2SeqConfig, TaggingConfig, TagHead, TagLabels, TagUnits
-from korlm.prediction.task_run import TaskRun
-from korlm.runs.trained_run import TrainedRun
+from korlm.runs.trained_run import Run, TrainedRun
 from korlm.tasks.morpheme_tags import NUM_TAGS
 
 # Modules to import, and the code after "tokens = " for the tokens of one line; of other tokenizers,
@@ -167,7 +166,7 @@ class _Code(NamedTuple):
     text: str
 
 
-def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
+def usage(run: Run, files: Collection[str]) -> str:
     """Return the section of a model card on the use of a run's export with these files."""
     parts = []
     if "model.safetensors" in files:
@@ -189,7 +188,7 @@ def usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _without_korlm(run: TrainedRun | TaskRun, files: Collection[str]) -> _Code | None:
+def _without_korlm(run: Run, files: Collection[str]) -> _Code | None:
     """Return the code for the files; None if no file is an ONNX graph."""
     name, config = run.settings.tokenizer.name, run.settings.task
     missing = f"[]  # insert the tokens of text, as tokenizer={name} splits it"
@@ -234,7 +233,7 @@ def _tagging(config: TaggingConfig, tokenizer: str) -> tuple[str, list[str]]:
     return code, ["json", *(["zlib"] if config.kkma_dim else [])]
 
 
-def _notes(run: TrainedRun | TaskRun) -> list[str]:
+def _notes(run: Run) -> list[str]:
     """Return what else to do to texts and results, in sentences."""
     settings, changes, notes = run.settings, [], []
     if settings.corpus.unicode.value not in ("nfc", "none"):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from korlm.dataset.text_encoder import TextEncoder
 from korlm.generation.candidates import choose
 from korlm.generation.context import ContextEncoder, EncodedPrompt, banned_token_ids
 from korlm.generation.eojeol_search import EojeolSearch, SearchResult
@@ -69,16 +68,14 @@ class Completer:
 
     Args:
         device: device of the model; None: where it is.
-        text_encoder: see ``ContextEncoder``.
     """
 
     def __init__(
         self,
         run: TrainedRun,
         device: torch.device | None = None,
-        text_encoder: TextEncoder | None = None,
     ) -> None:
-        self.encoder = ContextEncoder(run, device, text_encoder)
+        self.encoder = ContextEncoder(run, device)
         self.lexicon = Lexicon(run.vocab.tokens, run.detokenizer(), banned_token_ids(run.vocab))
         self._last: tuple[str, EncodedPrompt, EojeolSearch] | None = None
 
@@ -90,7 +87,7 @@ class Completer:
 
     def close(self) -> None:
         """Stop the tokenizer; another text starts it again."""
-        self.encoder.close()
+        self.encoder.text_encoder.close()
 
     def complete(
         self, text: str, num_completions: int = 5, max_expansions: int = MAX_EXPANSIONS

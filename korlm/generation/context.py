@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS_ID, NUMBER, SPECIALS, Vocab
 from korlm.generation.sampling import BANNED_IDS
 from korlm.modules.state import State
@@ -50,33 +49,16 @@ class ContextEncoder:
 
     Args:
         device: device of the model; None: where it is.
-        text_encoder: ``run.text_encoder()`` of the caller, who closes it; None: a new one.
     """
 
     def __init__(
         self,
         run: TrainedRun,
         device: torch.device | None = None,
-        text_encoder: TextEncoder | None = None,
     ) -> None:
-        self.model = run.inference_model(device)
+        self.model, self.text_encoder = run.inference_model(device), run.text_encoder()
         self._start_id = run.start_id
-        self._run = run
-        self._given, self._text_encoder = text_encoder, text_encoder
         self._earlier: tuple[str, list[int], State] | None = None
-
-    def close(self) -> None:
-        """Stop the tokenizer; another text starts it again."""
-        if self._text_encoder is not None and self._text_encoder is not self._given:
-            self._text_encoder.__exit__()
-            self._text_encoder = None
-
-    @property
-    def text_encoder(self) -> TextEncoder:
-        """Return the run's text encoder, created at the first access."""
-        if self._text_encoder is None:
-            self._text_encoder = self._run.text_encoder()
-        return self._text_encoder
 
     @torch.inference_mode()
     def encode(self, text: str) -> EncodedPrompt:

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS_ID
 from korlm.detokenizers.streaming import StreamingDetokenizer
 from korlm.generation.beam_search import BeamStart, beam_search
@@ -78,9 +77,8 @@ class Generator(Completer):
         self,
         run: TrainedRun,
         device: torch.device | None = None,
-        text_encoder: TextEncoder | None = None,
     ) -> None:
-        super().__init__(run, device, text_encoder)
+        super().__init__(run, device)
         self._detokenizer, self._tokens = self.lexicon.detokenizer, run.vocab.tokens
         self._model, self._start_id = self.encoder.model, run.start_id
         self._banned_ids = banned_token_ids(run.vocab)

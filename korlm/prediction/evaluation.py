@@ -24,9 +24,8 @@ from korlm.dataset.fingerprint import hash_json
 from korlm.dataset.prepare import TextEncoding, prepare
 from korlm.dataset.prepared import Prepared
 from korlm.evaluation.bootstrap import interval, resampled_sums
-from korlm.prediction.task_run import TaskRun, task_of
-from korlm.runs.trained_run import RunParts
-from korlm.tasks.base import Counts, ExampleTask
+from korlm.runs.trained_run import Run
+from korlm.tasks.base import Counts, ExampleTask, task_of
 from korlm.utils.errors import ConfigError
 from korlm.utils.io.tables import aligned
 from korlm.utils.progress import ProgressBar
@@ -38,7 +37,7 @@ Result = dict[str, Any]
 
 
 def evaluate_task_runs(
-    runs: Mapping[str, TaskRun],
+    runs: Mapping[str, Run],
     prepared: Mapping[str, Prepared],
     bootstrap: BootstrapConfig,
     splits: Sequence[str] = ("valid", "test"),
@@ -96,7 +95,7 @@ def _sums_of_blocks(counts: Counts, size: int) -> Counts:
 
 
 def prepare_text(
-    run: RunParts, corpus: CorpusConfig, outputs: Path, given: Collection[str] = ()
+    run: Run, corpus: CorpusConfig, outputs: Path, given: Collection[str] = ()
 ) -> Prepared:
     """Prepare a text with a run's tokenizer and vocabulary; its test split is the whole text.
 
@@ -129,15 +128,15 @@ def _text_key(prepared: Prepared) -> str:
     return hash_json([text["files"], text.get("shares"), text["columns"]])
 
 
-def build_task(run: TaskRun, prepared: Prepared) -> ExampleTask[Any]:
+def build_task(run: Run, prepared: Prepared) -> ExampleTask[Any]:
     """Return the task of a run on its corpus."""
-    task = task_of(run)(run.settings, prepared, run.folder, run.device, labels=run.labels)
+    task = task_of(run.settings)(run.settings, prepared, run.folder, run.device, labels=run.labels)
     assert isinstance(task, ExampleTask)
     return task
 
 
 @torch.inference_mode()
-def count_examples(task: ExampleTask[Any], run: TaskRun, split: str) -> Counts:
+def count_examples(task: ExampleTask[Any], run: Run, split: str) -> Counts:
     """Return the K counts of each of the N examples of a split, float64 (N, K)."""
     result = np.zeros((task.num_examples(split), task.num_counts))
     with (

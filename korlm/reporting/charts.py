@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from korlm.evaluation.metrics import MAX_NATS
-from korlm.reporting.tensorboard_events import Curve
+from korlm.runs.tensorboard_events import Curve
 from korlm.utils.plotting import set_log_scale
 
 Transform = Callable[[float], float]  # from the values of a curve to heights in the chart

@@ -23,8 +23,8 @@ from korlm.config.objective import (
 from korlm.config.paths import run_directory
 from korlm.config.serialization import as_typed, dotted_items
 from korlm.config.stored import read_json, read_yaml, values_of
-from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
+from korlm.runs.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.trained_run import short_names
 from korlm.utils.errors import ConfigError
 

@@ -5,14 +5,12 @@ Axes: M texts, D distinct texts, L tokens of the distinct texts, K models.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from korlm.dataset.text_encoder import TextEncoder
 from korlm.evaluation.mixture import fit_weights, mix
 from korlm.evaluation.token_scores import Floats, Ints, segment_sums, windows
 from korlm.modules.state import State
@@ -38,7 +36,7 @@ class TextScores:
 
 
 class LMScorer:
-    """Computes log-probabilities of texts; a context manager, since it starts tokenizers.
+    """Computes log-probabilities of texts; a context manager that stops the runs' tokenizers.
 
     Args:
         runs: K runs. Those that encode text alike (``same_vocab``) share one tokenizer.
@@ -48,7 +46,6 @@ class LMScorer:
         open_vocabulary: add the cost of spelling tokens that their ids do not restore. Each run has
             a spelling model of its own, so it belongs to the probabilities that are mixed.
         device: device to compute on; None: the CPU.
-        text_encoder: ``runs[0].text_encoder()`` of the caller, who closes it; None: a new one.
 
     Raises:
         ConfigError: there is no run, the runs of a linear mixture encode text differently, or the
@@ -62,7 +59,6 @@ class LMScorer:
         mixture_weights: Sequence[float] = (),
         open_vocabulary: bool = True,
         device: torch.device | None = None,
-        text_encoder: TextEncoder | None = None,
     ) -> None:
         self.runs = list(runs)
         self.linear = linear
@@ -82,16 +78,14 @@ class LMScorer:
                 "log-linear mixture"
             )
         self._models = [run.inference_model(self.device) for run in runs]
-        self._stack = contextlib.ExitStack()
-        self._encoders = [] if text_encoder is None else [text_encoder]
-        for group in self._groups[len(self._encoders) :]:
-            self._encoders.append(self._stack.enter_context(runs[group[0]].text_encoder()))
+        self._encoders = [runs[group[0]].text_encoder() for group in self._groups]
 
     def __enter__(self) -> LMScorer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(None, None, None)
+        for encoder in self._encoders:
+            encoder.close()
 
     def score(self, texts: Sequence[str]) -> TextScores:
         """Score a few texts.

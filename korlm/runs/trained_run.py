@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import abc
+import copy
+import dataclasses
 import functools
 import re
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import nn
 
 from korlm.config import Mode, TrainSettings
 from korlm.config.objective import LANGUAGE_MODELING
@@ -24,7 +27,9 @@ from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.registry import build_detokenizer
 from korlm.models.base import LanguageModel
 from korlm.models.registry import build_model
+from korlm.modules.trainable import Trainable
 from korlm.runs.checkpoint import load_checkpoint, settings_of
+from korlm.runs.device import available_device
 from korlm.runs.directories import problem_of
 from korlm.runs.safetensors import MODEL, load_weights
 from korlm.utils.errors import (
@@ -35,10 +40,18 @@ from korlm.utils.errors import (
     enough_memory,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
+
+    from korlm.runs.tensorboard_events import Curve
+
 
 @dataclass(frozen=True)
-class RunParts:
-    """Contents of a run, without its model.
+class Run(abc.ABC):
+    """The best model of a run, with all that it takes to use it; a context manager.
+
+    The tokenizer starts with the first text (Kkma: about 1 s) and runs until ``close``, the end of
+    a ``with`` block or of the object. Threads may share a run: its methods work one at a time.
 
     Attributes:
         folder: the run directory, or an export.
@@ -47,6 +60,8 @@ class RunParts:
         prepared: folder of the prepared corpus at training time.
         tokenizer_model: result of ``train_tokenizer``; None if the tokenizer learned nothing.
         labels: labels that the model predicts; empty for a language model.
+        model: the model, in evaluation mode.
+        lock: held by methods that use the tokenizer or the model.
     """
 
     folder: Path
@@ -57,20 +72,115 @@ class RunParts:
     fingerprint: str
     tokenizer_model: bytes | None
     labels: tuple[str, ...]
+    model: Trainable
+    lock: threading.RLock = dataclasses.field(
+        default_factory=threading.RLock, init=False, repr=False, compare=False
+    )
 
-    def text_encoder(self) -> TextEncoder:
-        """Return an encoder for text, with the run's tokenizer; a context manager."""
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load best.pt of a run, or an export, on the CPU.
+
+        Args:
+            folder: a run directory, an export, or a path inside one
+                (``korlm.config.paths.run_directory``).
+
+        Raises:
+            CheckpointError: the folder has no model, a damaged one, or one of another task.
+        """
+        return load_run(folder, lambda settings: cls)
+
+    @classmethod
+    @abc.abstractmethod
+    def build_model(
+        cls, folder: Path, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]
+    ) -> Trainable:
+        """Return an untrained model.
+
+        Raises:
+            KorlmError: a run with these settings cannot be loaded as this class.
+        """
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        tensors = self.model.state_dict().values()  # n-gram models have no parameters
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return a copy of the run whose model is on a device; this run does not change.
+
+        Raises:
+            ConfigError: the device is not available.
+        """
+        model = copy.deepcopy(self.model).to(available_device(device))
+        return dataclasses.replace(self, model=model)
+
+    @functools.cached_property
+    def _text_encoder(self) -> TextEncoder:
         unicode = self.settings.corpus.unicode
         return TextEncoder(
             self.settings.tokenizer, self.vocab, self.spelling, self.tokenizer_model, unicode
         )
 
+    def text_encoder(self) -> TextEncoder:
+        """Return the run's tokenizer with its vocabulary, which all methods share."""
+        return self._text_encoder
+
+    def detokenizer(self) -> Detokenizer:
+        """Return the detokenizer of the run's tokens."""
+        folders = (self.folder, self.prepared)
+        return build_detokenizer(self.settings.tokenizer.name, folders, self.tokenizer_model)
+
+    def curves(self) -> dict[str, Curve]:
+        """Return the training curves: tag of TensorBoard -> (step, value) of each point.
+
+            steps, perplexities = zip(*run.curves()["perplexity/valid"])
+
+        Raises:
+            CheckpointError: the run was recorded without TensorBoard, or its files were removed.
+        """
+        from korlm.runs.tensorboard_events import read_events
+
+        recorded = read_events(self.folder / "tensorboard")
+        if recorded.problem:
+            raise CheckpointError(f"{self.folder}: {recorded.problem}")
+        return recorded.curves
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the tokenizer; another text starts it again."""
+        with self.lock:
+            self._text_encoder.close()
+
 
 @dataclass(frozen=True)
-class TrainedRun(RunParts):
-    """The best language model of a run, with everything needed to use it."""
+class TrainedRun(Run):
+    """The best language model of a run."""
 
     model: LanguageModel
+
+    @classmethod
+    def build_model(
+        cls, folder: Path, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]
+    ) -> LanguageModel:
+        """See ``Run.build_model``."""
+        if settings.task.name != LANGUAGE_MODELING:
+            raise CheckpointError(
+                f"{folder}: a run of task={settings.task.name}, where a language model is "
+                f"needed; use python -m korlm.predict run={folder}"
+            )
+        if settings.corpus.reverse:
+            raise CheckpointError(
+                f"{folder}: a language model of reversed text (corpus.reverse=true), which "
+                "only init=... of korlm.train can use"
+            )
+        return build_model(settings.model, len(vocab), vocab.tokens)
 
     @property
     def start_id(self) -> int:
@@ -93,62 +203,12 @@ class TrainedRun(RunParts):
             return shared
         return self.model.inference_copy().to(device)
 
-    def detokenizer(self) -> Detokenizer:
-        """Return the detokenizer of the run's tokens."""
-        folders = (self.folder, self.prepared)
-        return build_detokenizer(self.settings.tokenizer.name, folders, self.tokenizer_model)
+
+RunT = TypeVar("RunT", bound=Run)
 
 
-def load_run(folder: Path) -> TrainedRun:
-    """Load the language model of a run (best.pt), or of an export.
-
-    Args:
-        folder: a run directory, an export, or a path inside one
-            (``korlm.config.paths.run_directory``).
-
-    Raises:
-        CheckpointError: the folder has no model, a damaged one, or one of another task.
-    """
-
-    def build(parts: RunParts) -> LanguageModel:
-        settings, vocab = parts.settings, parts.vocab
-        if settings.task.name != LANGUAGE_MODELING:
-            raise CheckpointError(
-                f"{parts.folder}: a run of task={settings.task.name}, where a language model is "
-                f"needed; use python -m korlm.predict run={parts.folder}"
-            )
-        refuse_reversed(parts)
-        return build_model(settings.model, len(vocab), vocab.tokens)
-
-    parts, model = load_model(folder, build)
-    return TrainedRun(**vars(parts), model=model)
-
-
-def refuse_reversed(run: RunParts) -> None:
-    """Raise ``CheckpointError`` for a language model of reversed text."""
-    if run.settings.corpus.reverse:
-        raise CheckpointError(
-            f"{run.folder}: a language model of reversed text (corpus.reverse=true), which "
-            "only init=... of korlm.train can use"
-        )
-
-
-ModelT = TypeVar("ModelT", bound=nn.Module)
-
-
-def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunParts, ModelT]:
-    """Load best.pt of a run, or an export.
-
-    Args:
-        folder: see ``load_run``.
-        build: function that returns an untrained model, given the contents of the run.
-
-    Returns:
-        The contents of the run, and its model in evaluation mode.
-
-    Raises:
-        CheckpointError: the folder has no model, or a damaged one.
-    """
+def load_run(folder: Path, class_of: Callable[[TrainSettings], type[RunT]]) -> RunT:
+    """Load a run as an object of the class that ``class_of`` returns; see ``Run.load``."""
     folder = run_directory(folder)
     if (path := folder / MODEL).is_file():
         checkpoint = load_weights(folder)
@@ -174,7 +234,12 @@ def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunPa
         if settings.model.min_parameters(len(vocab)) > num_weights:
             raise ValueError(f"it has {num_weights:,} weights, fewer than they require")
         model_bytes = checkpoint.get("learned")
-        parts = RunParts(
+        labels = tuple(map(str, checkpoint.get("labels", ())))
+        run_class = class_of(settings)
+        with enough_memory(str(path), "use a machine with more"):
+            model = run_class.build_model(folder, settings, vocab, labels)
+        model.load_state_dict(checkpoint["model"])
+        return run_class(
             folder=folder,
             settings=settings,
             vocab=vocab,
@@ -182,15 +247,12 @@ def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunPa
             prepared=Path(checkpoint["prepared"]),
             fingerprint=checkpoint["fingerprint"],
             tokenizer_model=None if model_bytes is None else model_bytes.numpy().tobytes(),
-            labels=tuple(map(str, checkpoint.get("labels", ()))),
+            labels=labels,
+            model=model.eval(),
         )
-        with enough_memory(str(path), "use a machine with more"):
-            model = build(parts)
-        model.load_state_dict(checkpoint["model"])
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not match its own settings ({reason})") from error
-    return parts, model.eval()
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
@@ -208,7 +270,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
-def training_corpus(run: RunParts) -> Path:
+def training_corpus(run: Run) -> Path:
     """Return the folder of the prepared corpus that a run was trained on.
 
     Raises:
@@ -222,7 +284,7 @@ def training_corpus(run: RunParts) -> Path:
     return run.prepared
 
 
-def open_text(run: RunParts, folder: Path | None) -> Prepared:
+def open_text(run: Run, folder: Path | None) -> Prepared:
     """Open the prepared corpus of a run.
 
     Args:
@@ -254,7 +316,7 @@ def load_mixed_runs(
     for folder, path in zip(folders, paths, strict=True):
         if taken.count(path) > 1:
             raise ConfigError(f"mix={folder}: the run is given twice; leave one out")
-    return {folder: load_run(Path(folder)) for folder in folders}
+    return {folder: TrainedRun.load(Path(folder)) for folder in folders}
 
 
 def check_same_vocab(name: str, vocab: Vocab, other_name: str, other: Vocab) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from korlm.api.runs import TaskRun
 from korlm.config import ScoreContext, ScoreUnit
 from korlm.dataset.vocab import EOS
 from korlm.evaluation.surprisal.frequencies import train_counts
@@ -19,13 +20,12 @@ from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
 from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import Sampling
-from korlm.prediction.task_run import TaskRun
-from korlm.runs.trained_run import RunParts, TrainedRun
+from korlm.runs.trained_run import Run, TrainedRun
 
 Json = dict[str, Any]
 
 
-def _describe(run: RunParts) -> Json:
+def _describe(run: Run) -> Json:
     """Return a description of a run."""
     settings, vocab_size = run.settings, len(run.vocab)
     name, task = run.folder.resolve().name, settings.task.name
@@ -101,13 +101,12 @@ class ServedTask:
 
     def __init__(self, run: TaskRun, device: torch.device) -> None:
         self._run = run.to(device)
-        self._text_encoder = run.text_encoder()
 
     def __enter__(self) -> ServedTask:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._text_encoder.__exit__(*error)
+        self._run.close()
 
     def warm_up(self) -> None:
         """Start the tokenizer, and run the model once."""
@@ -119,7 +118,7 @@ class ServedTask:
 
     def predict(self, text: str) -> Json:
         """Return a prediction for each line, with the columns of ``python -m korlm.predict``."""
-        rows = self._run.predict(text.split("\n"), self._text_encoder)
+        rows = self._run.predict(text.split("\n"))
         return {"predictions": [{key: _json_value(row[key]) for key in row} for row in rows]}
 
 

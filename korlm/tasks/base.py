@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from korlm.config import TrainSettings
+from korlm.config import TrainSettings, registry
 from korlm.dataset.batches import Batch, Batches, RankBatches
 from korlm.dataset.example_batches import ExampleBatches, TargetsOf
 from korlm.dataset.prepared import Prepared
@@ -27,7 +27,7 @@ from korlm.dataset.vocab import Vocab
 from korlm.models.base import TrainingLoss
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
-from korlm.runs.trained_run import RunParts
+from korlm.runs.trained_run import Run
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import CheckpointError, ConfigError
 from korlm.utils.memory import peak_memory_mb, reset_peak_memory
@@ -158,11 +158,11 @@ class Task(ABC, Generic[ModelT]):
         """Return an untrained model; ``labels`` are the task's attribute of this name."""
 
     @classmethod
-    def build_predictor(cls, run: RunParts, model: Any, device: torch.device) -> Predictor:
+    def build_predictor(cls, run: Run, model: Any, device: torch.device) -> Predictor:
         """Return what korlm.predict uses.
 
         Args:
-            run: the contents of the run.
+            run: the run.
             model: of ``build_model``, on ``device``, in evaluation mode.
             device: of the model.
 
@@ -248,6 +248,12 @@ class Task(ABC, Generic[ModelT]):
         if split == "valid":
             scalars |= {f"quality/{name}": metrics[name] for name in self.quality}
         return scalars
+
+
+def task_of(settings: TrainSettings) -> type[Task[Any]]:
+    """Return the task class of a run."""
+    task_class: type[Task[Any]] = registry.builder("task", settings.task.name)
+    return task_class
 
 
 class ExampleTask(Task[ModelT]):

@@ -25,7 +25,7 @@ from korlm.models.base import TrainingLoss
 from korlm.modules.encoder import build_encoder
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
-from korlm.runs.trained_run import RunParts
+from korlm.runs.trained_run import Run
 from korlm.tasks.base import Counts, ExampleTask, Predictor
 from korlm.tasks.heads.pooling import SequencePooling
 from korlm.tasks.metrics.classification import (
@@ -151,9 +151,7 @@ class ClassificationTask(ExampleTask[Classifier]):
         return Classifier(settings, vocab, len(labels))
 
     @classmethod
-    def build_predictor(
-        cls, run: RunParts, model: Classifier, device: torch.device
-    ) -> ClassPredictor:
+    def build_predictor(cls, run: Run, model: Classifier, device: torch.device) -> ClassPredictor:
         """See ``Task.build_predictor``."""
         return ClassPredictor(run.labels, model, device)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from korlm.models.registry import build_model
 from korlm.models.rnn import RecurrentLM
 from korlm.modules.encoder import PairedEncoder, RecurrentEncoder
 from korlm.modules.trainable import Trainable
-from korlm.runs.trained_run import RunParts, check_same_vocab, load_model
+from korlm.runs.trained_run import Run, TrainedRun, check_same_vocab
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.utils.errors import ConfigError
 
@@ -38,7 +39,29 @@ ARCHITECTURE_KEYS = (
 )
 
 
-def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, RecurrentLM]]:
+@dataclass(frozen=True)
+class InitialRun(TrainedRun):
+    """A run of the setting ``init``, whose language model may read text backwards."""
+
+    model: RecurrentLM
+
+    @classmethod
+    def build_model(
+        cls, folder: Path, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]
+    ) -> RecurrentLM:
+        """See ``Run.build_model``."""
+        task, config = settings.task.name, settings.model
+        if task != LANGUAGE_MODELING or not isinstance(config, RecurrentConfig):
+            raise ConfigError(
+                f"init={folder}: is a run of task={task} with model={config.name}; a "
+                "language model with model=lstm, gru or rnn is needed"
+            )
+        model = build_model(config, len(vocab), vocab.tokens)
+        assert isinstance(model, RecurrentLM)
+        return model
+
+
+def load_language_models(settings: TrainSettings) -> list[InitialRun]:
     """Load the runs of the setting ``init``: the forward language model, then the backward one.
 
     Raises:
@@ -46,70 +69,60 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
         ConfigError: a run is not a recurrent language model, or does not fit the settings or the
             other run.
     """
-
-    def build(parts: RunParts) -> Any:
-        task, config = parts.settings.task.name, parts.settings.model
-        if task != LANGUAGE_MODELING or not isinstance(config, RecurrentConfig):
-            raise ConfigError(
-                f"init={parts.folder}: is a run of task={task} with model={config.name}; a "
-                "language model with model=lstm, gru or rnn is needed"
-            )
-        if config.name != settings.model.name:
-            raise ConfigError(
-                f"init={parts.folder}: has model={config.name}, this run model="
-                f"{settings.model.name}; give model={config.name}"
-            )
-        return build_model(config, len(parts.vocab), parts.vocab.tokens)
-
     if settings.prepared is not None:  # the settings that its text was prepared with
         manifest = open_prepared(Path(settings.prepared)).manifest
         settings = settings_from_plain({**plain_settings(settings), **manifest["settings"]})
-    runs = [load_model(Path(folder), build) for folder in settings.init]
-    first = runs[0][0]
-    for number, (parts, _) in enumerate(runs):
-        _check_text(parts, settings)
-        if parts.settings.corpus.reverse != (number == 1):
+    runs = [InitialRun.load(Path(folder)) for folder in settings.init]
+    first = runs[0]
+    for number, run in enumerate(runs):
+        if (name := run.settings.model.name) != settings.model.name:
             raise ConfigError(
-                f"init={parts.folder}: must be a {'back' if number else 'for'}ward language model "
+                f"init={run.folder}: has model={name}, this run model={settings.model.name}; give "
+                f"model={name}"
+            )
+        _check_text(run, settings)
+        if run.settings.corpus.reverse != (number == 1):
+            raise ConfigError(
+                f"init={run.folder}: must be a {'back' if number else 'for'}ward language model "
                 f"(corpus.reverse={str(number == 1).lower()}); the forward one comes first"
             )
-        if parts.tokenizer_model != first.tokenizer_model:
+        if run.tokenizer_model != first.tokenizer_model:
             raise ConfigError(
-                f"init={parts.folder}: its {settings.tokenizer.name} model differs from that of "
+                f"init={run.folder}: its {settings.tokenizer.name} model differs from that of "
                 f"{first.folder}; train both on the same text"
             )
-        check_same_vocab(f"init={first.folder}", first.vocab, f"init={parts.folder}", parts.vocab)
-        for key in _architecture_keys(parts):
-            if getattr(parts.settings.model, key) != getattr(first.settings.model, key):
+        check_same_vocab(f"init={first.folder}", first.vocab, f"init={run.folder}", run.vocab)
+        for key in _architecture_keys(run):
+            if getattr(run.settings.model, key) != getattr(first.settings.model, key):
                 raise ConfigError(
-                    f"init={parts.folder}: its model.{key} differs from that of {first.folder}"
+                    f"init={run.folder}: its model.{key} differs from that of {first.folder}"
                 )
     return runs
 
 
-def _check_text(parts: RunParts, settings: TrainSettings) -> None:
+def _check_text(run: Run, settings: TrainSettings) -> None:
     """Raise ``ConfigError`` if the run reads text in another way than a language model."""
-    unicode = parts.settings.corpus.unicode
+    unicode = run.settings.corpus.unicode
     if unicode is not settings.corpus.unicode:
         raise ConfigError(
-            f"init={parts.folder}: was trained with corpus.unicode={unicode.value}, this run has "
+            f"init={run.folder}: was trained with corpus.unicode={unicode.value}, this run has "
             f"corpus.unicode={settings.corpus.unicode.value}; give corpus.unicode={unicode.value}"
         )
-    theirs, ours = parts.settings.tokenizer, settings.tokenizer
+    theirs, ours = run.settings.tokenizer, settings.tokenizer
     if theirs.name != ours.name:
         raise ConfigError(
-            f"init={parts.folder}: was trained with tokenizer={theirs.name}, this run has "
+            f"init={run.folder}: was trained with tokenizer={theirs.name}, this run has "
             f"tokenizer={ours.name}; give tokenizer={theirs.name}"
         )
     # A user dictionary or a tokenizer.json of the language model need not be given again.
     has_own_file = any(getattr(ours, key, None) is not None for key in ("user_dictionary", "file"))
-    our_model = None if has_own_file else parts.tokenizer_model
-    if tokenizer_version(theirs, parts.tokenizer_model) != tokenizer_version(ours, our_model):
-        raise ConfigError(f"init={parts.folder}: has other settings of tokenizer={ours.name}")
+    our_model = None if has_own_file else run.tokenizer_model
+    if tokenizer_version(theirs, run.tokenizer_model) != tokenizer_version(ours, our_model):
+        raise ConfigError(f"init={run.folder}: has other settings of tokenizer={ours.name}")
 
 
-def _architecture_keys(parts: RunParts) -> list[str]:
-    return [key for key in ARCHITECTURE_KEYS if hasattr(parts.settings.model, key)]
+def _architecture_keys(run: Run) -> list[str]:
+    return [key for key in ARCHITECTURE_KEYS if hasattr(run.settings.model, key)]
 
 
 def adopt_language_model_settings(
@@ -122,22 +135,22 @@ def adopt_language_model_settings(
     Raises:
         ConfigError: see ``load_language_models``; or an override contradicts the language models.
     """
-    parts, _ = load_language_models(settings)[0]
-    architecture = {key: getattr(parts.settings.model, key) for key in _architecture_keys(parts)}
+    run = load_language_models(settings)[0]
+    architecture = {key: getattr(run.settings.model, key) for key in _architecture_keys(run)}
     copied = [("model", key) for key in architecture]
     copied += [("vocab", field.name) for field in dataclasses.fields(settings.vocab)]
     overridden = {override.lstrip("+").partition("=")[0] for override in overrides}
     for group, key in copied:
         own = getattr(getattr(settings, group), key)
-        value = getattr(getattr(parts.settings, group), key)
+        value = getattr(getattr(run.settings, group), key)
         if f"{group}.{key}" in overridden and own != value:
             shown = "null" if value is None else getattr(value, "value", value)
             raise ConfigError(
-                f"{group}.{key}: the language model init={parts.folder} has {shown}; leave it out"
+                f"{group}.{key}: the language model init={run.folder} has {shown}; leave it out"
             )
     model = dataclasses.replace(settings.model, **architecture)
-    encoding = TextEncoding(parts.vocab, parts.tokenizer_model)
-    return dataclasses.replace(settings, model=model, vocab=parts.settings.vocab), encoding
+    encoding = TextEncoding(run.vocab, run.tokenizer_model)
+    return dataclasses.replace(settings, model=model, vocab=run.settings.vocab), encoding
 
 
 def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
@@ -152,7 +165,7 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
         VocabError: the vocabulary of the corpus is not that of the language models.
     """
     runs = load_language_models(settings)
-    check_same_vocab(f"init={settings.init[0]}", runs[0][0].vocab, "the corpus", vocab)
+    check_same_vocab(f"init={settings.init[0]}", runs[0].vocab, "the corpus", vocab)
     # Language models that stay as they are, or else the encoder itself.
     encoder = getattr(model, "language_models", None) or model.encoder
     if isinstance(encoder, PairedEncoder):
@@ -161,7 +174,7 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
         assert isinstance(encoder, RecurrentEncoder)
         encoders = [encoder]
     for number, part in enumerate(encoders):
-        source = runs[min(number, len(runs) - 1)][1]
+        source = runs[min(number, len(runs) - 1)].model
         part.embedding.load_state_dict(source.embedding.state_dict())
         if number < len(runs):
             _copy_layers(source.encoder, part)

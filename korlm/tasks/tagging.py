@@ -21,7 +21,7 @@ from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import UNK_ID, Vocab
 from korlm.models.base import TrainingLoss
 from korlm.modules.state import State
-from korlm.runs.trained_run import RunParts
+from korlm.runs.trained_run import Run
 from korlm.tasks.base import Counts as FloatCounts
 from korlm.tasks.base import ExampleTask, Predictor
 from korlm.tasks.metrics.tagging import (
@@ -149,7 +149,7 @@ class TaggingTask(ExampleTask[Tagger]):
         return Tagger(settings, vocab, labels)
 
     @classmethod
-    def build_predictor(cls, run: RunParts, model: Tagger, device: torch.device) -> Predictor:
+    def build_predictor(cls, run: Run, model: Tagger, device: torch.device) -> Predictor:
         """See ``Task.build_predictor``."""
         config = run.settings.task
         assert isinstance(config, TaggingConfig)

@@ -22,7 +22,7 @@ import torch
 
 from korlm.corpus.files import read_lines
 from korlm.generation.completion import MAX_EXPANSIONS, Completer
-from korlm.runs.trained_run import load_run
+from korlm.runs.trained_run import TrainedRun
 from korlm.text.keyboard import keys_of
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = [line for line in read_lines(options.file) if line.strip()]
     lines = random.Random(options.seed).sample(lines, min(options.lines, len(lines)))
-    with Completer(load_run(Path(options.run))) as completer:
+    with Completer(TrainedRun.load(Path(options.run))) as completer:
         completer.complete("시작 ")  # Kkma starts
         gc.freeze()  # as the command does
         typist = Typist(completer, options.shown, options.effort)

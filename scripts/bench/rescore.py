@@ -23,7 +23,7 @@ from korlm.corpus.lines import LineBlock
 from korlm.rescoring.encoded_texts import normalize_spaces
 from korlm.rescoring.formats.reader import open_lists
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
-from korlm.runs.trained_run import TrainedRun, load_run
+from korlm.runs.trained_run import TrainedRun
 
 Ints = npt.NDArray[np.int64]
 PADDED_ROWS = (16, 64, 256)
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1000, help="hypotheses of a prefix tree")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    run = load_run(Path(options.run))
+    run = TrainedRun.load(Path(options.run))
     texts = [
         normalize_spaces(hyp.text) for nbest in open_lists(options.lists) for hyp in nbest.hyps
     ]

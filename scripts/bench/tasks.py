@@ -31,6 +31,7 @@ from bench_utils import argument_parser, in_turns, median_seconds, speedup, time
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from korlm.api.runs import TaskRun
 from korlm.config import (
     AdamConfig,
     BatchesConfig,
@@ -54,7 +55,6 @@ from korlm.dataset.batches import Batch
 from korlm.dataset.example_batches import padded_batches
 from korlm.dataset.prepare import prepare
 from korlm.dataset.text_encoder import EncodedText, read_prepared
-from korlm.runs.trained_run import RunParts
 from korlm.training.session import build_session
 
 DROPOUT, LR, WORDS, CLASSES, BATCH = 0.3, 0.003, 8000, 12, 64
@@ -220,7 +220,7 @@ def measure(name: str, task: TaskConfig, folder: Path, options: argparse.Namespa
     encoded = read_prepared(prepared.folder, "valid", prepared.vocab, prepared.spelling)
     lines = EncodedText.concatenate(list(encoded))
     source = (prepared.spelling, prepared.folder, prepared.fingerprint, None)
-    run = RunParts(folder, settings, prepared.vocab, *source, labels)
+    run = TaskRun(folder, settings, prepared.vocab, *source, labels, model)
     predictor = session.task.build_predictor(run, model, torch.device("cpu"))
 
     def korlm_prediction() -> None:

@@ -23,7 +23,7 @@ from hydra.core.singleton import Singleton
 from omegaconf.basecontainer import BaseContainer
 
 import korlm
-from korlm.api.runs import LanguageModelRun, TaskModelRun
+from korlm.api.runs import LanguageModelRun, TaskRun
 from korlm.cli.compose import compose, merge, overrides_of
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError, CorpusError, KorlmError
@@ -200,7 +200,7 @@ def test_a_task(tiny: TinyCorpus) -> None:
     labels.write_text("\n".join(["text\tlabel", *rows]), encoding="utf-8")
     corpus = {"name": "tsv", "files": [labels], "label_column": "label"}
     run = korlm.train(FAST, corpus=corpus, task="classification", model="lstm")
-    assert isinstance(run, TaskModelRun)
+    assert isinstance(run, TaskRun)
     assert {row["label"] for row in run.predict(["나는 잔다.", "너는 간다."])} <= {"0", "1"}
     assert set(run.evaluate()) <= {"valid", "test"}
 

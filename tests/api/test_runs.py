@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import threading
@@ -19,7 +18,7 @@ from task_cases import TASKS
 from tiny_runs import finish, make_settings
 
 import korlm
-from korlm.api.runs import LanguageModelRun, TaskModelRun
+from korlm.api.runs import LanguageModelRun, TaskRun
 from korlm.config import LSTMConfig, SubwordMode, TaggingConfig
 from korlm.dataset.prepared import Prepared
 from korlm.evaluation.surprisal.texts import surprisal_table
@@ -85,8 +84,8 @@ def test_scores_are_those_of_rescoring_and_surprisals(run: LanguageModelRun) -> 
 def test_surprisals_do_not_depend_on_the_tokenizer_process(
     lstm: LanguageModelRun, unit: str, context: str
 ) -> None:
-    with lstm.text_encoder() as text_encoder:  # a tokenizer of its own
-        expected = surprisal_table(lstm, TEXTS, unit, context, True, text_encoder)
+    with open_run(lstm.folder) as other:  # a tokenizer of its own
+        expected = surprisal_table(other, TEXTS, unit, context, True)
     assert lstm.surprisal(TEXTS, unit, context).equals(expected)
     assert ("entropy" in expected.column_names) == (unit != "sentence")
     assert "entropy" not in lstm.surprisal(TEXTS, unit, context, entropy=False).column_names
@@ -288,17 +287,17 @@ def test_a_closed_run_starts_again_and_a_forgotten_one_is_closed(folders: dict[s
     for parameter in moved.model.parameters():
         parameter.data.zero_()
     assert np.array_equal(run.score(TEXTS), before)
-    resources = weakref.ref(run._resources)
-    del run
-    gc.collect()
-    assert resources() is None
+    text_encoder, model = weakref.ref(run.text_encoder()), weakref.ref(run.model)
+    run.complete("가")
+    del run  # no cycle of references keeps the model in memory
+    assert text_encoder() is None and model() is None
 
 
-def test_a_task(tiny_task_run: Callable[[str], TaskModelRun]) -> None:
+def test_a_task(tiny_task_run: Callable[[str], TaskRun]) -> None:
     name = next(name for name in TASKS if not isinstance(TASKS[name].config, TaggingConfig))
     texts = TASKS[name].texts
     with korlm.load(tiny_task_run(name).folder) as run:
-        assert isinstance(run, TaskModelRun)
+        assert isinstance(run, TaskRun)
         run.warm_up()
         rows = run.predict(texts)
         with ThreadPoolExecutor(3) as pool:

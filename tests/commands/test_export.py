@@ -137,9 +137,9 @@ def test_the_example_runs_unchanged(korlm: Command, run: Path, tmp_path: Path) -
 
 
 def own_nats(folder: Path, sentence: str) -> float:
-    from korlm.runs.trained_run import load_run
+    from korlm.runs.trained_run import TrainedRun
 
-    run = load_run(folder)
+    run = TrainedRun.load(folder)
     targets = torch.from_numpy(run.vocab.encode(sentence.split()))
     targets[-1] = 3
     inputs = torch.cat([torch.tensor([run.start_id]), targets[:-1]])

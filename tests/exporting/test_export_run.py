@@ -17,6 +17,7 @@ from task_cases import TASKS
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
+from korlm.api.runs import TaskRun
 from korlm.config import (
     ExportFormat,
     GRUConfig,
@@ -27,7 +28,6 @@ from korlm.config import (
 from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.exporting import onnx_files, verify
 from korlm.exporting.export_run import COMMON, export_run, export_table, formats_of
-from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import (
     CheckpointError,

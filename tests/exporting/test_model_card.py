@@ -19,6 +19,7 @@ import yaml
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
+from korlm.api.runs import TaskRun
 from korlm.config import (
     ExportFormat,
     SentencePieceConfig,
@@ -30,7 +31,6 @@ from korlm.dataset.vocab import SPECIALS, Vocab
 from korlm.exporting import usage
 from korlm.exporting.export_run import export_run, formats_of
 from korlm.exporting.model_card import trained_metrics
-from korlm.prediction.task_run import TaskRun
 from korlm.runs.trained_run import TrainedRun
 from korlm.tasks.tagger import Tagger
 

@@ -30,10 +30,11 @@ ORDER = [
     {"generation"},
     {"tasks"},
     {"training", "prediction"},
-    {"rescoring", "exporting", "serving", "reporting"},
+    {"rescoring", "exporting", "reporting"},
     {"cli"},
     {"sweeps"},
     {"api"},
+    {"serving"},
     set(COMMANDS),
     {"", "__main__"},  # korlm itself
 ]
@@ -86,7 +87,7 @@ ONLY_IN = {
     "submitit": {"korlm.sweeps.launchers.submitit_launcher", "korlm.sweeps.launchers.submitit_job"},
     "optuna": {f"korlm.sweeps.search.{name}" for name in ("pruning", "storage", "study")},
     "sqlalchemy": {"korlm.sweeps.search.storage"},
-    "tensorboard": {"korlm.reporting.tensorboard_events"},
+    "tensorboard": {"korlm.runs.tensorboard_events"},
     "matplotlib": {
         *("korlm.utils.plotting", "korlm.dataset.statistics.plots", "korlm.reporting.charts"),
         "korlm.evaluation.surprisal.plot",

@@ -14,6 +14,7 @@ import pytest
 from task_cases import TASKS, settings_of
 from tiny_runs import finish
 
+from korlm.api.runs import TaskRun
 from korlm.config import BootstrapConfig, CorpusConfig
 from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.prediction.evaluation import (
@@ -23,7 +24,6 @@ from korlm.prediction.evaluation import (
     paired_test,
     prepare_text,
 )
-from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.utils.errors import CorpusError
 
 BOOTSTRAP = BootstrapConfig(samples=200)
@@ -40,7 +40,7 @@ def runs(
     long = tiny_task_run(request.param)
     prepared = open_prepared(long.prepared)
     finish(settings_of(case, prepared, 1), prepared, short)
-    return prepared, {"short": load_task_run(short), "long": load_task_run(long.folder)}
+    return prepared, {"short": TaskRun.load(short), "long": TaskRun.load(long.folder)}
 
 
 def test_metrics_equal_those_of_the_training(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:

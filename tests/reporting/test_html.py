@@ -10,7 +10,7 @@ import pytest
 
 from korlm.reporting.html import build_page, write_page
 from korlm.reporting.run_summary import RunSummary, best_first
-from korlm.reporting.tensorboard_events import TensorBoardData
+from korlm.runs.tensorboard_events import TensorBoardData
 from korlm.utils.errors import OutputError
 
 EVIL = "<script>alert(1)</script>\"'&<img src=http://example.com/x>"

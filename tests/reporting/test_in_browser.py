@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from korlm.reporting.html import build_page, write_page
 from korlm.reporting.run_summary import RunSummary
-from korlm.reporting.tensorboard_events import TensorBoardData
+from korlm.runs.tensorboard_events import TensorBoardData
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

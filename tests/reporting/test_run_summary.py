@@ -20,7 +20,7 @@ from korlm.reporting.run_summary import (
     objective_of,
     read_run,
 )
-from korlm.reporting.tensorboard_events import read_events
+from korlm.runs.tensorboard_events import read_events
 from korlm.training.trackers.tensorboard import TensorBoardLogger
 from korlm.utils.errors import ConfigError
 

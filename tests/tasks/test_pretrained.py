@@ -13,6 +13,7 @@ from task_cases import REVIEWS, TASKS, prepare_table, settings_of
 from tiny_runs import comparable, finish, make_settings, resume
 from tiny_runs import start as start_run
 
+from korlm.api.runs import TaskRun
 from korlm.config import (
     ClassificationConfig,
     CorpusConfig,
@@ -34,8 +35,7 @@ from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import EOS_ID
 from korlm.modules.encoder import PairedEncoder
-from korlm.prediction.task_run import load_task_run
-from korlm.runs.trained_run import load_run
+from korlm.runs.trained_run import TrainedRun
 from korlm.tasks.pretrained import adopt_language_model_settings
 from korlm.training.optimizers import split_by_depth
 from korlm.training.session import TrainingSession
@@ -99,7 +99,7 @@ def test_both_directions_have_the_weights_of_the_language_models(
     session = start_run(settings, prepared, tmp_path / "run")
     encoder = session.model.encoder
     assert isinstance(encoder, PairedEncoder)
-    forward = load_run(Path(models[0]))
+    forward = TrainedRun.load(Path(models[0]))
     assert prepared.vocab.tokens == forward.vocab.tokens
     ours = encoder.forward_encoder.state_dict()
     for name, theirs in forward.model.state_dict().items():
@@ -107,7 +107,7 @@ def test_both_directions_have_the_weights_of_the_language_models(
             torch.testing.assert_close(ours[name.removeprefix("encoder.")], theirs)
     assert encoder.output_dim == 2 * LM.embedding_dim  # tied: the last layer
     splits = session.fit()
-    run = load_task_run(tmp_path / "run")  # the language models are no longer needed
+    run = TaskRun.load(tmp_path / "run")  # the language models are no longer needed
     assert run.settings.init == list(models)
     assert comparable(resume(prepared, tmp_path / "run").fit()) == comparable(splits)
 
@@ -125,13 +125,13 @@ def test_an_encoder_reads_the_states_of_language_models(
     splits = session.fit()
     model = session.model
     assert model.encoder.output_dim == 2 * 6
-    forward = load_run(Path(models[0])).model.state_dict()
+    forward = TrainedRun.load(Path(models[0])).model.state_dict()
     ours = model.language_models.forward_encoder.state_dict()
     for name in ("embedding.weight", "layers.1.weight_hh"):  # as before training
         source = f"encoder.{name}" if name.startswith("layers") else name
         torch.testing.assert_close(ours[name], forward[source], rtol=0, atol=0)
     assert comparable(resume(prepared, tmp_path / "run").fit()) == comparable(splits)
-    run = load_task_run(tmp_path / "run")  # the language models are not needed any more
+    run = TaskRun.load(tmp_path / "run")  # the language models are not needed any more
     together = run.predict(case.texts)
     alone = [run.predict(text)[0] for text in case.texts]
     assert [[part["label"] for part in row["labels"]] for row in together] == [
@@ -159,7 +159,7 @@ def test_one_language_model(models: tuple[str, str], tmp_path: Path) -> None:
 def test_the_tokenizer_of_the_language_model_is_not_trained_again(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece")
     pieces = SentencePieceConfig(name="sentencepiece", vocab_size=40)
-    run = load_run(language_model(tmp_path / "lm", tokenizer=pieces, repeat=100))
+    run = TrainedRun.load(language_model(tmp_path / "lm", tokenizer=pieces, repeat=100))
     settings, prepared = classifier(tmp_path / "data", [str(run.folder)], tokenizer=pieces)
     assert prepared.tokenizer_model == run.tokenizer_model
     assert prepared.vocab.tokens == run.vocab.tokens
@@ -225,7 +225,7 @@ def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None
 
 def test_a_reversed_model_only_initializes(models: tuple[str, str]) -> None:
     with pytest.raises(CheckpointError, match="reversed text"):
-        load_run(Path(models[1]))
+        TrainedRun.load(Path(models[1]))
 
 
 def test_reversed_ids(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_other_features_start_from_random_weights(models: tuple[str, str], tmp_p
     model = start_run(settings, prepared, tmp_path / "run").model
     assert isinstance(model.encoder, PairedEncoder)
     encoder = model.encoder.forward_encoder
-    expected = load_run(Path(models[0])).model.encoder.layers.state_dict()
+    expected = TrainedRun.load(Path(models[0])).model.encoder.layers.state_dict()
     for name, weight in encoder.layers.state_dict().items():
         assert weight[..., : expected[name].shape[-1]].equal(expected[name]), name
     assert encoder.layers[0].weight_ih.shape[1] == LM.embedding_dim + 8

@@ -14,6 +14,7 @@ from task_cases import PAIRS, TASKS, prepare_table, settings_of
 from tiny_runs import finish, prepare_tiny
 from tiny_runs import start as start_run
 
+from korlm.api.runs import TaskRun
 from korlm.config import (
     DecodedMetric,
     ForcingSchedule,
@@ -24,7 +25,6 @@ from korlm.config import (
 )
 from korlm.dataset.example_batches import pad
 from korlm.dataset.prepared import Prepared
-from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.tasks.seq2seq.task import Seq2SeqTask, forcing_ratio
 from korlm.training.optimizers import split_by_depth
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
@@ -40,7 +40,7 @@ def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> TaskRun
     """Return a run that has learned its pairs."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     finish(settings(prepared, epochs=60), prepared, folder)
-    return load_task_run(folder)
+    return TaskRun.load(folder)
 
 
 def settings(prepared: Prepared, epochs: int = 1, **options: Any) -> TrainSettings:
@@ -266,7 +266,7 @@ def test_embeddings(prepared: Prepared, tmp_path: Path, mode: SubwordMode, share
     model = LSTMConfig("lstm", 16, 16, mode is SubwordMode.both, mode, num_layers=1)
     config = settings(prepared, share_embedding=share, model=model)
     finish(config, prepared, tmp_path / "run")
-    run = load_task_run(tmp_path / "run")
+    run = TaskRun.load(tmp_path / "run")
     assert isinstance(run.predict("rome")[0]["prediction"], str)
     plain = run.model.inference_copy().eval()  # type: ignore[operator]
     inputs = pad([prepared.ids("train")[:6], prepared.ids("train")[:3]])

@@ -14,6 +14,7 @@ import torch
 from tiny_runs import finish, make_settings
 from tiny_runs import start as start_run
 
+from korlm.api.runs import TaskRun
 from korlm.config import (
     CorpusConfig,
     CorpusFormat,
@@ -32,7 +33,6 @@ from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import PAD_ID
 from korlm.detokenizers.alignment import token_spans
-from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.tasks import tagging
 from korlm.tasks.morpheme_tags import MorphemeTags, tags_of_tokens
 from korlm.tasks.tag_examples import TaggedLine, find_units, read_lines, without_blanks
@@ -135,7 +135,7 @@ def learn(
     finished = finish(settings_of(prepared, labels, epochs, **task), prepared, folder)
     assert all(metrics["f1"] == 1.0 for metrics in finished.splits.values())
     assert all(metrics["accuracy"] == 1.0 for metrics in finished.splits.values())
-    return load_task_run(folder)
+    return TaskRun.load(folder)
 
 
 @pytest.mark.parametrize("head", TagHead)
@@ -158,7 +158,7 @@ def test_probabilities_of_spans(scheme: Scheme, tmp_path: Path) -> None:
     """Against the sum over all label sequences with the span."""
     prepared = spans(tmp_path)
     finish(settings_of(prepared, TagLabels.spans, 1, scheme=scheme), prepared, tmp_path / "run")
-    run = load_task_run(tmp_path / "run")
+    run = TaskRun.load(tmp_path / "run")
     model = run.model
     assert isinstance(model, Tagger) and model.crf is not None
     texts = ["홍길동", "서울로", "김씨", "서", "울서울"]
@@ -399,7 +399,7 @@ def test_a_line_without_units(kind: TagUnits) -> None:
 def test_prediction_of_a_line_without_units(units: TagUnits, tmp_path: Path) -> None:
     prepared = tags(tmp_path)
     finish(settings_of(prepared, TagLabels.tags, units=units), prepared, tmp_path / "run")
-    run = load_task_run(tmp_path / "run")
+    run = TaskRun.load(tmp_path / "run")
     texts = [SPACE_SYMBOL, "나는 간다"]
     assert [bool(row["labels"]) for row in run.predict(texts)] == [False, True]
     assert [row["labels"] for row in run.predict([SPACE_SYMBOL])] == [[]]

@@ -12,6 +12,7 @@ from task_cases import TASKS, TaskCase, settings_of
 from tiny_runs import assert_equal, break_off, comparable, finish, resume, stop_after
 from tiny_runs import start as start_run
 
+from korlm.api.runs import TaskRun
 from korlm.config import (
     ClassificationConfig,
     GRUConfig,
@@ -21,7 +22,6 @@ from korlm.config import (
     TaggingConfig,
 )
 from korlm.dataset.example_batches import pad
-from korlm.prediction.task_run import load_task_run
 
 
 @pytest.fixture(params=TASKS)
@@ -33,11 +33,11 @@ def test_ten_examples_are_learned_and_predicted(case: TaskCase, tmp_path: Path) 
     prepared = case.prepare(tmp_path / "data", case.copies)
     finished = finish(settings_of(case, prepared, case.epochs), prepared, tmp_path / "run")
     assert all(case.is_learned(metrics) for metrics in finished.splits.values())
-    run = load_task_run(tmp_path / "run")
-    with run.text_encoder() as text_encoder:
-        together = run.predict(case.texts, text_encoder)
-        alone = [run.predict([text], text_encoder)[0] for text in case.texts]
-        backwards = run.predict(case.texts[::-1], text_encoder)[::-1]
+    run = TaskRun.load(tmp_path / "run")
+    with run:
+        together = run.predict(case.texts)
+        alone = [run.predict([text])[0] for text in case.texts]
+        backwards = run.predict(case.texts[::-1])[::-1]
     assert [list(row) for row in together] == [run.predictor.schema.names] * len(case.texts)
     for other in (alone, backwards):  # neither padding nor the order changes a prediction
         for row, other_row in zip(together, other, strict=True):
@@ -87,7 +87,7 @@ def approximately(value: Any) -> Any:
 def test_a_blank_text_is_predicted(case: TaskCase, tmp_path: Path) -> None:
     prepared = case.prepare(tmp_path / "data")
     finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
-    rows = load_task_run(tmp_path / "run").predict(["", case.texts[0], " "])
+    rows = TaskRun.load(tmp_path / "run").predict(["", case.texts[0], " "])
     assert len(rows) == 3
 
 

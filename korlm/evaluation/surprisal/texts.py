@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from korlm.config import ScoreContext, ScoreUnit, choice_of
 from korlm.corpus.lines import LineBlock
-from korlm.dataset.text_encoder import EncodedText, TextEncoder, checked_texts
+from korlm.dataset.text_encoder import EncodedText, checked_texts
 from korlm.evaluation.surprisal.frequencies import train_counts
 from korlm.evaluation.surprisal.scorer import SurprisalScorer, rebatch
 from korlm.evaluation.surprisal.tables import rows_of, schema_of
@@ -26,7 +26,6 @@ def surprisal_table(
     unit: ScoreUnit | str,
     context: ScoreContext | str,
     entropy: bool,
-    text_encoder: TextEncoder,
 ) -> pa.Table:
     """Return the surprisal of every morph, eojeol or sentence; see ``LanguageModelRun.surprisal``.
 
@@ -40,26 +39,24 @@ def surprisal_table(
     entropy = entropy and unit is not ScoreUnit.sentence
     scorer = SurprisalScorer(run.inference_model(), run.start_id, context, entropy)
     counts = train_counts(run, unit is ScoreUnit.eojeol)
-    tables = [rows_of(batch, unit, counts) for batch in scorer.score(_encoded(texts, text_encoder))]
+    tables = [rows_of(batch, unit, counts) for batch in scorer.score(_encoded(run, texts))]
     return pa.concat_tables([schema_of(unit, entropy).empty_table(), *tables]).combine_chunks()
 
 
-def log_probs(
-    run: TrainedRun, texts: str | Sequence[str], open_vocabulary: bool, text_encoder: TextEncoder
-) -> Floats:
+def log_probs(run: TrainedRun, texts: str | Sequence[str], open_vocabulary: bool) -> Floats:
     """Return the natural log-probability of each text, (M,); see ``LanguageModelRun.score``.
 
     Raises:
         CorpusError: a text is not a str or has a lone surrogate.
     """
     model, scores = run.inference_model(), [np.zeros(0)]
-    for window in rebatch(_encoded(texts, text_encoder)):
+    for window in rebatch(_encoded(run, texts)):
         ids, spelling_nats, lengths = window.with_blank_lines()
         nats = score_tokens(model, ids, lengths, run.start_id).nats
         scores.append(-segment_sums(nats + spelling_nats * open_vocabulary, lengths))
     return np.concatenate(scores) + 0.0  # turns -0 into 0
 
 
-def _encoded(texts: str | Sequence[str], text_encoder: TextEncoder) -> Iterator[EncodedText]:
+def _encoded(run: TrainedRun, texts: str | Sequence[str]) -> Iterator[EncodedText]:
     """Encode texts in batches, as one document."""
-    return text_encoder.read([LineBlock("text", "", 1, checked_texts(texts))])
+    return run.text_encoder().read([LineBlock("text", "", 1, checked_texts(texts))])

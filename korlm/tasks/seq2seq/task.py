@@ -38,7 +38,7 @@ from korlm.detokenizers.registry import build_detokenizer
 from korlm.evaluation.metrics import exp
 from korlm.models.base import TrainingLoss
 from korlm.modules.state import State
-from korlm.runs.trained_run import RunParts
+from korlm.runs.trained_run import Run
 from korlm.tasks.base import Counts as FloatCounts
 from korlm.tasks.base import ExampleTask
 from korlm.tasks.heads.beam_search import DecodedSequence
@@ -145,13 +145,10 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         return Seq2Seq(settings.model, settings.task, len(vocab), vocab.tokens)
 
     @classmethod
-    def build_predictor(cls, run: RunParts, model: Seq2Seq, device: torch.device) -> TextPredictor:
+    def build_predictor(cls, run: Run, model: Seq2Seq, device: torch.device) -> TextPredictor:
         """See ``Task.build_predictor``."""
-        detokenizer = build_detokenizer(
-            run.settings.tokenizer.name, (run.folder, run.prepared), run.tokenizer_model
-        )
         assert isinstance(run.settings.task, Seq2SeqConfig)
-        return TextPredictor(run.vocab, detokenizer, run.settings.task, model, device)
+        return TextPredictor(run.vocab, run.detokenizer(), run.settings.task, model, device)
 
     @functools.cached_property
     def _detokenizer(self) -> Detokenizer:
