@@ -156,7 +156,9 @@ def _add_language_model(
     @app.post("/api/complete")
     async def complete(body: CompleteRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
-        return await queue.run(request.receive, lambda: engine.complete(body.text, body.num_completions))
+        return await queue.run(
+            request.receive, lambda: engine.complete(body.text, body.num_completions)
+        )
 
     @app.post("/api/surprisal")
     async def surprisal(body: TextRequest, request: Request) -> Json:

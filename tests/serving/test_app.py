@@ -99,7 +99,12 @@ def test_the_page_has_no_external_resources(client: Client, task: Client, path: 
         ("complete", {"text": "가" * 2001}, 413, "text: 2,001 characters, at most 2,000"),
         ("complete", {"k": 3}, 422, "text: Field required"),
         ("complete", {"text": "가", "k": 0}, 422, "k: Input should be greater than or equal to 1"),
-        ("complete", {"text": "가", "num_completions": 21}, 422, "num_completions: Input should be"),
+        (
+            "complete",
+            {"text": "가", "num_completions": 21},
+            422,
+            "num_completions: Input should be",
+        ),
         ("complete", {"text": "가", "model": "x"}, 422, "model: Extra inputs are not permitted"),
         ("generate", {"prompt": "가" * 2001}, 413, "prompt: 2,001 characters"),
         ("generate", {"max_tokens": 401}, 413, "max_tokens: 401, at most 400"),
