@@ -1,6 +1,6 @@
 """Compute the metrics of a language model on a split; README.md in this folder defines them.
 
-``korlm.config.objective`` lists their names. Metrics of other tasks are in ``korlm.tasks.metrics``.
+``korlm.config.metrics`` lists their names. Metrics of other tasks are in ``korlm.tasks.metrics``.
 
 All ratios are taken once, at the end: perplexity is exp(total nats / total tokens). A mean of batch
 means is not the loss if batches differ in length: two full batches and a short easy one gave a

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from korlm._version import __version__
-from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.metrics import LANGUAGE_MODELING, metric_of
 from korlm.config.stored import read_json
 from korlm.exporting.usage import usage
 from korlm.prediction.task_run import TaskRun
@@ -33,11 +33,6 @@ PIPELINES = {
     "tagging": "token-classification",
     "seq2seq": "text2text-generation",
 }
-# Sizes, a fitted parameter, and measurements of the machine.
-_NOT_QUALITY = (
-    *("num_", "temperature"),
-    *("seconds", "tokens_per_second", "examples_per_second", "peak_memory_mb"),
-)
 
 
 def trained_metrics(folder: Path) -> dict[str, dict[str, Any]]:
@@ -156,7 +151,7 @@ def _data(run: TrainedRun | TaskRun, metrics: Metrics) -> str:
 
 
 def _quality(row: Mapping[str, Any]) -> dict[str, Any]:
-    quality = [item for item in row.items() if not item[0].startswith(_NOT_QUALITY)]
+    quality = [item for item in row.items() if metric_of(item[0]).is_quality]
     return dict(quality[:MAX_ROWS])
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.cli.output_dirs import Refused, is_sweep
-from korlm.config.objective import is_larger_better
+from korlm.config.metrics import is_larger_better
 from korlm.runs.directories import is_finished
 from korlm.sweeps.folder import (
     begin_sweep,
