@@ -20,6 +20,7 @@ from korlm.exporting.usage import usage
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import tokenizer_file
 from korlm.runs.trained_run import TrainedRun
+from korlm.utils.io.tables import rounded
 
 CARD = "README.md"
 MAX_ROWS = 12  # metrics of a table
@@ -159,15 +160,6 @@ def _figures(metrics: Metrics) -> str:
     names = list(dict.fromkeys(key for row in metrics.values() for key in _quality(row)))
     rows = [["", *metrics], ["---"] * (len(metrics) + 1)]
     for name in names:
-        cells = (_number(row[name]) if name in row else "" for row in metrics.values())
+        cells = (rounded(row[name]) if name in row else "" for row in metrics.values())
         rows.append([name, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _number(value: float) -> str:
-    """Return a number with four digits, or without decimals if it is large.
-
-    >>> _number(0.123456), _number(1234567.8)
-    ('0.1235', '1,234,568')
-    """
-    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"

@@ -43,6 +43,7 @@ from korlm.reporting.run_summary import (
 )
 from korlm.utils.errors import output_errors
 from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.tables import rounded
 
 # Up to this number, differing settings are in the first columns and in labels; else in the last
 # columns only.
@@ -124,9 +125,7 @@ def format_metric(value: float) -> str:
     """
     if math.isnan(value):
         return ""
-    if math.isinf(value):
-        return "∞"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return "∞" if math.isinf(value) else rounded(value)
 
 
 def _labels(runs: Sequence[RunSummary]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import CheckpointError, reason_of
 from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.io.tables import aligned, tsv_cell
+from korlm.utils.io.tables import rounded, text_table, tsv_cell
 
 MetricPath = tuple[str, ...]  # file, and keys that lead to the metric in it
 
@@ -221,17 +221,9 @@ def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list
     return rows
 
 
-def text_table(rows: Sequence[Sequence[str | float]]) -> str:
+def printed_table(rows: Sequence[Sequence[str | float]]) -> str:
     """Return the table for a terminal, rounded and with right-aligned numbers."""
     columns = zip(*rows[1:], strict=True)
     texts = [at for at, column in enumerate(columns) if all(isinstance(v, str) for v in column)]
-    cells = [[_rounded(value) for value in row] for row in rows]
-    return "\n".join(line.rstrip() for line in aligned(cells, left=texts))
-
-
-def _rounded(value: str | float) -> str:
-    if isinstance(value, str):
-        return tsv_cell(value)
-    if isinstance(value, int) or not math.isfinite(value):
-        return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    cells = [[tsv_cell(v) if isinstance(v, str) else rounded(v) for v in row] for row in rows]
+    return text_table(cells, left=texts)
