@@ -180,12 +180,13 @@ class _Beams:
         """Keep some of the sources, given by their rows."""
         if len(rows) == len(self.sources):
             return
-        shape = self.log_probs.shape  # (b, N)
         index = torch.tensor(rows, dtype=torch.int64, device=self.tokens.device)
         self.sources = [self.sources[row] for row in rows]
         self.memory, self.tokens = self.memory.select(index), self.tokens[index]
         self.log_probs, self.attention = self.log_probs[index], self.attention[index]
-        self.state = tuple(part.unflatten(0, shape)[index].flatten(0, 1) for part in self.state)
+        beams = torch.arange(self.tokens.shape[1], device=index.device)
+        state_rows = (index[:, None] * len(beams) + beams).flatten()
+        self.state = tuple(part[state_rows] for part in self.state)
 
 
 def _allowed(log_probs: Tensor, at_limit: Tensor) -> Tensor:
