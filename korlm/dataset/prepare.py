@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import Timeout
-
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.config.stored import read_json
 from korlm.corpus.pieces import Piece, digest_of, plan_pieces
@@ -63,9 +61,9 @@ from korlm.utils.errors import (
     require_extra,
 )
 from korlm.utils.io import checksums
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.checksums import short_hash
-from korlm.utils.io.locks import file_lock
-from korlm.utils.io.new_files import new_file
+from korlm.utils.io.locks import locked
 from korlm.utils.io.urls import is_url, to_path, url_errors
 from korlm.utils.progress import ProgressBar
 
@@ -356,9 +354,9 @@ class _Preparation:
 
 def _remove_stale(partial: Path, lock: Path) -> None:
     """Remove what a killed process left after its last step, unless another process uses it."""
-    with contextlib.suppress(OSError, Timeout):  # the folder may be read-only
+    with contextlib.suppress(OSError, OutputError):  # the folder may be read-only
         if partial.exists() or lock.exists():
-            with file_lock(lock, timeout=0):
+            with locked(lock, "in use"):
                 shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -366,12 +364,7 @@ def _remove_stale(partial: Path, lock: Path) -> None:
 def _exclusive(lock: Path) -> Iterator[None]:
     """Hold a lock among processes; log when it has to wait for another one."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(file_lock(lock, timeout=0))
-        except Timeout:
-            logger.info("another process prepares the same corpus; waiting for it")
-            stack.enter_context(file_lock(lock))
+    with locked(lock, "another process prepares the same corpus; waiting for it", wait=True):
         yield
 
 
@@ -401,7 +394,7 @@ def _check_store(store: Path) -> None:
     """Raise an ``OutputError`` if files cannot be written to a folder or URL."""
     probe = store / ".korlm"
     with url_errors(store, OutputError), output_errors(store, "prepare.folder=FOLDER"):
-        with new_file(probe) as path:
+        with atomic_write(probe, shared=True) as path:
             path.touch()
         probe.unlink()
 

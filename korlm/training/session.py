@@ -43,7 +43,7 @@ from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted, Pruned, TrainingError, output_errors
 from korlm.utils.io.atomic_files import write_json
-from korlm.utils.io.locks import exclusive_lock
+from korlm.utils.io.locks import locked
 from korlm.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class TrainingSession:
         with contextlib.ExitStack() as stack:
             if self.group.is_main_process:
                 busy = f"{self.folder}: another process trains there; wait for it or stop it first"
-                stack.enter_context(exclusive_lock(self.checkpoints.folder / ".lock", busy))
+                stack.enter_context(locked(self.checkpoints.folder / ".lock", busy))
             try:
                 self.tracker.start()
                 with self.stop:
