@@ -73,14 +73,14 @@ def _template_pairs(settings: PairsSettings) -> list[MinimalPair]:
 
 def _table(results: dict[str, dict[str, Accuracy]]) -> str:
     """Return the accuracies in percent, with a column for each run."""
-    from korlm.utils.io.tables import aligned
+    from korlm.utils.io.tables import text_table
 
     first = next(iter(results.values()))
     rows = [["phenomenon", "pairs", *results]]
     for name, accuracy in first.items():
         cells = [rows_of_run[name] for rows_of_run in results.values()]
         rows.append([name, f"{accuracy.num_pairs + accuracy.num_same:,}", *map(_cell, cells)])
-    return "\n".join(aligned(rows))
+    return text_table(rows)
 
 
 def _cell(accuracy: Accuracy) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from korlm.api.language_model_run import LanguageModelRun as LanguageModelRun
 from korlm.api.task_run import TaskRun as TaskRun
 from korlm.config import TrainSettings
-from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.metrics import LANGUAGE_MODELING
 from korlm.config.paths import path_of
 from korlm.runs.trained_run import Run, load_run
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
-import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.config import VocabConfig
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
 from korlm.dataset.executors.base import Executor
 from korlm.dataset.numericalize import EncodedShard, encode_shard
 from korlm.dataset.spelling_model import CharNgramModel
@@ -46,8 +44,7 @@ from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import EOS_ID, NUMBER, SPECIALS, UNK_ID, Vocab
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
-from korlm.utils.io.atomic_files import fsync_file
-from korlm.utils.io.new_files import new_file
+from korlm.utils.io.atomic_files import atomic_folder, atomic_write
 from korlm.utils.io.stores import copy_file, local_copy, remove_tree
 
 ENCODER_FILES = ("vocab.tsv", "spelling.npz")
@@ -76,43 +73,39 @@ def assemble(
         given_vocab: used instead of a vocabulary of the text.
         reverse: whether to reverse the tokens of each line.
     """
-    building = target.with_name(f".{target.name}.building")
     is_remote = tokens.folder.parent != target.parent
     # Another machine may make the same corpus from the same tokens meanwhile.
     own = f"encoded-{target.name[-12:]}-{uuid.uuid4().hex[:8]}"
-    encoded_folder = tokens.folder / own if is_remote else building
-    settings = EncodeSettings(tokens.folder, encoded_folder, config, reverse)
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        _link_files(tokens, building, is_remote)
-        merged = encoded_folder / "merged"
-        build = functools.partial(
-            build_encoder,
-            counts=_merge_counts(tokens, merged, executor),
-            num_sentences=tokens.counts("train").num_sentences,
-            given_vocab=given_vocab,
-        )
-        ((_, vocab_size),) = executor.run_all(build, [settings])
-        remove_tree(merged)  # not a part of the corpus
-        encoded = _encode_pieces(settings, tokens.records, executor)
-        ids = {
-            _name(IDS.format(split=split), number): shard.crc32
-            for number, shards in enumerate(encoded)
-            for split, shard in shards.items()
-        }
-        if is_remote:
-            for name in (*ENCODER_FILES, *ids):
-                with new_file(building / name) as path:
-                    copy_file(encoded_folder / name, path)
-            manifest["remote"] = str(tokens.folder)
+    with atomic_folder(target) as building:
+        encoded_folder = tokens.folder / own if is_remote else building
+        settings = EncodeSettings(tokens.folder, encoded_folder, config, reverse)
+        try:
+            _link_files(tokens, building, is_remote)
+            merged = encoded_folder / "merged"
+            build = functools.partial(
+                build_encoder,
+                counts=_merge_counts(tokens, merged, executor),
+                num_sentences=tokens.counts("train").num_sentences,
+                given_vocab=given_vocab,
+            )
+            ((_, vocab_size),) = executor.run_all(build, [settings])
+            remove_tree(merged)  # not a part of the corpus
+            encoded = _encode_pieces(settings, tokens.records, executor)
+            ids = {
+                _name(IDS.format(split=split), number): shard.crc32
+                for number, shards in enumerate(encoded)
+                for split, shard in shards.items()
+            }
+            if is_remote:
+                for name in (*ENCODER_FILES, *ids):
+                    copy_file(encoded_folder / name, building / name)
+                manifest["remote"] = str(tokens.folder)
+        finally:
+            if is_remote:
+                remove_tree(encoded_folder)
+            release_encoder()  # of this process, which may train next
         manifest |= {"vocab_size": vocab_size, **_manifest_values(tokens, encoded)}
         _write_manifest(building, manifest, _token_checksums(tokens) | ids)
-        os.replace(building, target)
-    finally:
-        if is_remote:
-            remove_tree(encoded_folder)
-        shutil.rmtree(building, ignore_errors=True)
-        release_encoder()  # of this process, which may train next
 
 
 def _link_files(tokens: TokenizedPieces, building: Path, is_remote: bool) -> None:
@@ -172,17 +165,15 @@ def _manifest_values(
 
 
 def _write_manifest(building: Path, manifest: dict[str, Any], known: dict[str, str]) -> None:
-    """Write manifest.json with the checksums of all files, and flush these to disk.
+    """Write manifest.json with the checksums of all files.
 
     ``known``: file name -> checksum, of files that need not be read.
     """
-    paths = [path for path in building.rglob("*") if path.is_file()]
+    paths = (path for path in building.rglob("*") if path.is_file())
     manifest = checksums.with_checksums(manifest, building, paths, known)
     text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
     # A file name that is not UTF-8 is written as \\udc.., which JSON reads back.
     (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
-    for path in (building / "manifest.json", *paths):
-        fsync_file(path)
 
 
 def _name(name: str, number: int) -> str:
@@ -243,9 +234,9 @@ def build_encoder(
     vocab.counts[EOS_ID] = num_sentences
     spelling = CharNgramModel.train(token for token, _ in iterate_counts(table))
     vocab_file, spelling_file = (settings.target / name for name in ENCODER_FILES)
-    with new_file(vocab_file) as path:
+    with atomic_write(vocab_file, shared=True) as path:
         vocab.save(path)
-    with new_file(spelling_file) as path:
+    with atomic_write(spelling_file, shared=True) as path:
         write_arrays(path, spelling.arrays())
     return len(vocab)
 

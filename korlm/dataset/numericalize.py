@@ -22,7 +22,8 @@ from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.shards import non_blank_mask, read_columns, read_counts
 from korlm.dataset.storage.token_counts import to_list
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab, id_dtype
-from korlm.utils.io.new_files import NewFile
+from korlm.utils.io import checksums
+from korlm.utils.io.atomic_files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,16 @@ def encode_shard(
     dtype = np.dtype(id_dtype(len(vocab))).newbyteorder("<")
     lossy_tokens: Counter[str] = Counter()
     num_written = 0
-    file = NewFile(target)
-    try:
+    with atomic_write(target, shared=True) as temporary:
         # Not np.memmap: its pages would count as memory of this process.
-        with open(file.path, "wb") as stream:
+        with open(temporary, "wb") as stream:
             header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
             np.lib.format.write_array_header_1_0(stream, header)
             for ids in _encode_lines(shard, vocab, lossy_tokens, reverse):
                 stream.write(ids.astype(dtype).tobytes())
                 num_written += len(ids)
         assert num_written == size, f"{shard}: {num_written} ids written, {size} expected"
-        crc32 = file.complete()
-    finally:
-        file.discard()  # no effect after complete()
+        crc32 = checksums.crc32(temporary)
     tokens = sorted(lossy_tokens)
     counts = np.array([lossy_tokens[token] for token in tokens], dtype=np.int64)
     num_unk = int(counts[vocab.encode(tokens) == UNK_ID].sum())

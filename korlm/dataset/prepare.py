@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import Timeout
-
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.config.stored import read_json
 from korlm.corpus.pieces import Piece, digest_of, plan_pieces
@@ -63,9 +61,9 @@ from korlm.utils.errors import (
     require_extra,
 )
 from korlm.utils.io import checksums
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.checksums import short_hash
-from korlm.utils.io.locks import file_lock
-from korlm.utils.io.new_files import new_file
+from korlm.utils.io.locks import locked
 from korlm.utils.io.urls import is_url, to_path, url_errors
 from korlm.utils.progress import ProgressBar
 
@@ -152,41 +150,68 @@ class _Preparation:
 
     def run(self) -> Prepared:
         """Return the prepared corpus; make it if it does not exist."""
-        with contextlib.ExitStack() as stack:
-            seems_prepared = self._seems_prepared()
-            # A cluster may take minutes to start, which a corpus that is prepared does not need.
-            executor = Executor() if seems_prepared else stack.enter_context(self._open_executor())
-            scans = None
-            if seems_prepared or any(self._earlier_corpora()):
-                hashes = self._run_all(executor, functools.partial(digest_of, self.corpus))
-                digests = [digest for digest, _ in hashes]
-            else:  # the scan, which is needed anyway, hashes the text as well
-                scans = self._scan(executor)
-                digests = [scan.digest for scan in scans]
-            manifest = self._manifest(text_settings(self.token_key, self.pieces, digests))
-            target = self.root / f"{self.stem}-{manifest['fingerprint']}"
-            name = f"{self.stem}-{manifest['tokens_fingerprint']}"
-            # Folder of the pieces' files until the corpus is complete, and lock of its maker.
-            partial, lock = self.root / f".{name}.partial", self.root / f".{name}.lock"
-            if target.exists():
-                _remove_stale(partial, lock)
-                if self.cluster.folder:
-                    logger.info("%s exists: prepare.folder has no effect", target)
-                return open_prepared(target, manifest["fingerprint"])
-            if seems_prepared:
-                executor = stack.enter_context(self._open_executor())
-            with output_errors(self.root), _removed_if_empty(self.root), _exclusive(lock):
-                if not target.exists():
-                    tokens = self._find_tokens(manifest["tokens_fingerprint"])
-                    if tokens is None:
-                        # In ``prepare.folder`` the files of the pieces stay.
-                        folder = partial if self.store == self.root else self.store / name
-                        tokens = self._make_tokens(folder, digests, scans, executor)
-                    options = (self.given_vocab, self.corpus.reverse)
-                    assemble(target, tokens, self.vocab, manifest, executor, *options)
-                    _log_statuses(target, manifest)
-                    shutil.rmtree(partial, ignore_errors=True)
+        if not self._seems_prepared():
+            with self._open_executor() as executor:
+                digests, scans = self._read_text(executor)
+                manifest = self._manifest(digests)
+                return self._find(manifest) or self._make(manifest, digests, scans, executor)
+        # A cluster may take minutes to start, which a corpus that is prepared does not need.
+        digests, scans = self._read_text(Executor())
+        manifest = self._manifest(digests)
+        if (prepared := self._find(manifest)) is not None:
+            return prepared
+        with self._open_executor() as executor:
+            return self._make(manifest, digests, scans, executor)
+
+    def _read_text(self, executor: Executor) -> tuple[list[str], list[PieceScan] | None]:
+        """Return the hashes of the pieces, and their scans if all of them must be tokenized."""
+        if any(self._earlier_corpora()):
+            hashes = self._run_all(executor, functools.partial(digest_of, self.corpus))
+            return [digest for digest, _ in hashes], None
+        scans = self._scan(executor)  # needed anyway, and hashes the text as well
+        return [scan.digest for scan in scans], scans
+
+    def _find(self, manifest: dict[str, Any]) -> Prepared | None:
+        """Return the prepared corpus if it exists."""
+        target, partial, lock = self._paths(manifest)
+        if not target.exists():
+            return None
+        _remove_stale(partial, lock)
+        if self.cluster.folder:
+            logger.info("%s exists: prepare.folder has no effect", target)
         return open_prepared(target, manifest["fingerprint"])
+
+    def _make(
+        self,
+        manifest: dict[str, Any],
+        digests: list[str],
+        scans: list[PieceScan] | None,
+        executor: Executor,
+    ) -> Prepared:
+        """Make the prepared corpus, unless another process makes it meanwhile."""
+        target, partial, lock = self._paths(manifest)
+        with output_errors(self.root), _removed_if_empty(self.root), _exclusive(lock):
+            if not target.exists():
+                tokens = self._find_tokens(manifest["tokens_fingerprint"])
+                if tokens is None:
+                    # In ``prepare.folder`` the files of the pieces stay.
+                    remote = self.store / f"{self.stem}-{manifest['tokens_fingerprint']}"
+                    folder = partial if self.store == self.root else remote
+                    tokens = self._make_tokens(folder, digests, scans, executor)
+                options = (self.given_vocab, self.corpus.reverse)
+                assemble(target, tokens, self.vocab, manifest, executor, *options)
+                _log_statuses(target, manifest)
+                shutil.rmtree(partial, ignore_errors=True)
+        return open_prepared(target, manifest["fingerprint"])
+
+    def _paths(self, manifest: dict[str, Any]) -> tuple[Path, Path, Path]:
+        """Return three paths of a corpus.
+
+        Its folder; the folder of the pieces' files until it is complete; the lock of its maker.
+        """
+        name = f".{self.stem}-{manifest['tokens_fingerprint']}"
+        target = self.root / f"{self.stem}-{manifest['fingerprint']}"
+        return target, self.root / f"{name}.partial", self.root / f"{name}.lock"
 
     def _open_executor(self) -> contextlib.AbstractContextManager[Executor]:
         if self.cluster.cluster is None:
@@ -208,8 +233,9 @@ class _Preparation:
         check_scans(self.corpus, self.pieces, scans)
         return scans
 
-    def _manifest(self, text_key: dict[str, Any]) -> dict[str, Any]:
+    def _manifest(self, digests: list[str]) -> dict[str, Any]:
         """Return the values of manifest.json that do not depend on the tokens."""
+        text_key = text_settings(self.token_key, self.pieces, digests)
         configs = {"corpus": self.corpus, "tokenizer": self.tokenizer, "vocab": self.vocab}
         tokens_fingerprint = hash_json(text_key)
         digest = None if self.given_vocab is None else hash_json(self.given_vocab.tokens)
@@ -328,9 +354,9 @@ class _Preparation:
 
 def _remove_stale(partial: Path, lock: Path) -> None:
     """Remove what a killed process left after its last step, unless another process uses it."""
-    with contextlib.suppress(OSError, Timeout):  # the folder may be read-only
+    with contextlib.suppress(OSError, OutputError):  # the folder may be read-only
         if partial.exists() or lock.exists():
-            with file_lock(lock, timeout=0):
+            with locked(lock, "in use"):
                 shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -338,12 +364,7 @@ def _remove_stale(partial: Path, lock: Path) -> None:
 def _exclusive(lock: Path) -> Iterator[None]:
     """Hold a lock among processes; log when it has to wait for another one."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(file_lock(lock, timeout=0))
-        except Timeout:
-            logger.info("another process prepares the same corpus; waiting for it")
-            stack.enter_context(file_lock(lock))
+    with locked(lock, "another process prepares the same corpus; waiting for it", wait=True):
         yield
 
 
@@ -373,7 +394,7 @@ def _check_store(store: Path) -> None:
     """Raise an ``OutputError`` if files cannot be written to a folder or URL."""
     probe = store / ".korlm"
     with url_errors(store, OutputError), output_errors(store, "prepare.folder=FOLDER"):
-        with new_file(probe) as path:
+        with atomic_write(probe, shared=True) as path:
             path.touch()
         probe.unlink()
 

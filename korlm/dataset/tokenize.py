@@ -28,7 +28,7 @@ from korlm.dataset.storage.shards import LABEL, SCHEMA
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.registry import train_tokenizer
 from korlm.utils.errors import CorpusError
-from korlm.utils.io.new_files import new_file
+from korlm.utils.io.atomic_files import atomic_write
 
 # Names of the tokenizer model in the folder of the pieces: of SentencePiece, Kkma (its user
 # dictionary), and a tokenizer that is given as a file.
@@ -152,7 +152,7 @@ def read_tokenizer_model(folder: Path, tokenizer: TokenizerConfig) -> bytes | No
 
 def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes) -> None:
     """Write the tokenizer model into the folder of the pieces, for ``Executor.tokenize``."""
-    with new_file(_model_path(folder, tokenizer)) as temporary:
+    with atomic_write(_model_path(folder, tokenizer), shared=True) as temporary:
         temporary.write_bytes(model)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from korlm.tasks.classification import Classifier
 from korlm.tasks.seq2seq.model import Seq2Seq
 from korlm.tasks.tagger import Tagger
 from korlm.utils.errors import ExportError, output_errors, require_extra
-from korlm.utils.io.atomic_files import write_json
+from korlm.utils.io.atomic_files import atomic_folder, write_json
+from korlm.utils.io.tables import text_table
 
 Measurements = dict[str, Any]
 
@@ -79,40 +79,34 @@ def export_run(
         _check_onnx(run, formats)
     if folder.exists():
         raise ExportError(f"{folder} already exists: use another output=FOLDER")
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.building")
     num_tokens = len(ids) if ids is not None and isinstance(run, TrainedRun) else 0
     results: Measurements = {"num_tokens": num_tokens, "models": {}}
-    with output_errors(folder, "output=FOLDER"):
-        try:
-            building.mkdir(parents=True)
-            checkpoint = _checkpoint_of(run)
-            if ExportFormat.safetensors in formats:
-                save_weights(building, checkpoint)
-                size = (building / MODEL).stat().st_size
-                results["models"]["PyTorch"] = {"size_mb": size / 1e6}
-            if has_onnx:
-                with require_extra("onnx", "onnxruntime"):
-                    from korlm.exporting.onnx_files import OnnxExport
-                has_int8, models = ExportFormat.int8 in formats, results["models"]
-                export = OnnxExport(run, building, has_int8, ids, threads, models)
-                if not isinstance(run, TrainedRun):
-                    export.write_task()
-                elif ExportFormat.onnx in formats:
-                    export.write_steps()
-                if ExportFormat.sherpa in formats:
-                    export.write_sherpa(recognizer_tokens)
-            for path in sorted(run.folder.glob("recomposition.*")):
-                shutil.copyfile(path, building / path.name)
-            start_id = run.start_id if isinstance(run, TrainedRun) else None
-            save_config(building, checkpoint, start_id)
-            results["metrics"] = trained_metrics(run.folder)
-            write_json(building / "export.json", results)
-            names, table = {path.name for path in building.iterdir()}, export_table(results)
-            card = model_card(run, license_id, results["metrics"], names, table)
-            (building / CARD).write_text(card, encoding="utf-8", newline="\n")
-            building.rename(folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    with output_errors(folder, "output=FOLDER"), atomic_folder(folder) as building:
+        checkpoint = _checkpoint_of(run)
+        if ExportFormat.safetensors in formats:
+            save_weights(building, checkpoint)
+            size = (building / MODEL).stat().st_size
+            results["models"]["PyTorch"] = {"size_mb": size / 1e6}
+        if has_onnx:
+            with require_extra("onnx", "onnxruntime"):
+                from korlm.exporting.onnx_files import OnnxExport
+            has_int8, models = ExportFormat.int8 in formats, results["models"]
+            export = OnnxExport(run, building, has_int8, ids, threads, models)
+            if not isinstance(run, TrainedRun):
+                export.write_task()
+            elif ExportFormat.onnx in formats:
+                export.write_steps()
+            if ExportFormat.sherpa in formats:
+                export.write_sherpa(recognizer_tokens)
+        for path in sorted(run.folder.glob("recomposition.*")):
+            shutil.copyfile(path, building / path.name)
+        start_id = run.start_id if isinstance(run, TrainedRun) else None
+        save_config(building, checkpoint, start_id)
+        results["metrics"] = trained_metrics(run.folder)
+        write_json(building / "export.json", results)
+        names, table = {path.name for path in building.iterdir()}, export_table(results)
+        card = model_card(run, license_id, results["metrics"], names, table)
+        (building / CARD).write_text(card, encoding="utf-8", newline="\n")
     return results
 
 
@@ -154,9 +148,8 @@ def export_table(results: Measurements) -> str:
     columns = {
         key: kind for key, kind in kinds.items() if any(key in row for row in models.values())
     }
-    width = max([16, *(len(name) + 1 for name in models)])
-    lines = [" " * width + "".join(f"{name:>14}" for name in columns)]
-    for name, row in models.items():
-        cells = (format(row[key], kind) if key in row else "-" for key, kind in columns.items())
-        lines.append(f"{name:{width}}" + "".join(f"{cell:>14}" for cell in cells))
-    return "\n".join(lines)
+    cells = [
+        [name, *(format(row[key], kind) if key in row else "-" for key, kind in columns.items())]
+        for name, row in models.items()
+    ]
+    return text_table([["", *columns], *cells])

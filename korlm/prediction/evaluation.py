@@ -27,7 +27,7 @@ from korlm.evaluation.bootstrap import interval, resampled_sums
 from korlm.runs.trained_run import Run
 from korlm.tasks.base import Counts, ExampleTask, task_of
 from korlm.utils.errors import ConfigError
-from korlm.utils.io.tables import aligned
+from korlm.utils.io.tables import text_table
 from korlm.utils.progress import ProgressBar
 from korlm.utils.torch_backend import tf32
 
@@ -218,4 +218,4 @@ def table_of(rows: Mapping[str, Result]) -> str:
                     "" if test is None else f"{test['p']:.4f}",
                 ]
             )
-    return "\n".join(aligned(cells, left=(0, 1)))
+    return text_table(cells, left=(0, 1))

@@ -17,7 +17,6 @@ rng           (last.pt) states of the random number generators; with several pro
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import shlex
@@ -30,6 +29,7 @@ import torch
 
 from korlm.config.stored import check_settings
 from korlm.utils.errors import CheckpointError, OutputError
+from korlm.utils.io.atomic_files import atomic_write
 
 FORMAT = 1
 KEYS = {"format", "config", "fingerprint", "vocab", "spelling", "model", "optimizer", "progress"}
@@ -48,13 +48,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
-    temporary = path.with_suffix(".tmp")
     try:
-        with open(temporary, "wb") as file:
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save({"format": FORMAT, **checkpoint}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     # PyTorch's writer turns a full disk into a RuntimeError.
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "writing failed; disk full?"
@@ -65,8 +61,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
                 f"resume={path.parent.parent}"
             )
         raise OutputError(f"{path}: {reason}; {hint}") from error
-    finally:  # also after an interrupt
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.cli.output_dirs import Refused, is_sweep
-from korlm.config.objective import is_larger_better
+from korlm.config.metrics import is_larger_better
 from korlm.runs.directories import is_finished
 from korlm.sweeps.folder import (
     begin_sweep,
@@ -30,8 +30,8 @@ from korlm.sweeps.results import (
     build_rows,
     column_of,
     comparable_objective,
+    printed_table,
     read_jobs,
-    text_table,
     varying,
 )
 from korlm.sweeps.search.space import swept_keys
@@ -122,7 +122,7 @@ def _write_table(folder: Path, jobs: Sequence[JobResult], finished: int) -> None
         f", {pruned} pruned" if pruned else "",
         f", {failed} without result" if failed else "",
         path,
-        text_table(rows[: MAX_SHOWN + 1]),
+        printed_table(rows[: MAX_SHOWN + 1]),
         f"\n… and {len(jobs) - MAX_SHOWN} more" if len(jobs) > MAX_SHOWN else "",
     )
     _draw(folder / "sweep.png", jobs, objective)

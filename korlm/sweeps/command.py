@@ -38,7 +38,7 @@ from korlm.cli.output_dirs import Refused, is_sweep, output_dir, register_resolv
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import conf_dir, path_keys, rename_override
-from korlm.config.objective import check_objective
+from korlm.config.metrics import check_objective
 from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps import hydra_plugins
 from korlm.sweeps.callback import SweepTable
@@ -48,6 +48,7 @@ from korlm.sweeps.results import note_failure
 from korlm.sweeps.search.pruning import PruningCallback, open_callback
 from korlm.utils import dist_env
 from korlm.utils.errors import Interrupted, KorlmError, OutputKey, Pruned, output_errors
+from korlm.utils.io.locks import locked
 from korlm.utils.io.streams import set_up_streams
 from korlm.utils.signals import signals_as_keyboard_interrupt
 
@@ -225,8 +226,6 @@ def exclusive_job(job: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
         yield
         return
-    from korlm.utils.io.locks import exclusive_lock  # slow import
-
     taken = f"{job}: another process works on this job; wait for it, or stop it first"
-    with output_errors(job), exclusive_lock(lock, taken):
+    with output_errors(job), locked(lock, taken):
         yield

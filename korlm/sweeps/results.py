@@ -14,37 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config.objective import cost, is_larger_better, objective_value
+from korlm.config.metrics import (
+    all_metrics,
+    cost,
+    is_larger_better,
+    is_per_token,
+    objective_value,
+)
 from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import CheckpointError, reason_of
 from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.io.tables import aligned, tsv_cell
+from korlm.utils.io.tables import rounded, text_table, tsv_cell
 
 MetricPath = tuple[str, ...]  # file, and keys that lead to the metric in it
 
-# Column of the table -> its metric. A column that no job has is not shown.
-METRIC_COLUMNS: dict[str, MetricPath] = {
-    **{
-        f"{split}_{key}": ("metrics.json", split, key)
-        for key in ("f1", "accuracy", "macro_f1", "exact_match", "cer", "chrf", "bleu")
-        for split in ("valid", "test")
-    },
-    "valid_perplexity": ("metrics.json", "valid", "perplexity"),
-    "test_perplexity": ("metrics.json", "test", "perplexity"),
-    "valid_bits_per_char": ("metrics.json", "valid", "bits_per_char"),
-    "valid_eojeol_perplexity": ("metrics.json", "valid", "eojeol_perplexity"),
-    "num_parameters": ("training.json", "num_parameters"),
-    **{
-        f"{unit}_per_second": ("training.json", f"{unit}_per_second")
-        for unit in ("tokens", "examples", "labels")
-    },
-    "seconds": ("training.json", "seconds"),
-}
-
-# Metrics per token, which cannot be compared between models with different tokens.
-PER_TOKEN = ("loss", "perplexity", "perplexity_known")
+# Keys of training.json in the table.
+TRAINING_COLUMNS = (
+    *("num_parameters", "tokens_per_second", "examples_per_second", "labels_per_second"),
+    "seconds",
+)
 
 # Settings of tokenizers that do not change tokens.
 SPEED_SETTINGS = tuple(
@@ -122,12 +112,22 @@ def column_of(objective: str) -> str:
     return objective.replace(".", "_")
 
 
+def metric_columns() -> dict[str, MetricPath]:
+    """Return column of the table -> its metric; a column that no job has is not shown."""
+    columns: dict[str, MetricPath] = {
+        f"{split}_{metric.key}": ("metrics.json", split, metric.key)
+        for metric in all_metrics()
+        for split in metric.sweep
+    }
+    return columns | {key: ("training.json", key) for key in TRAINING_COLUMNS}
+
+
 def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[JobResult]:
     """Return all jobs of a sweep, best first."""
     split = objective.partition(".")[0]
     # The objective, and the metrics that replace it if the jobs' tokens differ.
     names = (objective, f"{split}.bits_per_char", f"{split}.exact_match")
-    wanted = METRIC_COLUMNS | {
+    wanted = metric_columns() | {
         column_of(name): ("metrics.json", *name.split(".")) for name in names
     }
     jobs = [_read_job(job, settings, wanted) for job, settings in iter_jobs(folder)]
@@ -142,7 +142,7 @@ def comparable_objective(jobs: Sequence[JobResult], objective: str) -> str:
     """
     split, _, key = objective.partition(".")
     tokens = {job.tokens for job in jobs if not job.failure}
-    if key not in PER_TOKEN or len(tokens) <= 1:
+    if not is_per_token(key) or len(tokens) <= 1:
         return objective
     is_seq2seq = any(f"{split}_exact_match" in job.metrics for job in jobs)
     return f"{split}.exact_match" if is_seq2seq else f"{split}.bits_per_char"
@@ -213,7 +213,7 @@ def build_rows(
     keys = varying(jobs)
     columns = [
         column
-        for column in dict.fromkeys((column_of(objective), *METRIC_COLUMNS))
+        for column in dict.fromkeys((column_of(objective), *metric_columns()))
         if any(column in job.metrics for job in jobs)
     ]
     failures = ["failure"] if any(job.failure for job in jobs) else []
@@ -225,17 +225,9 @@ def build_rows(
     return rows
 
 
-def text_table(rows: Sequence[Sequence[str | float]]) -> str:
+def printed_table(rows: Sequence[Sequence[str | float]]) -> str:
     """Return the table for a terminal, rounded and with right-aligned numbers."""
     columns = zip(*rows[1:], strict=True)
     texts = [at for at, column in enumerate(columns) if all(isinstance(v, str) for v in column)]
-    cells = [[_rounded(value) for value in row] for row in rows]
-    return "\n".join(line.rstrip() for line in aligned(cells, left=texts))
-
-
-def _rounded(value: str | float) -> str:
-    if isinstance(value, str):
-        return tsv_cell(value)
-    if isinstance(value, int) or not math.isfinite(value):
-        return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    cells = [[tsv_cell(v) if isinstance(v, str) else rounded(v) for v in row] for row in rows]
+    return text_table(cells, left=texts)

@@ -163,6 +163,22 @@ def test_files(tmp_path: Path) -> None:
     assert read_pairs([str(path)]) == [("p", "나", "가")]
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_csv_files(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "mine.csv"
+    rows = [
+        ("item", "good", "bad"),
+        ("1", '"네", 하고 갔다; 왔다.', "네\n아니오"),
+        ("2", "가", "나"),
+    ]
+    with open(path, "w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows([rows[0], rows[1], [], rows[2]])
+    assert read_pairs([str(path)]) == [("mine", *rows[1][1:]), ("mine", "가", "나")]
+    path.write_text('good,bad\n가,"나"다\n', encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"mine\.csv: line 2: "):
+        read_pairs([str(path)])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

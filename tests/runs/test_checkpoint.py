@@ -264,7 +264,7 @@ def test_a_failure_of_the_last_step_keeps_the_older_one(
 def test_a_disk_that_is_really_full(path: Path) -> None:
     save_checkpoint(path, make_checkpoint())
     before = path.read_bytes()
-    path.with_suffix(".tmp").symlink_to("/dev/full")
+    path.with_name("last.pt.tmp").symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"No space left|disk full"):
         save_checkpoint(path, make_checkpoint(2.0))
     assert os.listdir(path.parent) == ["last.pt"]

@@ -15,7 +15,7 @@ from conftest import LIGHT, SMALL, Command, TinyCorpus
 from task_cases import TASKS
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
-from korlm.config.objective import default_objective
+from korlm.config.metrics import default_objective
 from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.results import (
     JobResult,

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
 from korlm.dataset.storage.shards import in_piece_order
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.io.tables import tsv_row

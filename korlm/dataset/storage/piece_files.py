@@ -17,7 +17,7 @@ from typing import Any
 
 from korlm.dataset.storage.shards import ShardCounts
 from korlm.utils.io import checksums
-from korlm.utils.io.new_files import new_file
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.stores import copy_file
 from korlm.utils.io.urls import is_url
 
@@ -71,7 +71,7 @@ def piece_path(folder: Path, name: str, number: int) -> Path:
 
 def write_record(folder: Path, number: int, record: PieceRecord) -> None:
     """Mark a piece as complete."""
-    with new_file(piece_path(folder, _RECORD, number)) as path:
+    with atomic_write(piece_path(folder, _RECORD, number), shared=True) as path:
         path.write_text(json.dumps(dataclasses.asdict(record)), encoding="utf-8")
 
 

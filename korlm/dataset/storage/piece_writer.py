@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +35,7 @@ from korlm.dataset.storage.token_counts import add_tokens, write_token_counts
 from korlm.dataset.text_batches import TextBatch
 from korlm.text.eojeol import count_units
 from korlm.utils.io import checksums
-from korlm.utils.io.new_files import NewFile, new_file
+from korlm.utils.io.atomic_files import atomic_write
 
 ROW_GROUP_CHARS = 250_000  # characters of text in a row group, which is read and encoded at once
 NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
@@ -49,8 +50,9 @@ class _Shard:
         self.num_chars = 0
         self.counts = ShardCounts()
         self.report: list[str] = []
-        self.file = NewFile(path)
-        self.writer = open_parquet_writer(self.file.path, schema)
+        self._stack = contextlib.ExitStack()
+        self._path = self._stack.enter_context(atomic_write(path, shared=True))
+        self.writer = open_parquet_writer(self._path, schema)
 
     def take_row_group(self, columns: Mapping[str, str]) -> pa.Table:
         """Return the pending batches as one table and add them to the totals."""
@@ -65,13 +67,15 @@ class _Shard:
         """Give the file its name; return its checksum."""
         write_counts(self.writer, self.counts)
         self.writer.close()
-        return self.file.complete()
+        crc32 = checksums.crc32(self._path)
+        self._stack.close()
+        return crc32
 
-    def discard(self) -> None:
-        """Close and remove the file, unless it is complete."""
+    def discard(self, *error: Any) -> None:
+        """Close and remove the file after an error, unless it is complete."""
         with contextlib.suppress(OSError):  # the disk may be full
             self.writer.close()
-        self.file.discard()
+        self._stack.__exit__(*error)
 
 
 class PieceWriter:
@@ -98,10 +102,10 @@ class PieceWriter:
     def __enter__(self) -> PieceWriter:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._thread.shutdown()
         for shard in self._shards.values():
-            shard.discard()
+            shard.discard(*error)
         # Arrow does not return freed memory to the system by itself.
         pa.default_memory_pool().release_unused()
 
@@ -133,9 +137,9 @@ class PieceWriter:
         files = {}
         for split, shard in sorted(self._shards.items()):
             if shard.report:
-                with new_file(self._path(REPORT, split)) as path:
+                with atomic_write(self._path(REPORT, split), shared=True) as path:
                     path.write_text("\n".join(shard.report) + "\n", encoding="ascii")
-                files[REPORT.format(split=split)] = checksums.crc32(self._path(REPORT, split))
+                    files[REPORT.format(split=split)] = checksums.crc32(path)
             files[SHARD.format(split=split)] = shard.complete()
         if "train" in self._shards:
             path = self._path(TOKEN_COUNTS)

@@ -29,7 +29,7 @@ from korlm.config.paths import mend_prepared
 from korlm.config.stored import read_json
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
-from korlm.utils.io.new_files import new_file
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.stores import copy_file
 from korlm.utils.io.urls import to_path
 
@@ -183,7 +183,7 @@ def _fetch(path: Path, remote: str) -> None:
     """Copy a shard from ``prepare.folder``, where the tokens of a prepared corpus have stayed."""
     source = to_path(remote, PreparedError) / "tokens" / path.name
     try:
-        with new_file(path) as temporary:
+        with atomic_write(path, shared=True) as temporary:
             copy_file(source, temporary)
     except OSError as error:
         advice = mend_prepared(path.parents[1])

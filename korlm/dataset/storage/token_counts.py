@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from korlm.config.paths import mend_prepared
 from korlm.utils.errors import PreparedError
-from korlm.utils.io.new_files import NewFile
+from korlm.utils.io import checksums
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.stores import local_copy
 
 _SCHEMA = pa.schema([("token", pa.string()), ("count", pa.int64())])
@@ -73,12 +74,9 @@ def iterate_counts(table: pa.Table) -> Iterator[tuple[str, int]]:
 
 
 def _write(path: Path, table: pa.Table) -> str:
-    file = NewFile(path)
-    try:
-        pq.write_table(table, file.path, compression="zstd", write_page_checksum=True)
-        return file.complete()
-    finally:
-        file.discard()
+    with atomic_write(path, shared=True) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        return checksums.crc32(temporary)
 
 
 def _read(path: Path) -> pa.Table:

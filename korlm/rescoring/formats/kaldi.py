@@ -15,7 +15,7 @@ from korlm.rescoring.formats.parsing import Row, grouped, keyed_lines, parse_sco
 from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.utils.errors import NbestError
 
-_LINES = "lines must be 'utterance score text', or their scores in files, scores=[FILE]"
+_LINES = "lines must be 'utterance score text'; scores=FILE reads scores from a file"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import functools
 import itertools
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from korlm.rescoring.formats.jsonl import list_key
 from korlm.rescoring.nbest import NBest
 from korlm.rescoring.rescore import Rescored, RescoredList
 from korlm.utils.errors import ConfigError, output_errors
-from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.atomic_files import atomic_folder, atomic_write
 from korlm.utils.io.streams import is_non_utf8_terminal
 
 # JSON keys of lengths, as in metrics.json.
@@ -118,7 +117,8 @@ def open_writer(
     costs.
     """
     if list_format is ListFormat.espnet and not one_best:
-        with _new_folder(Path(output)) as folder:
+        path = Path(output)
+        with output_errors(path, "output=FOLDER"), atomic_folder(path) as folder:
             yield functools.partial(_write_espnet, folder, sign)
         return
     separators = itertools.chain(['{"utts": {\n'], itertools.repeat(",\n"))
@@ -137,19 +137,6 @@ def open_writer(
         yield lambda lists: file.writelines(format_list(*rescored) for rescored in lists)
         if list_format is ListFormat.espnet_json and not one_best:
             file.write("\n}}\n")
-
-
-@contextlib.contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(path.name + ".tmp")
-    with output_errors(path, "output=FOLDER"):
-        shutil.rmtree(temporary, ignore_errors=True)  # of a command that was killed
-        temporary.mkdir(parents=True)
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager

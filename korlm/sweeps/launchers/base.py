@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from korlm.cli.arguments import config_flags, key_of
-from korlm.config.objective import is_larger_better
+from korlm.config.metrics import is_larger_better
 from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps.folder import job_dir
 from korlm.sweeps.results import finished_cost, is_pruned, note_failure

@@ -39,7 +39,7 @@ from korlm.utils.errors import (
     TrainingError,
     reason_of,
 )
-from korlm.utils.io.locks import exclusive_lock
+from korlm.utils.io.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +286,7 @@ def open_search(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     taken = f"{folder}: another process runs this search; wait for it or stop it first"
-    with exclusive_lock(folder / ".search.lock", taken), storage_of(folder) as storage:
+    with locked(folder / ".search.lock", taken), storage_of(folder) as storage:
         search = Search(storage, space, config, objective, folder)
         search.requeue_running()
         search.log_resumed()

@@ -91,9 +91,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         CorpusError: all pairs of train are longer than ``task.max_length``.
     """
 
-    charts = ("loss", "perplexity")
-    compared = ("exact_match", "cer", "chrf", "bleu", "perplexity")
-    quality = tuple(metric.value for metric in DecodedMetric)
+    name = "seq2seq"
     train_headline = "perplexity"
 
     def read_examples(self) -> None:
@@ -102,7 +100,6 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         assert isinstance(config, Seq2SeqConfig)
         self.config = config
         self.monitor = self.headline = self.config.select_by.value
-        self.higher_is_better = self.config.select_by is not DecodedMetric.cer
         self.forcing_ratio = 1.0
         self._pairs = {split: read_pairs(prepared, split) for split in prepared.stats}
         limit, train = self.config.max_length, self._pairs.get("train", [])

@@ -60,7 +60,8 @@ def read_user_dictionary(path: str | Path) -> bytes:
     except OSError as error:
         raise TokenizerError(f"{where}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise TokenizerError(f"{where}: is not UTF-8 (byte {error.start})") from error
+        problem = f"is not UTF-8 (byte {error.start}); convert it to UTF-8"
+        raise TokenizerError(f"{where}: {problem}") from error
     words: dict[str, None] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = unicodedata.normalize("NFC", line).strip(" \r\ufeff")

@@ -1,22 +1,25 @@
-"""Write files atomically: they appear complete or not at all."""
+"""Write files and folders atomically: they appear complete or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import json
-import logging
 import math
 import os
+import shutil
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from korlm.utils.errors import output_errors
-
-logger = logging.getLogger(__name__)
+from korlm.utils.io.locks import locked
+from korlm.utils.io.stores import copy_file
+from korlm.utils.io.urls import is_url
 
 
 def write_json(path: Path, metrics: Mapping[str, Any]) -> None:
@@ -34,35 +37,80 @@ def write_json(path: Path, metrics: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-if sys.platform != "win32":  # on Windows, writing the same file twice at once fails
-    import fcntl
-
-
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to ``path``, and rename it to ``path`` at the end of the block.
+def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Yield a temporary path, and give the file the name ``path`` at the end of the block.
 
-    If the block raises, the old file stays as it was. Processes that write the same file wait for
-    each other. A temporary file that a killed process left is overwritten.
+    If the block raises, the old file stays as it was and nothing else remains.
+
+    Args:
+        path: of the file; if it is a URL, the file is uploaded.
+        shared: whether several machines may write the file, all with the same bytes. They do not
+            wait for each other, as shared disks may lack locks, and its folder is created.
+            Otherwise processes that write the same file wait for each other, and what a killed
+            process left is overwritten.
 
     Raises:
         OSError: ``path`` is a device or a pipe, which the renaming would replace.
     """
+    if is_url(path):
+        with TemporaryDirectory(prefix="korlm-") as folder:
+            local = Path(folder) / path.name
+            yield local
+            copy_file(local, path)
+        return
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    temporary = path.with_name(path.name + ".tmp")
-    with _exclusive(temporary, path):
+    with contextlib.ExitStack() as stack:
+        if shared:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        else:
+            path.parent.stat()  # raises if it is missing; the lock would create it
+            stack.enter_context(_only_writer(path))
+            temporary = path.with_name(path.name + ".tmp")
         try:
             yield temporary
-            fsync_file(temporary)
+            _fsync(temporary)
             os.replace(temporary, path)
-        except BaseException:
-            if temporary.is_file():  # not a folder of that name
-                temporary.unlink()
-            raise
+        finally:
+            with contextlib.suppress(OSError):  # a folder of that name
+                temporary.unlink(missing_ok=True)
 
 
-def fsync_file(path: Path) -> None:
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder, and give it the name ``path`` at the end of the block.
+
+    If the block raises, nothing remains. Processes that make the same folder wait for each other.
+    What a killed process left is removed.
+
+    Raises:
+        FileExistsError: ``path`` exists.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _only_writer(path):
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "exists already", str(path))
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _fsync(file)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _only_writer(path: Path) -> contextlib.AbstractContextManager[None]:
+    busy = f"waiting for {path}, which another korlm process writes"
+    return locked(path.with_name(f".{path.name}.lock"), busy, wait=True)
+
+
+def _fsync(path: Path) -> None:
     """Flush a file to disk; otherwise it may be empty after a power failure."""
     # Windows requires write access; elsewhere the file may belong to another user.
     descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
@@ -70,39 +118,6 @@ def fsync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _exclusive(path: Path, target: Path) -> Iterator[None]:
-    """Create and lock a file; wait while another living process has it locked.
-
-    ``target`` is the file that the log names when it has to wait.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            with contextlib.suppress(OSError):  # network folders may not support locks
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    logger.info("waiting for another korlm process that writes %s", target)
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_at(descriptor, path):
-                yield
-                return
-        finally:
-            os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return True if an open file still has this path; another process may have renamed it."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:

@@ -1,27 +1,46 @@
-"""Lock folders, so that only one process works in them."""
+"""Lock folders and files, so that only one process works on them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from korlm.utils.errors import OutputError
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
+def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock within the block, and remove its file at the end.
 
+    On a disk without locks, nothing is locked.
+
+    Args:
+        path: the file of the lock.
+        busy: logged if the lock is waited for, else the message of the error.
+        wait: whether to wait while another process has the lock.
+
     Raises:
-        filelock.Timeout: another process still holds the lock after ``timeout`` seconds; -1: no
-            limit.
+        OutputError: another process has the lock.
     """
+    from filelock import FileLock, Timeout  # slow import
+
     lock = FileLock(path)
-    lock.acquire(timeout=timeout)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise OutputError(busy) from None
+        logger.info("%s", busy)
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
     try:
         yield
     finally:
@@ -33,11 +52,20 @@ def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
 
 
 @contextmanager
-def exclusive_lock(path: Path, taken: str) -> Iterator[None]:
-    """Hold a lock within the block; if another process has it, raise ``taken`` as OutputError."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(file_lock(path, timeout=0))
-        except Timeout:
-            raise OutputError(taken) from None
+def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock within the block, and remove its file at the end.
+
+    Raises:
+        filelock.Timeout: another process still holds the lock after ``timeout`` seconds; -1: no
+            limit.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    lock.acquire(timeout=timeout)
+    try:
         yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        lock.release()

@@ -1,4 +1,4 @@
-"""A file appears whole, or the old one stays and nothing else."""
+"""A file or folder appears whole, or the old one stays and nothing else."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import note_disk
 
-from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.atomic_files import atomic_folder, atomic_write
 
 
 def test_whole(tmp_path: Path) -> None:
@@ -33,12 +33,64 @@ def test_on_the_disk_before_it_has_its_name(
     assert events == ["fsync", "replace a.tsv"]
 
 
-def test_not_at_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_not_at_all(shared: bool, tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path, shared) as temporary:
         temporary.write_text("ne", "utf-8")
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+def test_shared_writers_have_files_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "a.tsv"
+    with atomic_write(path, shared=True) as first:
+        first.write_text("text", "utf-8")
+        with atomic_write(path, shared=True) as second:
+            second.write_text("text", "utf-8")
+        assert path.read_text("utf-8") == "text"
+    assert [p.name for p in path.parent.iterdir()] == ["a.tsv"]
+
+
+def test_a_whole_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "parent" / "folder"
+    killed = path.with_name(".folder.tmp")
+    killed.mkdir(parents=True)
+    (killed / "half").write_text("", "utf-8")
+    events = note_disk(monkeypatch)
+    with atomic_folder(path) as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "a").write_text("new", "utf-8")
+        assert not path.exists()
+    assert [p.name for p in path.parent.iterdir()] == ["folder"]
+    assert [p.relative_to(path).as_posix() for p in sorted(path.rglob("*"))] == ["inner", "inner/a"]
+    assert events == ["fsync", "replace folder"]
+
+
+def test_no_folder_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as temporary:
+        (temporary / "a").write_text("ne", "utf-8")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_stays(tmp_path: Path) -> None:
+    """The second of two processes that make the same folder finds that of the first."""
+    path = tmp_path / "folder"
+
+    def make() -> None:
+        with atomic_folder(path):
+            pass
+
+    with ThreadPoolExecutor(1) as threads:
+        with atomic_folder(path) as temporary:
+            (temporary / "a").write_text("first", "utf-8")
+            second = threads.submit(make)
+        with pytest.raises(FileExistsError, match="folder"):
+            second.result()
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    assert (path / "a").read_text("utf-8") == "first"
 
 
 def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
@@ -48,7 +100,6 @@ def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
     assert (tmp_path / "a.tsv.tmp").is_dir()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 @pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in folders")
 def test_a_device_is_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
@@ -58,7 +109,6 @@ def test_a_device_is_not_replaced(tmp_path: Path) -> None:
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 def test_the_log_tells_what_is_waited_for(tmp_path: Path) -> None:
     """A second writer of a file logs a line before it waits."""
     path, lines, has_logged = tmp_path / "a.tsv", [], threading.Event()
@@ -72,7 +122,7 @@ def test_the_log_tells_what_is_waited_for(tmp_path: Path) -> None:
         with atomic_write(path) as temporary:
             temporary.write_text(text, "utf-8")
 
-    logger = logging.getLogger("korlm.utils.io.atomic_files")
+    logger = logging.getLogger("korlm.utils.io.locks")
     handler, level = Lines(), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -86,7 +136,7 @@ def test_the_log_tells_what_is_waited_for(tmp_path: Path) -> None:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-    assert has_waited and lines == [f"waiting for another korlm process that writes {path}"]
+    assert has_waited and lines == [f"waiting for {path}, which another korlm process writes"]
     assert path.read_text("utf-8") == "second"
 
 
