@@ -46,31 +46,18 @@ def _texts(
     generator: Generator, prompt: str, settings: GenerateSettings
 ) -> Iterator[Iterator[str]]:
     """Yield the texts of a prompt, each in pieces."""
-    from korlm.generation.generator import StoppingCriteria
-    from korlm.generation.sampling import Sampling
-
-    stopping = StoppingCriteria(settings.max_tokens, settings.sentences)
-    if settings.mode is GenerateMode.complete:
-        result = generator.complete(prompt, settings.num_completions, settings.max_expansions)
-        if not result.eojeols:
-            logger.warning(
-                "prompt=%s: no completion: the model knows no eojeol that starts like this; type "
-                "fewer letters, raise max_expansions=%d, or use a model of more text",
-                prompt,
-                settings.max_expansions,
-            )
-        yield (f"{eojeol.text}\t{eojeol.probability:.6f}\n" for eojeol in result.eojeols)
-    elif settings.beams is not None:
-        best = generator.beam_search(prompt, settings.beams, stopping, settings.length_penalty)
-        for text, _ in best[: settings.num_samples]:
-            yield iter([text])
-    else:
-        sampling = Sampling(
-            *(settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty)
+    if settings.mode is GenerateMode.text:
+        yield from generator.texts(prompt, settings)
+        return
+    result = generator.complete(prompt, settings.num_completions, settings.max_expansions)
+    if not result.eojeols:
+        logger.warning(
+            "prompt=%s: no completion: the model knows no eojeol that starts like this; type "
+            "fewer letters, raise max_expansions=%d, or use a model of more text",
+            prompt,
+            settings.max_expansions,
         )
-        for number in range(settings.num_samples):
-            seed = None if settings.seed is None else settings.seed + number
-            yield generator.stream(prompt, sampling, stopping, seed)
+    yield (f"{eojeol.text}\t{eojeol.probability:.6f}\n" for eojeol in result.eojeols)
 
 
 def _write(piece: str) -> None:

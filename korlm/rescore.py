@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 @command("rescore")
 def main(settings: RescoreSettings) -> None:
     """Sort the hypotheses of n-best lists by recognizer and language model scores."""
+    from korlm.rescoring.features import ScoreWeights
     from korlm.rescoring.formats.reader import detect_format, open_lists
     from korlm.rescoring.formats.writer import check_output, open_writer
     from korlm.rescoring.lm_scorer import LMScorer
     from korlm.rescoring.pipeline import rescore_lists
     from korlm.rescoring.recordings import RecordingNames
-    from korlm.rescoring.rescore import ScoreWeights
     from korlm.runs.device import inference_device
     from korlm.utils.io.table_files import check_not_read
     from korlm.utils.torch_backend import tf32

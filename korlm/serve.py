@@ -29,14 +29,10 @@ def main(settings: ServeSettings) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(tf32(False))  # on a GPU as on a CPU
         server_socket = stack.enter_context(_listen(settings))
-        run, device = load_any(settings.run), inference_device(settings)
-        engine: ServedLanguageModel | ServedTask = (
-            ServedTask(run, device)
-            if isinstance(run, TaskRun)
-            else ServedLanguageModel(run, device)
-        )
-        stack.enter_context(engine)
-        engine.warm_up()
+        run = load_any(settings.run, inference_device(settings))
+        stack.enter_context(run)
+        engine = ServedTask(run) if isinstance(run, TaskRun) else ServedLanguageModel(run)
+        run.warm_up()
         gc.freeze()  # else the garbage collector scans the vocabulary during a request
         app = build_app(engine, settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,13 @@ from korlm.evaluation.evaluate import compare
 from korlm.evaluation.surprisal.texts import log_probs, surprisal_table
 from korlm.evaluation.token_scores import Floats
 from korlm.generation.completion import MAX_EXPANSIONS, Completions
-from korlm.generation.generator import Generator, StoppingCriteria
-from korlm.generation.sampling import Sampling
+from korlm.generation.generator import Generator
 from korlm.rescoring.encoded_texts import same_vocab
+from korlm.rescoring.features import ScoreWeights
 from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.rescoring.recordings import RecordingNames, rescore_recordings
-from korlm.rescoring.rescore import Rescored, RescoredList, ScoreWeights, rescore
+from korlm.rescoring.recordings import RecordingNames
+from korlm.rescoring.rescore import Rescored, rescore
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError, CorpusError, NbestError
 from korlm.utils.torch_backend import tf32
@@ -55,7 +55,8 @@ class LanguageModelRun(TrainedRun):
     """
 
     @functools.cached_property
-    def _generator(self) -> Generator:
+    def generator(self) -> Generator:
+        """The generator of ``generate`` and ``complete``; not thread-safe."""
         return Generator(self)
 
     def warm_up(self) -> None:
@@ -132,7 +133,7 @@ class LanguageModelRun(TrainedRun):
         )  # checks the bounds
         checked_texts([text])
         with self.lock, tf32(False):
-            return self._generator.complete(text, num_completions, max_expansions)
+            return self.generator.complete(text, num_completions, max_expansions)
 
     def generate(
         self,
@@ -175,7 +176,7 @@ class LanguageModelRun(TrainedRun):
             CorpusError: the prompt is not a str or has a lone surrogate.
             TokenizerError: the tokenizer of the run does not start.
         """
-        GenerateSettings(
+        settings = GenerateSettings(
             run="",
             seed=seed,
             temperature=temperature,
@@ -186,17 +187,10 @@ class LanguageModelRun(TrainedRun):
             sentences=sentences,
             beams=beams,
             length_penalty=length_penalty,
-        )  # checks the bounds
+        )
         checked_texts([prompt])
-        stopping = StoppingCriteria(max_tokens, sentences)
         with self.lock, tf32(False):
-            generator = self._generator
-            if beams is not None:
-                text, _ = generator.beam_search(prompt, beams, stopping, length_penalty)[0]
-            else:
-                sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-                seed = None if seed is None else int(seed)  # PyTorch takes no integer of NumPy
-                text = "".join(generator.stream(prompt, sampling, stopping, seed))
+            text = "".join(next(self.generator.texts(prompt, settings)))
         return text.removesuffix("\n")
 
     def rescore(
@@ -252,15 +246,13 @@ class LanguageModelRun(TrainedRun):
         )  # checks the bounds
         lists = [NBest(str(utt), _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
+        recordings = None
+        if context is RescoreContext.recording:
+            recordings = RecordingNames(recording_pattern)
         weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
         with self.lock, tf32(False):
             scorer = LMScorer(runs, linear, mixture_weights, open_vocabulary, self.device)
-            rescored: Iterable[RescoredList]
-            if context is RescoreContext.recording:
-                names = RecordingNames(recording_pattern)
-                rescored = rescore_recordings(lists, names, scorer, weights)
-            else:
-                rescored = rescore(lists, scorer, weights)
+            rescored = rescore(lists, scorer, weights, recordings=recordings)
             # Keys as given, which need not be str.
             return {utt: hyps for utt, (_, hyps) in zip(nbest, rescored, strict=True)}
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from korlm.config import GenerateSettings
 from korlm.dataset.vocab import EOS_ID
 from korlm.detokenizers.streaming import StreamingDetokenizer
 from korlm.generation.beam_search import BeamStart, beam_search
@@ -82,6 +83,21 @@ class Generator(Completer):
         self._detokenizer, self._tokens = self.lexicon.detokenizer, run.vocab.tokens
         self._model, self._start_id = self.encoder.model, run.start_id
         self._banned_ids = banned_token_ids(run.vocab)
+
+    def texts(self, prompt: str, settings: GenerateSettings) -> Iterator[Iterator[str]]:
+        """Yield the texts of a prompt in pieces: samples, or the best ones of a beam search."""
+        stopping = StoppingCriteria(settings.max_tokens, settings.sentences)
+        if settings.beams is not None:
+            best = self.beam_search(prompt, settings.beams, stopping, settings.length_penalty)
+            yield from (iter([text]) for text, _ in best[: settings.num_samples])
+            return
+        sampling = Sampling(
+            *(settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty)
+        )
+        for number in range(settings.num_samples):
+            # PyTorch takes no integer of NumPy.
+            seed = None if settings.seed is None else int(settings.seed) + number
+            yield self.stream(prompt, sampling, stopping, seed)
 
     def stream(
         self,

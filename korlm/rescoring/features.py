@@ -21,6 +21,36 @@ from korlm.rescoring.nbest import NBest
 
 
 @dataclass(frozen=True)
+class ScoreWeights:
+    """Weights of the combined score; the recognizer's score has weight 1.
+
+    Attributes:
+        lm_weight: weight of the models' log-probabilities.
+        length_bonus: per unit of length.
+        mixture_weights: weights of the models in a log-linear mixture; empty: equal weights.
+        length_unit: token, eojeol or char.
+        normalize: what log-probabilities are divided by.
+    """
+
+    lm_weight: float = 0.5
+    length_bonus: float = 0.0
+    mixture_weights: Sequence[float] = ()
+    length_unit: LengthUnit = LengthUnit.token
+    normalize: Normalize = Normalize.none
+
+    def model_weights(self, num_models: int) -> Floats:
+        """Return the weight of each model, (K,)."""
+        given = self.mixture_weights if num_models > 1 and len(self.mixture_weights) else None
+        mixture = np.full(num_models, 1) if given is None else np.asarray(given, dtype=np.float64)
+        weights: Floats = self.lm_weight * mixture / np.sum(mixture)
+        return weights
+
+    def totals(self, features: Features) -> Floats:
+        """Return the combined score of each hypothesis, (M,)."""
+        return features.totals(self.model_weights(len(features.log_probs)), self.length_bonus)
+
+
+@dataclass(frozen=True)
 class Features:
     """Scores of the hypotheses of some n-best lists.
 
@@ -38,7 +68,7 @@ class Features:
 
     @classmethod
     def from_scores(
-        cls, batch: Sequence[NBest], scores: TextScores, unit: LengthUnit, normalize: Normalize
+        cls, batch: Sequence[NBest], scores: TextScores, weights: ScoreWeights
     ) -> Features:
         """Build the features of some lists from the model scores of their texts."""
         texts = [normalize_spaces(hyp.text) for nbest in batch for hyp in nbest.hyps]
@@ -55,8 +85,8 @@ class Features:
         }
         return cls(
             np.array([hyp.score for nbest in batch for hyp in nbest.hyps]),
-            scores.log_probs / divisors[normalize],
-            lengths[unit],
+            scores.log_probs / divisors[weights.normalize],
+            lengths[weights.length_unit],
             np.array([len(nbest.hyps) for nbest in batch], dtype=np.int64),
         )
 

@@ -12,12 +12,12 @@ import numpy as np
 from korlm.config import ErrorRate
 from korlm.evaluation.token_scores import Floats
 from korlm.rescoring.error_rates import NAMES, Counts, ErrorTally, count_errors
-from korlm.rescoring.features import Features, best
+from korlm.rescoring.features import Features, ScoreWeights, best
 from korlm.rescoring.formats.writer import Writer
 from korlm.rescoring.lm_scorer import LMScorer
-from korlm.rescoring.nbest import NBest, NBestLists, batches_of
-from korlm.rescoring.recordings import RecordingNames, features_in_context
-from korlm.rescoring.rescore import ScoreWeights, features_of, reorder
+from korlm.rescoring.nbest import NBest, NBestLists
+from korlm.rescoring.recordings import RecordingNames
+from korlm.rescoring.rescore import features_of, reorder
 from korlm.rescoring.tuning import tune
 from korlm.utils.progress import ProgressBar
 
@@ -68,13 +68,18 @@ def rescore_lists(
     Raises:
         NbestError: a file has an error, or an utterance no recording.
     """
-    mixture = weights.mixture_weights
+    mixture, num_hyps = weights.mixture_weights, sum(lists.sizes.values())
     if tune_metric and scorer.linear and len(scorer.runs) > 1 and not len(mixture):
         scorer.fit_mixture_weights(list(references.values()))
-    batches: Iterable[HypothesisBatch] = (
-        HypothesisBatch(batch, features, *count_errors(batch, references))
-        for batch, features in _with_features(lists, scorer, weights, batch_size, recordings)
-    )
+
+    def scored() -> Iterator[HypothesisBatch]:
+        with ProgressBar(total=num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
+            for batch, features in features_of(
+                lists, scorer, weights, batch_size, recordings, bar.update
+            ):
+                yield HypothesisBatch(batch, features, *count_errors(batch, references))
+
+    batches: Iterable[HypothesisBatch] = scored()
     if tune_metric:
         batches = list(batches)
         weights = tune_weights(batches, weights, tune_metric)
@@ -92,7 +97,7 @@ def rescore_lists(
             tally.add(batch.errors, batch.lengths, features.sizes, chosen)
     logger.info(
         "%s hypotheses of %s utterances; %s utterances have another best one",
-        *(f"{count:,}" for count in (sum(lists.sizes.values()), len(lists.sizes), num_changed)),
+        *(f"{count:,}" for count in (num_hyps, len(lists.sizes), num_changed)),
     )
     if references:
         logger.info("%s", tally.table())
@@ -121,26 +126,3 @@ def _format_weights(weights: ScoreWeights, mixture: Floats, num_models: int) -> 
         values = ",".join(repr(float(weight)) for weight in mixture)
         overrides += f" 'mixture_weights=[{values}]'"
     return overrides + " (use them with other lists)"
-
-
-def _with_features(
-    lists: NBestLists,
-    scorer: LMScorer,
-    weights: ScoreWeights,
-    batch_size: int,
-    names: RecordingNames | None,
-) -> Iterator[tuple[Sequence[NBest], Features]]:
-    """Yield all lists in the order of the file, in batches, with a progress bar."""
-    num_hyps = sum(lists.sizes.values())
-    with ProgressBar(total=num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
-        if names is None:
-            for batch, features in features_of(batches_of(lists, batch_size), scorer, weights):
-                yield batch, features
-                bar.update(len(features.scores))
-            return
-        read, by_index = list(lists), {}
-        for index, features in features_in_context(read, names, scorer, weights, batch_size):
-            by_index[index] = features
-            bar.update(len(features.scores))
-    for index, nbest in enumerate(read):
-        yield [nbest], by_index[index]

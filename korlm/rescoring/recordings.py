@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from korlm.rescoring.encoded_texts import EncodedTexts
-from korlm.rescoring.features import Features, best
+from korlm.rescoring.features import Features, ScoreWeights, best
 from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import NBest
-from korlm.rescoring.rescore import RescoredList, ScoreWeights, reorder
 from korlm.utils.errors import NbestError
 
 
@@ -111,25 +110,7 @@ def features_in_context(
             texts = EncodedTexts.joined([encoded[index] for index in indices])
             states = [tuple(tensor[: len(indices)] for tensor in state) for state in states]
             scores = scorer.score_encoded(texts, states)
-            features = Features.from_scores(
-                [lists[index] for index in indices], scores, weights.length_unit, weights.normalize
-            )
+            features = Features.from_scores([lists[index] for index in indices], scores, weights)
             chosen = best(weights.totals(features), features.sizes)
             states = scorer.advance(texts, chosen, states)
             yield from zip(indices, features.split(), strict=True)
-
-
-def rescore_recordings(
-    lists: Sequence[NBest],
-    names: RecordingNames,
-    scorer: LMScorer,
-    weights: ScoreWeights,
-    batch_size: int = 1000,
-) -> list[RescoredList]:
-    """Return rescored lists in the given order; see ``korlm.rescoring.rescore.rescore``."""
-    features = dict(features_in_context(lists, names, scorer, weights, batch_size))
-    return [
-        rescored
-        for index, nbest in enumerate(lists)
-        for rescored in reorder([nbest], features[index], weights)
-    ]

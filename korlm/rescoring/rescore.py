@@ -6,46 +6,15 @@ Axes: M hypotheses, K models.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from korlm.config import LengthUnit, Normalize
-from korlm.evaluation.token_scores import Floats
-from korlm.rescoring.features import Features, rank
+from korlm.rescoring.features import Features, ScoreWeights, rank
 from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest, batches_of
-
-
-@dataclass(frozen=True)
-class ScoreWeights:
-    """Weights of the combined score; the recognizer's score has weight 1.
-
-    Attributes:
-        lm_weight: weight of the models' log-probabilities.
-        length_bonus: per unit of length.
-        mixture_weights: weights of the models in a log-linear mixture; empty: equal weights.
-        length_unit: token, eojeol or char.
-        normalize: what log-probabilities are divided by.
-    """
-
-    lm_weight: float = 0.5
-    length_bonus: float = 0.0
-    mixture_weights: Sequence[float] = ()
-    length_unit: LengthUnit = LengthUnit.token
-    normalize: Normalize = Normalize.none
-
-    def model_weights(self, num_models: int) -> Floats:
-        """Return the weight of each model, (K,)."""
-        given = self.mixture_weights if num_models > 1 and len(self.mixture_weights) else None
-        mixture = np.full(num_models, 1) if given is None else np.asarray(given, dtype=np.float64)
-        weights: Floats = self.lm_weight * mixture / np.sum(mixture)
-        return weights
-
-    def totals(self, features: Features) -> Floats:
-        """Return the combined score of each hypothesis, (M,)."""
-        return features.totals(self.model_weights(len(features.log_probs)), self.length_bonus)
+from korlm.rescoring.recordings import RecordingNames, features_in_context
 
 
 @dataclass(frozen=True)
@@ -69,13 +38,41 @@ RescoredList = tuple[NBest, list[Rescored]]
 
 
 def features_of(
-    batches: Iterable[Sequence[NBest]], scorer: LMScorer, weights: ScoreWeights
+    lists: Iterable[NBest],
+    scorer: LMScorer,
+    weights: ScoreWeights,
+    batch_size: int = 1000,
+    recordings: RecordingNames | None = None,
+    on_scored: Callable[[int], object] | None = None,
 ) -> Iterator[tuple[Sequence[NBest], Features]]:
-    """Yield batches of lists with their features."""
-    lists, copy = itertools.tee(batches)
-    texts = ([hyp.text for nbest in batch for hyp in nbest.hyps] for batch in copy)
-    for batch, scores in zip(lists, scorer.score_all(texts), strict=True):
-        yield batch, Features.from_scores(batch, scores, weights.length_unit, weights.normalize)
+    """Yield all lists in their order, in batches with their features.
+
+    Args:
+        lists: n-best lists.
+        scorer: scorer of the models.
+        weights: weights of the combined score.
+        batch_size: hypotheses that are scored together, or one list if it has more.
+        recordings: how the recording of an utterance is found, in which its context are the chosen
+            hypotheses before it; all lists are kept in memory. None: no context.
+        on_scored: called with the number of hypotheses after each batch.
+
+    Raises:
+        NbestError: the recording of an utterance cannot be found.
+    """
+    on_scored = on_scored or (lambda number: None)
+    if recordings is None:
+        batches, copy = itertools.tee(batches_of(lists, batch_size))
+        texts = ([hyp.text for nbest in batch for hyp in nbest.hyps] for batch in copy)
+        for batch, scores in zip(batches, scorer.score_all(texts), strict=True):
+            yield batch, Features.from_scores(batch, scores, weights)
+            on_scored(len(scores.num_tokens))
+        return
+    read, by_index = list(lists), dict[int, Features]()
+    for index, features in features_in_context(read, recordings, scorer, weights, batch_size):
+        by_index[index] = features
+        on_scored(len(features.scores))
+    for index, nbest in enumerate(read):
+        yield [nbest], by_index[index]
 
 
 def reorder(
@@ -108,17 +105,18 @@ def reorder(
 def rescore(
     lists: Iterable[NBest],
     scorer: LMScorer,
-    weights: ScoreWeights = ScoreWeights(),
+    weights: ScoreWeights = ScoreWeights(),  # noqa: B008 - frozen
     batch_size: int = 1000,
+    recordings: RecordingNames | None = None,
 ) -> Iterator[RescoredList]:
-    """Yield rescored lists; memory holds a few batches of ``batch_size`` hypotheses.
+    """Yield rescored lists, each sorted by the combined score; see ``features_of``.
 
-        with LMScorer([korlm.load("outputs/runs/DIR")]) as scorer:
-            lists = [NBest("utt1", [Hypothesis("나는 간다", -7.1), Hypothesis("나는 간 다", -7.0)])]
-            for nbest, hyps in rescore(lists, scorer, ScoreWeights(lm_weight=0.4)):
-                print(nbest.utt, hyps[0].hypothesis.text, hyps[0].total)
+        scorer = LMScorer([korlm.load("outputs/runs/DIR")])
+        lists = [NBest("utt1", [Hypothesis("나는 간다", -7.1), Hypothesis("나는 간 다", -7.0)])]
+        for nbest, hyps in rescore(lists, scorer, ScoreWeights(lm_weight=0.4)):
+            print(nbest.utt, hyps[0].hypothesis.text, hyps[0].total)
 
-    The hypotheses of each list are sorted by their combined score.
+    Without ``recordings``, memory holds a few batches of ``batch_size`` hypotheses.
     """
-    for batch, features in features_of(batches_of(lists, batch_size), scorer, weights):
+    for batch, features in features_of(lists, scorer, weights, batch_size, recordings):
         yield from reorder(batch, features, weights)

@@ -10,17 +10,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
-from korlm.api.runs import TaskRun
-from korlm.config import ScoreContext, ScoreUnit
+from korlm.api.runs import LanguageModelRun, TaskRun
+from korlm.config import ScoreContext
 from korlm.dataset.vocab import EOS
-from korlm.evaluation.surprisal.frequencies import train_counts
-from korlm.evaluation.surprisal.scorer import SurprisalScorer
-from korlm.evaluation.surprisal.tables import rows_of
-from korlm.generation.generator import Generator, StoppingCriteria
+from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
-from korlm.runs.trained_run import Run, TrainedRun
+from korlm.runs.trained_run import Run
 
 Json = dict[str, Any]
 
@@ -42,22 +37,10 @@ def _describe(run: Run) -> Json:
 
 
 class ServedLanguageModel:
-    """Answers the requests of the JSON interface with a language model; a context manager."""
+    """Answers the requests of the JSON interface with a language model."""
 
-    def __init__(self, run: TrainedRun, device: torch.device) -> None:
+    def __init__(self, run: LanguageModelRun) -> None:
         self._run = run
-        self._generator = Generator(run, device)
-        self._context_encoder = self._generator.encoder
-
-    def __enter__(self) -> ServedLanguageModel:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._generator.close()
-
-    def warm_up(self) -> None:
-        """Start the tokenizer, and run the model once."""
-        self.surprisal("가")
 
     def info(self) -> Json:
         """Return a description of the run."""
@@ -65,7 +48,7 @@ class ServedLanguageModel:
 
     def complete(self, text: str, num_completions: int) -> Json:
         """Return the most probable completions of the last eojeol."""
-        result = self._generator.complete(text, num_completions)
+        result = self._run.complete(text, num_completions)
         return {
             "completions": [
                 {"eojeol": e.text, "probability": e.probability} for e in result.eojeols
@@ -79,13 +62,7 @@ class ServedLanguageModel:
 
         Blank lines have no entry; each entry has the number of its line.
         """
-        scorer = SurprisalScorer(
-            self._context_encoder.model, self._run.start_id, ScoreContext.document
-        )
-        encoded = self._context_encoder.text_encoder.read_texts(text.split("\n"))
-        counts = train_counts(self._run, eojeols=False)
-        tables = [rows_of(costs, ScoreUnit.morph, counts) for costs in scorer.score([encoded])]
-        rows = [row for table in tables for row in table.to_pylist()]
+        rows = self._run.surprisal(text.split("\n"), context=ScoreContext.document).to_pylist()
         lines = itertools.groupby(rows, key=lambda row: row["line"])
         return {"lines": [_line(number, list(line_rows)) for number, line_rows in lines]}
 
@@ -93,24 +70,14 @@ class ServedLanguageModel:
         self, prompt: str, sampling: Sampling, stopping: StoppingCriteria, seed: int | None
     ) -> Iterator[str]:
         """Yield a sampled text in pieces; see ``Generator.stream``."""
-        return self._generator.stream(prompt, sampling, stopping, seed)
+        return self._run.generator.stream(prompt, sampling, stopping, seed)
 
 
 class ServedTask:
-    """Answers the requests of the JSON interface with a model of a task; a context manager."""
+    """Answers the requests of the JSON interface with a model of a task."""
 
-    def __init__(self, run: TaskRun, device: torch.device) -> None:
-        self._run = run.to(device)
-
-    def __enter__(self) -> ServedTask:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._run.close()
-
-    def warm_up(self) -> None:
-        """Start the tokenizer, and run the model once."""
-        self.predict("가")
+    def __init__(self, run: TaskRun) -> None:
+        self._run = run
 
     def info(self) -> Json:
         """Return a description of the run, with the labels that the model predicts."""

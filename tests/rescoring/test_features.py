@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from korlm.config import LengthUnit, Normalize
-from korlm.rescoring.features import Features, best, rank
+from korlm.rescoring.features import Features, ScoreWeights, best, rank
 from korlm.rescoring.lm_scorer import TextScores
 from korlm.rescoring.nbest import Hypothesis, NBest
 
@@ -22,7 +22,7 @@ SCORES = TextScores(np.array([[-8.0, -12.0, -4.0]]), np.array([4, 6, 1]))
     [(LengthUnit.token, [4, 6, 1]), (LengthUnit.eojeol, [2, 3, 0]), (LengthUnit.char, [5, 7, 0])],
 )
 def test_lengths(unit: LengthUnit, lengths: list[int]) -> None:
-    features = Features.from_scores(BATCH, SCORES, unit, Normalize.none)
+    features = Features.from_scores(BATCH, SCORES, ScoreWeights(length_unit=unit))
     assert features.lengths.tolist() == lengths
     assert features.sizes.tolist() == [2, 1]
     totals = features.totals(np.array([0.5]), 2.0)
@@ -38,9 +38,9 @@ def test_lengths(unit: LengthUnit, lengths: list[int]) -> None:
     ],
 )
 def test_normalized(normalize: Normalize, log_probs: list[float]) -> None:
-    assert Features.from_scores(BATCH, SCORES, LengthUnit.token, normalize).log_probs.tolist() == [
-        log_probs
-    ]
+    assert Features.from_scores(
+        BATCH, SCORES, ScoreWeights(normalize=normalize)
+    ).log_probs.tolist() == [log_probs]
 
 
 def test_ties_keep_their_order() -> None:
@@ -77,7 +77,7 @@ def test_ranks_are_permutations(seed: int) -> None:
 
 
 def test_joined() -> None:
-    features = Features.from_scores(BATCH, SCORES, LengthUnit.token, Normalize.none)
+    features = Features.from_scores(BATCH, SCORES, ScoreWeights())
     joined = Features.joined([features, features])
     assert joined.sizes.tolist() == [2, 1, 2, 1]
     assert joined.starts.tolist() == [0, 2, 3, 5]

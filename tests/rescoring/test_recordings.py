@@ -13,7 +13,7 @@ from tiny_runs import korean_lines
 
 from korlm.config import RECORDING_PATTERN, LengthUnit, Normalize
 from korlm.rescoring import Hypothesis, LMScorer, NBest, ScoreWeights, rescore
-from korlm.rescoring.recordings import RecordingNames, recordings_of, rescore_recordings
+from korlm.rescoring.recordings import RecordingNames, recordings_of
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import NbestError
 
@@ -74,7 +74,7 @@ def test_equals_a_loop(runs: dict[str, TrainedRun], names: list[str]) -> None:
     expected = naive(chosen, lists, weights)
     for batch_size in (1, 10, 1000):
         with LMScorer(chosen) as scorer:
-            rescored = rescore_recordings(lists, NAMES, scorer, weights, batch_size)
+            rescored = list(rescore(lists, scorer, weights, batch_size, NAMES))
         assert [nbest for nbest, _ in rescored] == lists
         for nbest, hyps in rescored:
             order = [nbest.hyps.index(hyp.hypothesis) for hyp in hyps]
@@ -87,8 +87,8 @@ def test_single_utterances_have_no_context(runs: dict[str, TrainedRun]) -> None:
     weights = ScoreWeights(0.8, 0.1, (), LengthUnit.eojeol, Normalize.token)
     with LMScorer([runs["lstm"], runs["ngram"]], linear=True) as scorer:
         alone = list(rescore(lists, scorer, weights))
-        rescored = rescore_recordings(lists, NAMES, scorer, weights)
-        in_context = rescore_recordings(lists_of(), NAMES, scorer, weights)
+        rescored = list(rescore(lists, scorer, weights, recordings=NAMES))
+        in_context = list(rescore(lists_of(), scorer, weights, recordings=NAMES))
     for (_, hyps), (_, other) in zip(alone, rescored, strict=True):
         assert [h.total for h in hyps] == pytest.approx([h.total for h in other], abs=1e-5)
     assert any(

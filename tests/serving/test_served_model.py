@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from task_cases import TASKS, settings_of
 from tiny_runs import finish
 
@@ -22,9 +21,8 @@ from korlm.serving.served_model import ServedLanguageModel, ServedTask
 
 @pytest.fixture(scope="module")
 def engine(tiny_run: Callable[[str], Any]) -> Iterator[ServedLanguageModel]:
-    with ServedLanguageModel(tiny_run("lstm"), torch.device("cpu")) as engine:
-        engine.warm_up()
-        yield engine
+    with tiny_run("lstm") as run:
+        yield ServedLanguageModel(run)
 
 
 def run_of(engine: ServedLanguageModel):
@@ -86,8 +84,8 @@ def test_predictions_of_a_task(name: str, tmp_path: Path) -> None:
     finish(settings_of(case, prepared, 2), prepared, tmp_path / "run")
     run = korlm.load(tmp_path / "run")
     texts = [case.texts[0], "", case.texts[2]]
-    with ServedTask(run, torch.device("cpu")) as engine:
-        engine.warm_up()
+    with run:
+        engine = ServedTask(run)
         info, answer = engine.info(), engine.predict("\n".join(texts))
     assert answer == {"predictions": run.predict(texts)}
     assert info["labels"] == list(run.labels) and info["task"] == run.settings.task.name

@@ -96,7 +96,7 @@ class EchoTask(ServedTask):
     """A fake engine of a task whose label of a line is the line."""
 
     def __init__(self) -> None:
-        pass
+        """Have no run."""
 
     def info(self) -> dict:
         return {"description": "메아리", "task": "classification", "labels": ["가", "나"]}
