@@ -44,11 +44,9 @@ def main(settings: PairsSettings) -> None:
         ProgressBar(total=total, desc="scoring", unit=" pairs", leave=False) as bar,
     ):
         for name, run in zip(short_names([run.folder for run in runs]), runs, strict=True):
-            with run.text_encoder() as text_encoder:
+            with run:
                 tables = []
-                for table in score_pairs(
-                    run, name, pairs, text_encoder, device, settings.batch_tokens
-                ):
+                for table in score_pairs(run, name, pairs, device, settings.batch_tokens):
                     tables.append(table)
                     bar.update(len(table))
                     if file is not None:

@@ -115,10 +115,7 @@ def measure(name: str, overrides: Sequence[str], options: argparse.Namespace) ->
         split = "test" if "test" in splits else "valid"
         kinds = list(phenomena())[: 1 if options.quick else None]
         pairs = [pair for kind in kinds for pair in pairs_of(kind, 10 if options.quick else 120)]
-        with run.text_encoder() as text_encoder:
-            accuracy = accuracies(pa.concat_tables(score_pairs(run, name, pairs, text_encoder)))[
-                "all"
-            ]
+        accuracy = accuracies(pa.concat_tables(score_pairs(run, name, pairs)))["all"]
     command = ["scripts/train", *overrides, *corpus_of(options)]
     return {
         "row": name,

@@ -106,16 +106,13 @@ def test_scores_are_those_of_whole_sentences(run: TrainedRun) -> None:
         MinimalPair("a", "나는 집에 간다.", "나는 집을 간다."),
         MinimalPair("a", "우리는 뷁을 본다.", "우리는 책 본다."),
     ]
-    with run.text_encoder() as text_encoder:
-        rows = pa.concat_tables(score_pairs(run, "x", pairs, text_encoder, None, 5)).to_pylist()
-        for side in ("good", "bad"):
-            texts = [row[side] for row in rows]
-            expected = surprisal_table(
-                run, texts, "sentence", "line", False, text_encoder
-            ).to_pylist()
-            for row, sentence in zip(rows, expected, strict=True):
-                assert row[f"{side}_surprisal"] == pytest.approx(sentence["open_surprisal"])
-                assert row[f"{side}_tokens"] == sentence["num_tokens"]
+    rows = pa.concat_tables(score_pairs(run, "x", pairs, None, 5)).to_pylist()
+    for side in ("good", "bad"):
+        texts = [row[side] for row in rows]
+        expected = surprisal_table(run, texts, "sentence", "line", False).to_pylist()
+        for row, sentence in zip(rows, expected, strict=True):
+            assert row[f"{side}_surprisal"] == pytest.approx(sentence["open_surprisal"])
+            assert row[f"{side}_tokens"] == sentence["num_tokens"]
     assert [row["right"] for row in rows] == [
         float(row["good_surprisal"] < row["bad_surprisal"]) for row in rows
     ]
@@ -126,8 +123,7 @@ def test_equal_tokens_do_not_count(run: TrainedRun) -> None:
         MinimalPair("a", "나는 간다.", "나는 간다.\u200b"),
         MinimalPair("a", "나는 집에 간다.", "나는 간다."),
     ]
-    with run.text_encoder() as text_encoder:
-        table = pa.concat_tables(score_pairs(run, "x", pairs, text_encoder))
+    table = pa.concat_tables(score_pairs(run, "x", pairs))
     assert table.column("right").to_pylist()[0] is None
     result = accuracies(table)["a"]
     assert (result.num_pairs, result.num_same) == (1, 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import pytest
 import torch
 from toys import TOKENS, ToyRun, toy_run
@@ -30,8 +28,8 @@ def test_context_of_a_text(text: str, start_id: int) -> None:
     earlier_ids = [i for line in earlier if line.strip() for i in (*ids_of(line), EOS_ID)]
     if start_id == BOS_ID:
         earlier_ids = []
-    with closing(ContextEncoder(run)) as encoder:
-        context = encoder.encode(text)
+    encoder = ContextEncoder(run)
+    context = encoder.encode(text)
     ids = [*earlier_ids, *ids_of(last)]
     torch.testing.assert_close(context.log_probs, next_log_probs(run, [start_id, *ids]))
     assert context.ids == tuple(ids)
@@ -40,28 +38,28 @@ def test_context_of_a_text(text: str, start_id: int) -> None:
 
 
 def test_earlier_lines_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(ContextEncoder(toy_run())) as encoder:
-        first = encoder.encode("도 먹\n고")
-        lines: list[list[str]] = []
-        original = encoder._tokenize
-        monkeypatch.setattr(encoder, "_tokenize", lambda new: lines.append(new) or original(new))
-        encoder.encode("도 먹\n고 하")
-        assert torch.equal(encoder.encode("도 먹\n고").log_probs, first.log_probs)
-        assert lines == [["고 하"], ["고"]]
+    encoder = ContextEncoder(toy_run())
+    first = encoder.encode("도 먹\n고")
+    lines: list[list[str]] = []
+    original = encoder._tokenize
+    monkeypatch.setattr(encoder, "_tokenize", lambda new: lines.append(new) or original(new))
+    encoder.encode("도 먹\n고 하")
+    assert torch.equal(encoder.encode("도 먹\n고").log_probs, first.log_probs)
+    assert lines == [["고 하"], ["고"]]
 
 
 def test_unknown_words() -> None:
-    with closing(ContextEncoder(toy_run())) as encoder:
-        context = encoder.encode("도 컴퓨터")
+    encoder = ContextEncoder(toy_run())
+    context = encoder.encode("도 컴퓨터")
     assert context.ids[-1] == UNK_ID and context.last_token == "컴퓨터"
 
 
 def test_the_encoder_has_a_copy_of_the_model() -> None:
     run = toy_run()
-    with closing(ContextEncoder(run)) as encoder:
-        before = encoder.encode("도").log_probs
-        run.model.table.data.zero_()
-        assert torch.equal(encoder.encode("도").log_probs, before)
+    encoder = ContextEncoder(run)
+    before = encoder.encode("도").log_probs
+    run.model.table.data.zero_()
+    assert torch.equal(encoder.encode("도").log_probs, before)
 
 
 @pytest.mark.parametrize(("numbers", "expected"), [(True, (0, 2, 1, 5)), (False, (0, 2, 1))])

@@ -38,9 +38,8 @@ def test_lengths(unit: LengthUnit, lengths: list[int]) -> None:
     ],
 )
 def test_normalized(normalize: Normalize, log_probs: list[float]) -> None:
-    assert Features.from_scores(
-        BATCH, SCORES, ScoreWeights(normalize=normalize)
-    ).log_probs.tolist() == [log_probs]
+    features = Features.from_scores(BATCH, SCORES, ScoreWeights(normalize=normalize))
+    assert features.log_probs.tolist() == [log_probs]
 
 
 def test_ties_keep_their_order() -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from korlm.config import ScoreContext
-from korlm.dataset.text_encoder import EncodedText, TextEncoder
+from korlm.dataset.text_encoder import EncodedText
 from korlm.evaluation.bootstrap import LEVEL
 from korlm.evaluation.pairs.templates import MinimalPair
 from korlm.evaluation.surprisal.scorer import SurprisalScorer
@@ -64,7 +64,6 @@ def score_pairs(
     run: TrainedRun,
     name: str,
     pairs: Sequence[MinimalPair],
-    text_encoder: TextEncoder,
     device: torch.device | None = None,
     batch_tokens: int = 4096,
 ) -> Iterator[pa.Table]:
@@ -78,7 +77,6 @@ def score_pairs(
         run: the language model.
         name: name of the run, for the first column.
         pairs: the pairs.
-        text_encoder: ``run.text_encoder()``.
         device: where to compute; None: where the model is.
         batch_tokens: largest batch, padding included.
 
@@ -89,6 +87,7 @@ def score_pairs(
     scorer = SurprisalScorer(
         run.inference_model(device), run.start_id, ScoreContext.line, False, batch_tokens
     )
+    text_encoder = run.text_encoder()
     for begin in range(0, len(pairs), CHUNK):
         chunk = pairs[begin : begin + CHUNK]
         good = text_encoder.read_texts([pair.good for pair in chunk])
