@@ -1,6 +1,7 @@
 """The Python examples of all READMEs run unchanged; those of a page share their names.
 
-``tests/house/test_extension.py`` runs the files of another package in korlm/README.md.
+``tests/house/test_extension.py`` runs the files of another package in korlm/README.md, and
+``tests/exporting/test_model_card.py`` the code for exports.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.S)
 EXAMPLES = {
     page: blocks
     for page, text in PAGES.items()
-    if (blocks := [block for block in BLOCK.findall(text) if not block.startswith("# my_lm/")])
+    if page != "korlm/exporting/README.md"
+    and (blocks := [block for block in BLOCK.findall(text) if not block.startswith("# my_lm/")])
 }
 SMALL = [
     "tokenizer=syllable",
@@ -43,9 +45,6 @@ def folder(korlm: Command, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
             command = ["corpus=text", "corpus.files=book.txt", *SMALL, *options]
             ended = korlm("train", *command, f"hydra.run.dir=outputs/runs/{name}")
             assert ended.code == 0, ended.err
-        if any("onnxruntime" in "".join(blocks) for blocks in EXAMPLES.values()):
-            pytest.importorskip("onnxruntime")
-            assert korlm("export", "run=outputs/runs/DIR", "output=export").code == 0
     return outputs
 
 
