@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import read_json
-from korlm.utils.errors import PreparedError
+from korlm.utils.errors import PreparedError, reading
 from korlm.utils.io import checksums
 from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.stores import copy_file
@@ -119,14 +119,10 @@ def read_counts(path: Path) -> ShardCounts:
     Raises:
         PreparedError: the file is damaged or not a shard of korlm.
     """
-    try:
+    with reading(path, PreparedError, mend_prepared(path.parents[1])):
         _verify(path)
         metadata = pq.read_metadata(path).metadata or {}
         return ShardCounts(**json.loads(metadata[_COUNTS]))
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise PreparedError(
-            f"{path}: damaged or not a token shard ({error}); {mend_prepared(path.parents[1])}"
-        ) from error
 
 
 def split_counts(folder: Path, split: str) -> ShardCounts:
@@ -143,16 +139,12 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     Raises:
         PreparedError: the file is damaged.
     """
-    try:
+    with reading(path, PreparedError, mend_prepared(path.parents[1])):
         _verify(path)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=list(columns))
                 yield from table.combine_chunks().to_batches()
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise PreparedError(
-            f"{path}: damaged ({error}); {mend_prepared(path.parents[1])}"
-        ) from error
 
 
 def _verify(path: Path) -> None:

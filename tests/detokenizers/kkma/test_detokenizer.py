@@ -57,7 +57,7 @@ def test_damaged_files(trained: KkmaDetokenizer, tmp_path: Path) -> None:
     for data in (b"", b"no zip", whole[: len(whole) // 2], whole[:60] + whole[70:]):
         path.write_bytes(data)
         with pytest.raises(
-            PreparedError, match=r"recomposition\.npz: missing or damaged"
+            PreparedError, match=r"recomposition\.npz: damaged or missing"
         ) as raised:
             KkmaDetokenizer.load(path)
         assert "\n" not in str(raised.value)
@@ -86,5 +86,5 @@ def test_invalid_arrays(
     with np.load(path) as arrays:
         changed = {**arrays, name: value}
     np.savez(path, **changed)
-    with pytest.raises(PreparedError, match="missing or damaged"):
+    with pytest.raises(PreparedError, match="damaged or missing"):
         KkmaDetokenizer.load(path)
