@@ -152,6 +152,8 @@ def reading(
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if isinstance(error, KeyError):
             reason = f"it has no {reason}"
+        elif isinstance(error, UnicodeDecodeError):
+            reason = f"is not UTF-8 at byte {error.start + 1}"
         elif isinstance(error, OSError) and error.strerror:
             reason = error.strerror
         raise kind(f"{path}: {problem} ({reason}); {advice}") from error

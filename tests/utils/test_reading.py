@@ -15,7 +15,7 @@ from korlm.utils.errors import CheckpointError, ConfigError, reading
     [
         (None, "No such file or directory"),
         (b"{", "Expecting property name"),
-        (b"\xff", "'utf-8' codec can't decode byte 0xff"),
+        (b"\xff", "is not UTF-8 at byte 1"),
         (b"{}", "it has no 'name'"),
         (b'{"name": 1}', "holds 1, not the name of a model"),
     ],

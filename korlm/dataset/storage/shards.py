@@ -169,15 +169,15 @@ def _verify(path: Path) -> None:
 def _fetch(path: Path, remote: str) -> None:
     """Copy a shard from ``prepare.folder``, where the tokens of a prepared corpus have stayed."""
     source = to_path(remote, PreparedError) / "tokens" / path.name
-    try:
-        with atomic_write(path, shared=True) as temporary:
-            copy_file(source, temporary)
-    except OSError as error:
-        advice = mend_prepared(path.parents[1])
-        raise PreparedError(
-            f"{source}: cannot be fetched ({error.strerror or error}); prepare.folder had the "
-            f"tokens of this corpus written there: move them back, or {advice}"
-        ) from error
+    advice = (
+        "prepare.folder had the tokens of this corpus written there: move them back, or "
+        + mend_prepared(path.parents[1])
+    )
+    with (
+        reading(source, PreparedError, advice, "cannot be fetched"),
+        atomic_write(path, shared=True) as temporary,
+    ):
+        copy_file(source, temporary)
 
 
 def _manifest_values(folder: Path) -> tuple[str, dict[str, str]]:
