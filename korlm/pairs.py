@@ -14,7 +14,7 @@ from korlm.utils.errors import ConfigError, not_a_choice
 
 if TYPE_CHECKING:
     from korlm.evaluation.pairs.accuracy import Accuracy
-    from korlm.evaluation.pairs.templates import Pair
+    from korlm.evaluation.pairs.templates import MinimalPair
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +28,11 @@ def main(settings: PairsSettings) -> None:
     from korlm.evaluation.pairs.files import read_pairs
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run, short_names
-    from korlm.utils.io.table_files import TableWriter
+    from korlm.utils.io.table_files import TableWriter, check_not_read
     from korlm.utils.progress import ProgressBar
     from korlm.utils.torch_backend import tf32
 
+    check_not_read({"output": settings.output}, settings.inputs)
     pairs = read_pairs(settings.inputs) if settings.inputs else _template_pairs(settings)
     runs = [load_run(folder) for folder in run_folders(settings.run)]
     device = inference_device(settings)
@@ -56,7 +57,7 @@ def main(settings: PairsSettings) -> None:
     logger.info("%s", _table(results))
 
 
-def _template_pairs(settings: PairsSettings) -> list[Pair]:
+def _template_pairs(settings: PairsSettings) -> list[MinimalPair]:
     """Return the pairs of korlm's templates."""
     from korlm.evaluation.pairs.templates import pairs_of, phenomena
 
@@ -72,14 +73,14 @@ def _template_pairs(settings: PairsSettings) -> list[Pair]:
 
 def _table(results: dict[str, dict[str, Accuracy]]) -> str:
     """Return the accuracies in percent, with a column for each run."""
-    from korlm.utils.io.tables import aligned
+    from korlm.utils.io.tables import text_table
 
     first = next(iter(results.values()))
     rows = [["phenomenon", "pairs", *results]]
     for name, accuracy in first.items():
         cells = [rows_of_run[name] for rows_of_run in results.values()]
         rows.append([name, f"{accuracy.num_pairs + accuracy.num_same:,}", *map(_cell, cells)])
-    return "\n".join(aligned(rows))
+    return text_table(rows)
 
 
 def _cell(accuracy: Accuracy) -> str:

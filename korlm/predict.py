@@ -19,9 +19,10 @@ def main(settings: PredictSettings) -> None:
     from korlm.prediction.files import output_schema, predict_files
     from korlm.prediction.task_run import load_task_run
     from korlm.runs.device import inference_device
-    from korlm.utils.io.table_files import TableWriter
+    from korlm.utils.io.table_files import TableWriter, check_not_read
 
     sources = find_inputs(settings.inputs, "input")
+    check_not_read({"output": settings.output}, [source.path for source in sources])
     run = load_task_run(Path(settings.run)).to(inference_device(settings))
     predictor = run.predictor
     predictor.set_num_best(settings.num_best)

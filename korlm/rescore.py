@@ -27,12 +27,15 @@ def main(settings: RescoreSettings) -> None:
     from korlm.rescoring.recordings import RecordingNames
     from korlm.rescoring.rescore import ScoreWeights
     from korlm.runs.device import inference_device
+    from korlm.utils.io.table_files import check_not_read
     from korlm.utils.torch_backend import tf32
 
     options = _read_options(settings)
     path = Path(settings.nbest)
     list_format = detect_format(path, settings.format)
     check_output(settings.output, list_format, settings.one_best)
+    read = (path, *settings.scores, settings.tune, settings.reference)
+    check_not_read({"output": settings.output}, read)
     lists = open_lists(path, options)
     references = _references(settings, lists.sizes.keys())
     names = None

@@ -33,10 +33,13 @@ def _score(settings: ScoreSettings) -> None:
     from korlm.evaluation.surprisal.tables import schema_of
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run
-    from korlm.utils.io.table_files import TableWriter
+    from korlm.utils.io.table_files import TableWriter, check_not_read
     from korlm.utils.torch_backend import tf32
 
-    inputs, kept = resolve_kept_columns(settings.corpus, find_inputs(settings.inputs, "input"))
+    sources = find_inputs(settings.inputs, "input")
+    outputs = {key: target for key, (target, _) in settings.tables().items()}
+    check_not_read(outputs, [source.path for source in sources])
+    inputs, kept = resolve_kept_columns(settings.corpus, sources)
     run = load_run(Path(settings.run))
     device = inference_device(settings)
     with contextlib.ExitStack() as stack:

@@ -15,7 +15,7 @@ from korlm.api.training import load_resumed, train_in
 from korlm.cli import command as cli
 from korlm.cli.output_dirs import is_sweep, output_dir
 from korlm.config import TrainSettings
-from korlm.config.objective import cost, objective_value
+from korlm.config.metrics import cost, objective_value
 from korlm.runs.directories import is_finished
 from korlm.sweeps.command import command, pruning_callback
 from korlm.sweeps.results import finished_cost

@@ -76,7 +76,7 @@ def compose(command: str, settings: Mapping[str, Any]) -> Composed:
         settings: key -> value. Keys are those of the command line (``model``, ``seed``,
             ``trainer.epochs``). The value of a group is the name of a choice, or a dict of its keys
             with the choice under ``name``; that of ``corpus`` may also be a ``pathlib.Path`` or a
-            list of paths.
+            list of paths. The value of ``prepare.options`` is a dict.
 
     Raises:
         ConfigError: there is no such setting, a key is given twice, or a value is wrong.
@@ -146,7 +146,7 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(key, str):
             raise ConfigError(f"{key!r:.80}: the names of settings are strings")
         items = {key: value}
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "." not in key:  # a group; prepare.options is a dict
             items = {f"{key}.{inner}": part for inner, part in value.items()}
             if f"{key}.name" in items and choices(key):
                 items = {key: items.pop(f"{key}.name"), **items}
@@ -171,8 +171,13 @@ def _to_literal(value: Any, key: str) -> str:
         return text if _PLAIN.fullmatch(text) else quote_literal(text)
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(_to_literal(part, key) for part in value) + "]"
+    if isinstance(value, Mapping):
+        if odd := [name for name in value if not _PLAIN.fullmatch(str(name))]:
+            raise ConfigError(f"{key}: {odd[0]!r:.80} is not a name of letters, digits and _")
+        return "{" + ",".join(f"{k}:{_to_literal(part, key)}" for k, part in value.items()) + "}"
     raise ConfigError(
-        f"{key}={value!r:.80}: must be a number, a str, a bool, None, a path or a list of them"
+        f"{key}={value!r:.80}: must be a number, a str, a bool, None, a path or a list or dict of "
+        "them"
     )
 
 
@@ -196,7 +201,7 @@ def _isolated_hydra() -> Iterator[None]:
 def _move_files(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings in which files given as ``corpus`` are in ``corpus.files``."""
     corpus = given.get("corpus")
-    if isinstance(corpus, str) and "/" in corpus:
+    if isinstance(corpus, str) and {"/", "\\", "."} & set(corpus):
         raise ConfigError(
             f"corpus={corpus!r}: a str is the name of a choice; give files as corpus=[{corpus!r}]"
         )

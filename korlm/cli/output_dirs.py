@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.config import ResumeFrom
-from korlm.config.objective import default_objective
+from korlm.config.metrics import default_objective
 from korlm.config.paths import run_directory
 from korlm.runs.directories import (
     holds_run,

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from korlm import config
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
-from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.metrics import LANGUAGE_MODELING
 from korlm.config.stored import check_settings, values_of
 from korlm.utils.errors import ConfigError
 

@@ -86,9 +86,9 @@ def _check_size(path: Path) -> None:
         raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
 
 
-# Keys of the group prepare until korlm 0.1, now in prepare.options. Runs store them, but do not use
-# them: where a corpus was prepared is no property of a run.
-_REMOVED_FROM_PREPARE = {"queue", "account", "walltime", "interface", "sbatch"}
+# Keys of the group prepare that runs store, but do not use: how a corpus was prepared is no
+# property of a run. Until korlm 0.1, those after the first were keys of their own.
+_IGNORED_OF_PREPARE = {"options", "queue", "account", "walltime", "interface", "sbatch"}
 
 
 def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
     except RecursionError:
         raise kind(f"{source}: its settings are nested too deeply") from None
     if isinstance(prepare := settings.get("prepare"), dict):
-        settings["prepare"] = {k: v for k, v in prepare.items() if k not in _REMOVED_FROM_PREPARE}
+        settings["prepare"] = {k: v for k, v in prepare.items() if k not in _IGNORED_OF_PREPARE}
     for group in registry.NAMED:
         _check_registered(group, settings, source, kind)
     known_keys = _known_keys()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, Encoding, TextConfig
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
 from korlm.corpus.files import format_of, inspect_file, read_blocks, read_records, text_lines
 from korlm.corpus.formats.records import FileRange
 from korlm.corpus.lines import LineBlock

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
 from korlm.corpus.files import format_of
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import INVISIBLE, has_text

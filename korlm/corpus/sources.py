@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from korlm.config import CorpusConfig
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
 from korlm.corpus.archives import file_version, is_archive, is_hidden, members_of
 from korlm.corpus.containers import PACKED, STDIN, file_errors
 from korlm.corpus.files import SUFFIXES, kind_of

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from korlm.config import CorpusConfig, UnicodeForm
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
 from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece
 from korlm.corpus.reader import blank_file

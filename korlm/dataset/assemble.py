@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.config import VocabConfig
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
 from korlm.dataset.executors.base import Executor
 from korlm.dataset.numericalize import EncodedShard, encode_shard
 from korlm.dataset.spelling_model import CharNgramModel

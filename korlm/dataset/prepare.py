@@ -47,7 +47,7 @@ from korlm.dataset.storage.piece_files import (
 from korlm.dataset.tokenize import (
     PieceText,
     TokenizeSettings,
-    kept_columns,
+    source_columns,
     train_model,
     write_tokenizer_model,
 )
@@ -150,41 +150,68 @@ class _Preparation:
 
     def run(self) -> Prepared:
         """Return the prepared corpus; make it if it does not exist."""
-        with contextlib.ExitStack() as stack:
-            seems_prepared = self._seems_prepared()
-            # A cluster may take minutes to start, which a corpus that is prepared does not need.
-            executor = Executor() if seems_prepared else stack.enter_context(self._open_executor())
-            scans = None
-            if seems_prepared or any(self._earlier_corpora()):
-                hashes = self._run_all(executor, functools.partial(digest_of, self.corpus))
-                digests = [digest for digest, _ in hashes]
-            else:  # the scan, which is needed anyway, hashes the text as well
-                scans = self._scan(executor)
-                digests = [scan.digest for scan in scans]
-            manifest = self._manifest(text_settings(self.token_key, self.pieces, digests))
-            target = self.root / f"{self.stem}-{manifest['fingerprint']}"
-            name = f"{self.stem}-{manifest['tokens_fingerprint']}"
-            # Folder of the pieces' files until the corpus is complete, and lock of its maker.
-            partial, lock = self.root / f".{name}.partial", self.root / f".{name}.lock"
-            if target.exists():
-                _remove_stale(partial, lock)
-                if self.cluster.folder:
-                    logger.info("%s exists: prepare.folder has no effect", target)
-                return open_prepared(target, manifest["fingerprint"])
-            if seems_prepared:
-                executor = stack.enter_context(self._open_executor())
-            with output_errors(self.root), _removed_if_empty(self.root), _exclusive(lock):
-                if not target.exists():
-                    tokens = self._find_tokens(manifest["tokens_fingerprint"])
-                    if tokens is None:
-                        # In ``prepare.folder`` the files of the pieces stay.
-                        folder = partial if self.store == self.root else self.store / name
-                        tokens = self._make_tokens(folder, digests, scans, executor)
-                    options = (self.given_vocab, self.corpus.reverse)
-                    assemble(target, tokens, self.vocab, manifest, executor, *options)
-                    _log_statuses(target, manifest)
-                    shutil.rmtree(partial, ignore_errors=True)
+        if not self._seems_prepared():
+            with self._open_executor() as executor:
+                digests, scans = self._read_text(executor)
+                manifest = self._manifest(digests)
+                return self._find(manifest) or self._make(manifest, digests, scans, executor)
+        # A cluster may take minutes to start, which a corpus that is prepared does not need.
+        digests, scans = self._read_text(Executor())
+        manifest = self._manifest(digests)
+        if (prepared := self._find(manifest)) is not None:
+            return prepared
+        with self._open_executor() as executor:
+            return self._make(manifest, digests, scans, executor)
+
+    def _read_text(self, executor: Executor) -> tuple[list[str], list[PieceScan] | None]:
+        """Return the hashes of the pieces, and their scans if all of them must be tokenized."""
+        if any(self._earlier_corpora()):
+            hashes = self._run_all(executor, functools.partial(digest_of, self.corpus))
+            return [digest for digest, _ in hashes], None
+        scans = self._scan(executor)  # needed anyway, and hashes the text as well
+        return [scan.digest for scan in scans], scans
+
+    def _find(self, manifest: dict[str, Any]) -> Prepared | None:
+        """Return the prepared corpus if it exists."""
+        target, partial, lock = self._paths(manifest)
+        if not target.exists():
+            return None
+        _remove_stale(partial, lock)
+        if self.cluster.folder:
+            logger.info("%s exists: prepare.folder has no effect", target)
         return open_prepared(target, manifest["fingerprint"])
+
+    def _make(
+        self,
+        manifest: dict[str, Any],
+        digests: list[str],
+        scans: list[PieceScan] | None,
+        executor: Executor,
+    ) -> Prepared:
+        """Make the prepared corpus, unless another process makes it meanwhile."""
+        target, partial, lock = self._paths(manifest)
+        with output_errors(self.root), _removed_if_empty(self.root), _exclusive(lock):
+            if not target.exists():
+                tokens = self._find_tokens(manifest["tokens_fingerprint"])
+                if tokens is None:
+                    # In ``prepare.folder`` the files of the pieces stay.
+                    remote = self.store / f"{self.stem}-{manifest['tokens_fingerprint']}"
+                    folder = partial if self.store == self.root else remote
+                    tokens = self._make_tokens(folder, digests, scans, executor)
+                options = (self.given_vocab, self.corpus.reverse)
+                assemble(target, tokens, self.vocab, manifest, executor, *options)
+                _log_statuses(target, manifest)
+                shutil.rmtree(partial, ignore_errors=True)
+        return open_prepared(target, manifest["fingerprint"])
+
+    def _paths(self, manifest: dict[str, Any]) -> tuple[Path, Path, Path]:
+        """Return three paths of a corpus.
+
+        Its folder; the folder of the pieces' files until it is complete; the lock of its maker.
+        """
+        name = f".{self.stem}-{manifest['tokens_fingerprint']}"
+        target = self.root / f"{self.stem}-{manifest['fingerprint']}"
+        return target, self.root / f"{name}.partial", self.root / f"{name}.lock"
 
     def _open_executor(self) -> contextlib.AbstractContextManager[Executor]:
         if self.cluster.cluster is None:
@@ -201,13 +228,14 @@ class _Preparation:
 
     def _scan(self, executor: Executor) -> list[PieceScan]:
         """Read all pieces once; raise a ``CorpusError`` if the text cannot be read."""
-        kept_columns(self.corpus)  # raises if names are taken
+        source_columns(self.corpus)  # raises if names are taken
         scans = self._run_all(executor, functools.partial(scan_piece, self.corpus))
         check_scans(self.corpus, self.pieces, scans)
         return scans
 
-    def _manifest(self, text_key: dict[str, Any]) -> dict[str, Any]:
+    def _manifest(self, digests: list[str]) -> dict[str, Any]:
         """Return the values of manifest.json that do not depend on the tokens."""
+        text_key = text_settings(self.token_key, self.pieces, digests)
         configs = {"corpus": self.corpus, "tokenizer": self.tokenizer, "vocab": self.vocab}
         tokens_fingerprint = hash_json(text_key)
         digest = None if self.given_vocab is None else hash_json(self.given_vocab.tokens)

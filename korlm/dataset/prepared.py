@@ -17,7 +17,13 @@ from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, prepared_fingerprint
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards, map_shard
-from korlm.dataset.storage.shards import LABEL, non_blank_mask, read_columns, shard_paths
+from korlm.dataset.storage.shards import (
+    LABEL,
+    in_piece_order,
+    non_blank_mask,
+    read_columns,
+    shard_paths,
+)
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError, reading
@@ -58,10 +64,9 @@ class Prepared:
         Raises:
             PreparedError: a file is missing or damaged, or does not fit the manifest.
         """
-        names = sorted(
-            n for n in self.manifest[checksums.CRC32_KEY] if n.startswith(f"ids/{split}-")
-        )
-        ids = join_shards([self._ids_of(name) for name in names])
+        names = self.manifest[checksums.CRC32_KEY]
+        paths = (self.folder / name for name in names if name.startswith(f"ids/{split}-"))
+        ids = join_shards([self._ids_of(path) for path in in_piece_order(paths)])
         expected = self.stats[split].num_tokens
         if len(ids) != expected:
             raise PreparedError(
@@ -70,8 +75,8 @@ class Prepared:
             )
         return ids
 
-    def _ids_of(self, name: str) -> Ids:
-        with _verified(self.folder, name, self.manifest) as path:
+    def _ids_of(self, path: Path) -> Ids:
+        with _verified(path, self.folder, self.manifest):
             ids: Ids = map_shard(path)
             if ids.dtype != id_dtype(len(self.vocab)):
                 raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
@@ -145,27 +150,26 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
             raise PreparedError(
                 f"{folder}: its fingerprint is {actual}, {expected} is needed; {advice}"
             )
-    with _verified(folder, "vocab.tsv", manifest) as path:
+    with _verified(folder / "vocab.tsv", folder, manifest) as path:
         vocab = Vocab.load(path, vocab_config)
         if len(vocab) != (expected := manifest["vocab_size"]):
             raise ValueError(f"{len(vocab)} tokens, the manifest says {expected}")
-    with _verified(folder, "spelling.npz", manifest) as path:
+    with _verified(folder / "spelling.npz", folder, manifest) as path:
         spelling = CharNgramModel.from_arrays(read_arrays(path))
     tokenizer_model = None
     for name in TOKENIZER_MODEL_FILES:
         if name in manifest[checksums.CRC32_KEY]:
-            with _verified(folder, name, manifest) as path:
+            with _verified(folder / name, folder, manifest) as path:
                 tokenizer_model = path.read_bytes()
     return Prepared(folder, actual, vocab, vocab_config, spelling, stats, manifest, tokenizer_model)
 
 
 @contextmanager
-def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> Iterator[Path]:
+def _verified(path: Path, folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     """Yield the path of a file of a prepared corpus, after its checksum has been verified.
 
     The block reads the file; see ``reading``.
     """
-    path = folder / name
     with reading(path, PreparedError, mend_prepared(folder)):
         checksums.check_file(path, folder, manifest[checksums.CRC32_KEY])
         yield path

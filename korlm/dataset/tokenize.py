@@ -94,7 +94,7 @@ def tokenize_piece(
             pending.append(batch)
             yield batch.normalized
 
-    columns = kept_columns(corpus)
+    columns = source_columns(corpus)
     with PieceWriter(settings.folder, text.piece.number, columns) as writer:
         for analyses in analyze(batches()):
             batch = pending.popleft()
@@ -103,7 +103,7 @@ def tokenize_piece(
         return writer.finish(text.key(settings))
 
 
-def kept_columns(corpus: CorpusConfig) -> dict[str, str]:
+def source_columns(corpus: CorpusConfig) -> dict[str, str]:
     """Return the columns of the shards beyond ``SCHEMA``: name -> column of the source.
 
     Raises:

@@ -1,6 +1,6 @@
 """Compute the metrics of a language model on a split; README.md in this folder defines them.
 
-``korlm.config.objective`` lists their names. Metrics of other tasks are in ``korlm.tasks.metrics``.
+``korlm.config.metrics`` lists their names. Metrics of other tasks are in ``korlm.tasks.metrics``.
 
 All ratios are taken once, at the end: perplexity is exp(total nats / total tokens). A mean of batch
 means is not the loss if batches differ in length: two full batches and a short easy one gave a
@@ -13,6 +13,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from korlm.utils.io.tables import text_table
 
 if TYPE_CHECKING:
     from korlm.dataset.prepared import SplitStats
@@ -88,13 +90,9 @@ def metrics(sums: LossSums, counts: SplitStats, peak_memory_mb: float) -> dict[s
 
 def table(splits: Mapping[str, Mapping[str, float]]) -> str:
     """Format the metrics of several splits as text: a row per metric, a column per split."""
-    names = list(splits)
-    width = max([20, *(len(key) + 1 for key in next(iter(splits.values()), {}))])
-    lines = [" " * width + "".join(f"{name:>14}" for name in names)]
-    for key in next(iter(splits.values()), {}):
-        cells = "".join(f"{_format(splits[name][key]):>14}" for name in names)
-        lines.append(f"{key:{width}}{cells}")
-    return "\n".join(lines)
+    keys = next(iter(splits.values()), {})
+    cells = [[key, *(_format(row[key]) for row in splits.values())] for key in keys]
+    return text_table([["", *splits], *cells])
 
 
 def _format(value: float) -> str:

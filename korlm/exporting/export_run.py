@@ -22,6 +22,7 @@ from korlm.tasks.seq2seq.model import Seq2Seq
 from korlm.tasks.tagger import Tagger
 from korlm.utils.errors import ExportError, output_errors, require_extra
 from korlm.utils.io.atomic_files import atomic_folder, write_json
+from korlm.utils.io.tables import text_table
 
 Measurements = dict[str, Any]
 
@@ -148,9 +149,8 @@ def export_table(results: Measurements) -> str:
     columns = {
         key: kind for key, kind in kinds.items() if any(key in row for row in models.values())
     }
-    width = max([16, *(len(name) + 1 for name in models)])
-    lines = [" " * width + "".join(f"{name:>14}" for name in columns)]
-    for name, row in models.items():
-        cells = (format(row[key], kind) if key in row else "-" for key, kind in columns.items())
-        lines.append(f"{name:{width}}" + "".join(f"{cell:>14}" for cell in cells))
-    return "\n".join(lines)
+    cells = [
+        [name, *(format(row[key], kind) if key in row else "-" for key, kind in columns.items())]
+        for name, row in models.items()
+    ]
+    return text_table([["", *columns], *cells])

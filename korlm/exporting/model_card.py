@@ -14,12 +14,13 @@ from typing import Any
 import yaml
 
 from korlm._version import __version__
-from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.metrics import LANGUAGE_MODELING, metric_of
 from korlm.config.stored import read_json
 from korlm.exporting.usage import usage
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import tokenizer_file
 from korlm.runs.trained_run import TrainedRun
+from korlm.utils.io.tables import rounded
 
 CARD = "README.md"
 MAX_ROWS = 12  # metrics of a table
@@ -33,11 +34,6 @@ PIPELINES = {
     "tagging": "token-classification",
     "seq2seq": "text2text-generation",
 }
-# Sizes, a fitted parameter, and measurements of the machine.
-_NOT_QUALITY = (
-    *("num_", "temperature"),
-    *("seconds", "tokens_per_second", "examples_per_second", "peak_memory_mb"),
-)
 
 
 def trained_metrics(folder: Path) -> dict[str, dict[str, Any]]:
@@ -156,7 +152,7 @@ def _data(run: TrainedRun | TaskRun, metrics: Metrics) -> str:
 
 
 def _quality(row: Mapping[str, Any]) -> dict[str, Any]:
-    quality = [item for item in row.items() if not item[0].startswith(_NOT_QUALITY)]
+    quality = [item for item in row.items() if metric_of(item[0]).is_quality]
     return dict(quality[:MAX_ROWS])
 
 
@@ -164,15 +160,6 @@ def _figures(metrics: Metrics) -> str:
     names = list(dict.fromkeys(key for row in metrics.values() for key in _quality(row)))
     rows = [["", *metrics], ["---"] * (len(metrics) + 1)]
     for name in names:
-        cells = (_number(row[name]) if name in row else "" for row in metrics.values())
+        cells = (rounded(row[name]) if name in row else "" for row in metrics.values())
         rows.append([name, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _number(value: float) -> str:
-    """Return a number with four digits, or without decimals if it is large.
-
-    >>> _number(0.123456), _number(1234567.8)
-    ('0.1235', '1,234,568')
-    """
-    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"

@@ -109,7 +109,7 @@ class WindowLM(NeuralLM):
         return EncoderOutput(hidden, dropped, state, output_weight)
 
     def _dropout(self, x: Tensor, p: float) -> Tensor:
-        return sequence_dropout(x, p, self.training, variational=False)
+        return sequence_dropout(x, p, self.training, variational=False, time_dim=1)
 
 
 def _rename_old_keys(

@@ -123,7 +123,7 @@ class TransformerLayer(nn.Module):
         return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def _dropout(self, x: Tensor) -> Tensor:
-        return sequence_dropout(x, self.dropout, self.training, variational=False)
+        return sequence_dropout(x, self.dropout, self.training, variational=False, time_dim=1)
 
 
 class TransformerLM(NeuralLM):
@@ -187,7 +187,7 @@ class TransformerLM(NeuralLM):
         config = self.config
         size, *memories = state or self.initial_state(len(inputs))
         x, output_weight = self.embedding.embed(inputs)
-        x = sequence_dropout(x, config.input_dropout, self.training, variational=False)
+        x = sequence_dropout(x, config.input_dropout, self.training, variational=False, time_dim=1)
         masks = self._masks(size, inputs.shape[1])
         new_state: list[Tensor] = []
         for layer, keys, values in zip(self.layers, memories[::2], memories[1::2], strict=True):
@@ -196,7 +196,9 @@ class TransformerLM(NeuralLM):
         x = self.norm(x)
         num_read = inputs.shape[1] if lengths is None else lengths.to(size.device)
         new_size = (size + num_read).clamp(max=self.memory)
-        dropped = sequence_dropout(x, config.output_dropout, self.training, variational=False)
+        dropped = sequence_dropout(
+            x, config.output_dropout, self.training, variational=False, time_dim=1
+        )
         return EncoderOutput(x, dropped, (new_size, *new_state), output_weight)
 
     def _masks(self, size: Tensor, steps: int) -> list[Tensor]:

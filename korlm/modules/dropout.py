@@ -1,7 +1,7 @@
 """Dropout variants of recurrent language models.
 
-Every function scales the kept values by 1 / (1 - p). Sequences are time-first, (T, B, F), while the
-batches of korlm are (B, T). Axes: T time, B batch, F features, V vocabulary, E embedding.
+Every function scales the kept values by 1 / (1 - p).
+Axes: T time, B batch, F features, V vocabulary, E embedding.
 """
 
 from __future__ import annotations
@@ -31,15 +31,20 @@ def dropout_mask(like: Tensor, p: float, *shape: int) -> Tensor:
     return torch.ge(draws, threshold, out=like.new_empty(shape)).mul_(1 / (1 - p))
 
 
-def sequence_dropout(x: Tensor, p: float, training: bool, variational: bool) -> Tensor:
-    """Apply dropout to the features of a sequence, (T, B, F).
+def sequence_dropout(
+    x: Tensor, p: float, training: bool, variational: bool, time_dim: int = 0
+) -> Tensor:
+    """Apply dropout to the features of sequences, (T, B, F), or with ``time_dim=1`` (B, T, F).
 
     ``variational`` uses one mask for all timesteps (Gal and Ghahramani 2016) instead of a new mask
     per timestep (Zaremba et al. 2014).
     """
     if not training or p == 0:
         return x
-    return x * dropout_mask(x, p, 1 if variational else x.shape[0], x.shape[1], x.shape[2])
+    shape = list(x.shape)
+    if variational:
+        shape[time_dim] = 1
+    return x * dropout_mask(x, p, *shape)
 
 
 def embedding_dropout(x: Tensor, ids: Tensor, vocab_size: int, p: float, training: bool) -> Tensor:

@@ -28,7 +28,7 @@ from korlm.prediction.task_run import TaskRun, task_of
 from korlm.runs.trained_run import RunParts
 from korlm.tasks.base import Counts, ExampleTask
 from korlm.utils.errors import ConfigError
-from korlm.utils.io.tables import aligned
+from korlm.utils.io.tables import text_table
 from korlm.utils.progress import ProgressBar
 from korlm.utils.torch_backend import tf32
 
@@ -219,4 +219,4 @@ def table_of(rows: Mapping[str, Result]) -> str:
                     "" if test is None else f"{test['p']:.4f}",
                 ]
             )
-    return "\n".join(aligned(cells, left=(0, 1)))
+    return text_table(cells, left=(0, 1))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from korlm.config import registry
-from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.metrics import LANGUAGE_MODELING
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.models.base import LanguageModel
 from korlm.modules.trainable import Trainable

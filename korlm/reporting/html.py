@@ -17,7 +17,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from korlm.config.objective import LANGUAGE_MODELING, is_larger_better, quality_metrics
+from korlm.config.metrics import (
+    CHARS,
+    EXAMPLES,
+    LANGUAGE_MODELING,
+    TOKEN_COUNTS,
+    is_larger_better,
+    metric_of,
+    metrics_of,
+)
 from korlm.reporting.charts import (
     LineStyle,
     draw_breakdowns,
@@ -26,7 +34,6 @@ from korlm.reporting.charts import (
     line_styles,
 )
 from korlm.reporting.run_summary import (
-    TOKEN_COUNTS,
     RunSummary,
     by_kind,
     comparable,
@@ -36,6 +43,7 @@ from korlm.reporting.run_summary import (
 )
 from korlm.utils.errors import output_errors
 from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.tables import rounded
 
 # Up to this number, differing settings are in the first columns and in labels; else in the last
 # columns only.
@@ -46,14 +54,6 @@ DIFFERENT_TEXT = "The runs have different validation texts: no metric can be com
 
 DIFFERENT_EXAMPLES = "The runs have different validation examples: no metric can be compared."
 
-CHARS, EXAMPLES = ("num_chars",), ("num_examples",)
-# Metrics of language models; see ``_metrics``.
-METRICS = (
-    ("valid perplexity", "valid", "perplexity", TOKEN_COUNTS),
-    ("test perplexity", "test", "perplexity", TOKEN_COUNTS),
-    ("valid bits per char", "valid", "bits_per_char", CHARS),
-    ("test bits per char", "test", "bits_per_char", CHARS),
-)
 TRAINING_METRICS = (
     ("parameters", "training", "num_parameters", ()),
     ("steps", "training", "steps", ()),
@@ -125,9 +125,7 @@ def format_metric(value: float) -> str:
     """
     if math.isnan(value):
         return ""
-    if math.isinf(value):
-        return "∞"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return "∞" if math.isinf(value) else rounded(value)
 
 
 def _labels(runs: Sequence[RunSummary]) -> dict[str, str]:
@@ -159,20 +157,18 @@ def _metrics(runs: Sequence[RunSummary]) -> list[tuple[str, str, str, tuple[str,
     ``counts`` are the counts that must be equal so that values can be compared; a metric without
     them has no best value. See ``RunSummary.metric`` for ``source``.
     """
-    task, objective = runs[0].task, objective_of(runs)
-    if task == LANGUAGE_MODELING:
-        return [*METRICS, *TRAINING_METRICS]
-    first = objective.partition(".")[2]
-    counts = {"tagging": "num_labels", "seq2seq": "num_tokens"}
-    metrics = []
-    for key in dict.fromkeys((first, *quality_metrics(task))):
-        same: tuple[str, ...] = EXAMPLES
-        # Spans and written texts do not depend on the tokens.
-        if task in counts and (key in ("loss", "perplexity") or runs[0].kind == "tagging of tags"):
-            same = (*EXAMPLES, counts[task])
-        title = key.replace("_", " ")
-        metrics += [(f"{split} {title}", split, key, same) for split in ("valid", "test")]
-    return [*metrics, *TRAINING_METRICS]
+    metrics = [metric for metric in metrics_of(runs[0].task) if metric.in_report]
+    if runs[0].task != LANGUAGE_MODELING:
+        first = metric_of(objective_of(runs).partition(".")[2], runs[0].task)
+        metrics = list(dict.fromkeys((first, *metrics)))
+    # Spans and written texts do not depend on the tokens, unlike the units that have tags.
+    units = ("num_labels",) if runs[0].kind == "tagging of tags" else ()
+    shown = [
+        (f"{split} {metric.title}", split, metric.key, metric.counts and (*metric.counts, *units))
+        for metric in metrics
+        for split in ("valid", "test")
+    ]
+    return [*shown, *TRAINING_METRICS]
 
 
 def _columns(runs: Sequence[RunSummary]) -> list[Column]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config.keys import rename_override, rename_tree
-from korlm.config.objective import (
+from korlm.config.metrics import (
     LANGUAGE_MODELING,
+    TOKEN_COUNTS,
     cost,
     default_objective,
     is_larger_better,
@@ -30,7 +31,6 @@ from korlm.utils.errors import ConfigError
 
 RUN_FILES = (".hydra", "tensorboard", "metrics.json", "training.json")  # a run has one of them
 HIDDEN_SETTINGS = ("resume", "outputs")  # settings of the command rather than of the run
-TOKEN_COUNTS = ("num_tokens", "num_unk", "num_chars")  # these are equal if the tokens are equal
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from korlm.config import ErrorRate
 from korlm.evaluation.token_scores import Ints
 from korlm.rescoring.encoded_texts import normalize_spaces
 from korlm.rescoring.nbest import NBest
+from korlm.utils.io.tables import text_table
 
 NAMES = {
     ErrorRate.cer: "CER",
@@ -98,11 +99,9 @@ class ErrorTally:
     def table(self) -> str:
         """Format all error rates in percent, one line per variant."""
         size = self._num_hyps / self._num_utterances
-        lines = [
-            f"{self._num_utterances:,} utterances, {size:.1f} hypotheses each",
-            f"{'':8}" + "".join(f"{NAMES[rate]:>20}" for rate in ErrorRate),
+        rows = [
+            [variant, *(f"{100 * self.rate(variant, rate):.2f} %" for rate in ErrorRate)]
+            for variant in VARIANTS
         ]
-        for variant in VARIANTS:
-            cells = [f"{100 * self.rate(variant, rate):18.2f} %" for rate in ErrorRate]
-            lines.append(f"{variant:8}" + "".join(cells))
-        return "\n".join(lines)
+        title = f"{self._num_utterances:,} utterances, {size:.1f} hypotheses each\n"
+        return title + text_table([["", *map(NAMES.__getitem__, ErrorRate)], *rows])

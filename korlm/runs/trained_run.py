@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from korlm.config import Mode, TrainSettings
-from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.metrics import LANGUAGE_MODELING
 from korlm.config.paths import run_directory
 from korlm.config.serialization import settings_from_plain
 from korlm.dataset.prepared import Prepared, open_prepared

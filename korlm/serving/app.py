@@ -6,7 +6,7 @@
 
 A language model answers
 
-    POST /api/complete  {"text", "k"} -> the most probable completions
+    POST /api/complete  {"text", "num_completions"} -> the most probable completions
     POST /api/surprisal {"text"} -> each morpheme with its surprisal
     POST /api/generate  {"prompt", "seed", "temperature", ...} -> a stream of text
 
@@ -31,7 +31,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,7 +47,7 @@ from korlm.utils.errors import KorlmError
 
 PAGE = Path(__file__).parent / "page"
 FILES = ("page.css", "common.js", "page.js", "task.js")
-MAX_MORPHS = 60  # of a request that does not give max_morphs
+MAX_TOKENS = 60  # of a request that does not give max_tokens
 NUM_SENTENCES = 3  # number of sentences after which a generated text ends
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -70,6 +70,8 @@ def is_loopback(host: str) -> bool:
 
 
 class _RequestBody(BaseModel):
+    """Base of requests; old names of their keys are accepted as well."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -77,7 +79,9 @@ class CompleteRequest(_RequestBody):
     """Text whose last eojeol is to be completed, and the number of completions."""
 
     text: str
-    k: int = Field(default=5, ge=1, le=20)
+    num_completions: int = Field(
+        default=5, ge=1, le=20, validation_alias=AliasChoices("num_completions", "k")
+    )
 
 
 class TextRequest(_RequestBody):
@@ -95,7 +99,9 @@ class GenerateRequest(_RequestBody):
     top_k: int | None = Field(default=None, ge=1)
     top_p: float = Field(default=0.95, gt=0, le=1)
     repetition_penalty: float = Field(default=1.1, ge=1, le=10)
-    max_morphs: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(
+        default=None, ge=1, validation_alias=AliasChoices("max_tokens", "max_morphs")
+    )
 
 
 def build_app(engine: ServedLanguageModel | ServedTask, settings: ServeSettings) -> FastAPI:
@@ -150,7 +156,9 @@ def _add_language_model(
     @app.post("/api/complete")
     async def complete(body: CompleteRequest, request: Request) -> Json:
         _check_text("text", body.text, settings)
-        return await queue.run(request.receive, lambda: engine.complete(body.text, body.k))
+        return await queue.run(
+            request.receive, lambda: engine.complete(body.text, body.num_completions)
+        )
 
     @app.post("/api/surprisal")
     async def surprisal(body: TextRequest, request: Request) -> Json:
@@ -160,12 +168,12 @@ def _add_language_model(
     @app.post("/api/generate")
     async def generate(body: GenerateRequest) -> StreamingResponse:
         _check_text("prompt", body.prompt, settings)
-        max_morphs = body.max_morphs or min(MAX_MORPHS, settings.max_morphs)
-        if max_morphs > settings.max_morphs:
-            message = f"max_morphs: {max_morphs}, at most {settings.max_morphs}"
+        max_tokens = body.max_tokens or min(MAX_TOKENS, settings.max_tokens)
+        if max_tokens > settings.max_tokens:
+            message = f"max_tokens: {max_tokens}, at most {settings.max_tokens}"
             raise RequestError(413, message)
         sampling = Sampling(body.temperature, body.top_k, body.top_p, body.repetition_penalty)
-        stopping = StoppingCriteria(max_morphs, NUM_SENTENCES)
+        stopping = StoppingCriteria(max_tokens, NUM_SENTENCES)
         queue.check_not_full()  # while the status can still be 503
         # A generator: the model runs in ``queue.stream``.
         pieces = engine.generate(body.prompt, sampling, stopping, body.seed)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.cli.output_dirs import Refused, is_sweep
-from korlm.config.objective import is_larger_better
+from korlm.config.metrics import is_larger_better
 from korlm.runs.directories import is_finished
 from korlm.sweeps.folder import (
     begin_sweep,
@@ -26,12 +26,12 @@ from korlm.sweeps.folder import (
 )
 from korlm.sweeps.results import (
     MAX_SHOWN,
-    Job,
+    JobResult,
     build_rows,
     column_of,
     comparable_objective,
+    printed_table,
     read_jobs,
-    text_table,
     varying,
 )
 from korlm.sweeps.search.space import swept_keys
@@ -100,7 +100,7 @@ class SweepTable(Callback):
         return folder
 
 
-def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
+def _write_table(folder: Path, jobs: Sequence[JobResult], finished: int) -> None:
     objective = comparable_objective(jobs, SweepTable.objective)
     if objective != SweepTable.objective:
         logger.warning(
@@ -122,7 +122,7 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
         f", {pruned} pruned" if pruned else "",
         f", {failed} without result" if failed else "",
         path,
-        text_table(rows[: MAX_SHOWN + 1]),
+        printed_table(rows[: MAX_SHOWN + 1]),
         f"\n… and {len(jobs) - MAX_SHOWN} more" if len(jobs) > MAX_SHOWN else "",
     )
     _draw(folder / "sweep.png", jobs, objective)
@@ -130,7 +130,7 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
         logger.info("best: %s", run_command(folder / jobs[0].name))
 
 
-def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
+def _draw(path: Path, jobs: Sequence[JobResult], objective: str) -> None:
     """Plot the sweep, if its finished jobs differ in a setting."""
     finished = [job for job in jobs if not job.failure]
     keys = varying(finished)

@@ -38,7 +38,7 @@ from korlm.cli.output_dirs import Refused, is_sweep, output_dir, register_resolv
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import conf_dir, path_keys, rename_override
-from korlm.config.objective import check_objective
+from korlm.config.metrics import check_objective
 from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps import hydra_plugins
 from korlm.sweeps.callback import SweepTable

@@ -163,7 +163,7 @@ def with_stored_arguments(arguments: list[str]) -> list[str]:
         check_override(override, str(path))
         _check_outputs(override, folder)
     for job in sorted(folder.glob("*/.hydra/overrides.yaml")):
-        for override in read_overrides(job.parents[1]) or []:
+        for override in _without_prepare(read_overrides(job.parents[1]) or []):
             if key_of(override) not in keys:
                 check_override(override, str(job))
     at = positions[-1] + 1  # argparse requires all overrides in one block
@@ -187,7 +187,11 @@ def _stored(sweep: Path) -> list[str]:
         task = [rename_override(str(override)) for override in overrides["task"]]
         hydra = [rename_override(str(override)) for override in overrides["hydra"] or []]
     search = [o for o in hydra if re.match(r"hydra[/.]sweeper\b", key_of(o))]
-    return [*(o for o in task if key_of(o).partition(".")[0] != "prepare"), *search]
+    return [*_without_prepare(task), *search]
+
+
+def _without_prepare(overrides: Iterable[str]) -> list[str]:
+    return [one for one in overrides if key_of(one).partition(".")[0] != "prepare"]
 
 
 def _check_outputs(override: str, sweep: Path) -> None:

@@ -14,37 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config.objective import cost, is_larger_better, objective_value
+from korlm.config.metrics import (
+    all_metrics,
+    cost,
+    is_larger_better,
+    is_per_token,
+    objective_value,
+)
 from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import CheckpointError, reason_of
 from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.io.tables import aligned, tsv_cell
+from korlm.utils.io.tables import rounded, text_table, tsv_cell
 
 MetricPath = tuple[str, ...]  # file, and keys that lead to the metric in it
 
-# Column of the table -> its metric. A column that no job has is not shown.
-METRIC_COLUMNS: dict[str, MetricPath] = {
-    **{
-        f"{split}_{key}": ("metrics.json", split, key)
-        for key in ("f1", "accuracy", "macro_f1", "exact_match", "cer", "chrf", "bleu")
-        for split in ("valid", "test")
-    },
-    "valid_perplexity": ("metrics.json", "valid", "perplexity"),
-    "test_perplexity": ("metrics.json", "test", "perplexity"),
-    "valid_bits_per_char": ("metrics.json", "valid", "bits_per_char"),
-    "valid_eojeol_perplexity": ("metrics.json", "valid", "eojeol_perplexity"),
-    "num_parameters": ("training.json", "num_parameters"),
-    **{
-        f"{unit}_per_second": ("training.json", f"{unit}_per_second")
-        for unit in ("tokens", "examples", "labels")
-    },
-    "seconds": ("training.json", "seconds"),
-}
-
-# Metrics per token, which cannot be compared between models with different tokens.
-PER_TOKEN = ("loss", "perplexity", "perplexity_known")
+# Keys of training.json in the table.
+TRAINING_COLUMNS = (
+    *("num_parameters", "tokens_per_second", "examples_per_second", "labels_per_second"),
+    "seconds",
+)
 
 # Settings of tokenizers that do not change tokens.
 SPEED_SETTINGS = tuple(
@@ -63,7 +53,7 @@ def changes_tokens(key: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobResult:
     """Settings and results of one job.
 
     Attributes:
@@ -122,12 +112,22 @@ def column_of(objective: str) -> str:
     return objective.replace(".", "_")
 
 
-def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
+def metric_columns() -> dict[str, MetricPath]:
+    """Return column of the table -> its metric; a column that no job has is not shown."""
+    columns: dict[str, MetricPath] = {
+        f"{split}_{metric.key}": ("metrics.json", split, metric.key)
+        for metric in all_metrics()
+        for split in metric.sweep
+    }
+    return columns | {key: ("training.json", key) for key in TRAINING_COLUMNS}
+
+
+def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[JobResult]:
     """Return all jobs of a sweep, best first."""
     split = objective.partition(".")[0]
     # The objective, and the metrics that replace it if the jobs' tokens differ.
     names = (objective, f"{split}.bits_per_char", f"{split}.exact_match")
-    wanted = METRIC_COLUMNS | {
+    wanted = metric_columns() | {
         column_of(name): ("metrics.json", *name.split(".")) for name in names
     }
     jobs = [_read_job(job, settings, wanted) for job, settings in iter_jobs(folder)]
@@ -135,20 +135,22 @@ def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
     return sorted(jobs, key=lambda job: job.order(used))
 
 
-def comparable_objective(jobs: Sequence[Job], objective: str) -> str:
+def comparable_objective(jobs: Sequence[JobResult], objective: str) -> str:
     """Return the objective, or another metric of its split if it is per token and tokens differ.
 
     The other metric is bits per character, or exact match for task=seq2seq.
     """
     split, _, key = objective.partition(".")
     tokens = {job.tokens for job in jobs if not job.failure}
-    if key not in PER_TOKEN or len(tokens) <= 1:
+    if not is_per_token(key) or len(tokens) <= 1:
         return objective
     is_seq2seq = any(f"{split}_exact_match" in job.metrics for job in jobs)
     return f"{split}.exact_match" if is_seq2seq else f"{split}.bits_per_char"
 
 
-def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, MetricPath]) -> Job:
+def _read_job(
+    folder: Path, settings: dict[str, str], wanted: Mapping[str, MetricPath]
+) -> JobResult:
     """Return a job, given its folder, its settings, and the columns to read."""
     files: dict[str, dict[str, Any]] = {}
     failure = ""
@@ -176,10 +178,10 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Metri
     valid = files["metrics.json"].get("valid")
     counts = valid if isinstance(valid, dict) else {}
     if "num_examples" in counts and "num_tokens" not in counts:  # no metrics per token
-        return Job(folder.name, settings, metrics, failure)
+        return JobResult(folder.name, settings, metrics, failure)
     tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
     choice = (pair for pair in settings.items() if changes_tokens(pair[0]))
-    return Job(folder.name, settings, metrics, failure, (*tokens, *sorted(choice)))
+    return JobResult(folder.name, settings, metrics, failure, (*tokens, *sorted(choice)))
 
 
 def damaged_metrics(path: Path, error: Exception) -> str:
@@ -187,20 +189,22 @@ def damaged_metrics(path: Path, error: Exception) -> str:
     return f"{path}: damaged ({error}); delete it and resume the sweep: the job will run again"
 
 
-def varying(jobs: Sequence[Job]) -> list[str]:
+def varying(jobs: Sequence[JobResult]) -> list[str]:
     """Return the settings in which the jobs differ."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides)
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
-def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list[list[str | float]]:
+def build_rows(
+    jobs: Sequence[JobResult], objective: str = "valid.perplexity"
+) -> list[list[str | float]]:
     """Return the table: a header and one row per job.
 
     Columns are the settings in which the jobs differ, the metrics with the objective first, and the
     names of the jobs' folders.
 
-    >>> build_rows([Job("0", {"seed": "1", "name": "a"}, {"valid_perplexity": 7.0}, ""),
-    ...             Job("1", {"seed": "2", "name": "a"}, {}, "the disk is full")])
+    >>> build_rows([JobResult("0", {"seed": "1", "name": "a"}, {"valid_perplexity": 7.0}, ""),
+    ...             JobResult("1", {"seed": "2", "name": "a"}, {}, "the disk is full")])
     ... # doctest: +NORMALIZE_WHITESPACE
     [['seed', 'valid_perplexity', 'job', 'failure'],
      ['1', 7.0, '0', ''],
@@ -209,7 +213,7 @@ def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list
     keys = varying(jobs)
     columns = [
         column
-        for column in dict.fromkeys((column_of(objective), *METRIC_COLUMNS))
+        for column in dict.fromkeys((column_of(objective), *metric_columns()))
         if any(column in job.metrics for job in jobs)
     ]
     failures = ["failure"] if any(job.failure for job in jobs) else []
@@ -221,17 +225,9 @@ def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list
     return rows
 
 
-def text_table(rows: Sequence[Sequence[str | float]]) -> str:
+def printed_table(rows: Sequence[Sequence[str | float]]) -> str:
     """Return the table for a terminal, rounded and with right-aligned numbers."""
     columns = zip(*rows[1:], strict=True)
     texts = [at for at, column in enumerate(columns) if all(isinstance(v, str) for v in column)]
-    cells = [[_rounded(value) for value in row] for row in rows]
-    return "\n".join(line.rstrip() for line in aligned(cells, left=texts))
-
-
-def _rounded(value: str | float) -> str:
-    if isinstance(value, str):
-        return tsv_cell(value)
-    if isinstance(value, int) or not math.isfinite(value):
-        return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    cells = [[tsv_cell(v) if isinstance(v, str) else rounded(v) for v in row] for row in rows]
+    return text_table(cells, left=texts)

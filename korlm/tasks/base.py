@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 
 from korlm.config import TrainSettings
+from korlm.config.metrics import SPLITS, is_larger_better, metrics_of
 from korlm.dataset.batches import Batch, Batches, RankBatches
 from korlm.dataset.example_batches import ExampleBatches, TargetsOf
 from korlm.dataset.prepared import Prepared
@@ -100,24 +101,22 @@ class Task(ABC, Generic[ModelT]):
         labels: of a trained model; none: those of the training split.
 
     Attributes:
+        name: the name of the task, under which its metrics are registered
+            (``korlm.config.metrics``).
         monitor: the metric of the validation split that selects the best checkpoint.
         headline: the metric of a validation that the log shows. A validation in which it is not
             finite is never the best.
         train_headline: the metric of ``train_metrics`` that the log and the progress bar show.
         count_unit: what the loss is averaged over, in the plural.
-        charts: metrics that TensorBoard shows as NAME/train, NAME/valid and NAME/test.
-        quality: further metrics of the validation split, shown as quality/NAME.
         eval_batches: by split; the training split too, in evaluation order.
         labels: the labels that the model predicts; stored in checkpoints.
     """
 
+    name: ClassVar[str] = ""
     monitor: str = "loss"
-    higher_is_better: bool = False
     headline: str = "loss"
     train_headline: ClassVar[str] = "loss"
     count_unit: ClassVar[str] = "tokens"
-    charts: ClassVar[tuple[str, ...]] = ("loss",)
-    quality: ClassVar[tuple[str, ...]] = ()
 
     train_batches: Batches
     eval_batches: Mapping[str, Batches]
@@ -203,9 +202,9 @@ class Task(ABC, Generic[ModelT]):
         """
 
     def cost(self, metrics: Mapping[str, float]) -> float:
-        """Return the value of ``monitor``, negated if higher is better."""
+        """Return the value of ``monitor``, negated if larger is better."""
         value = metrics[self.monitor]
-        return -value if self.higher_is_better else value
+        return -value if is_larger_better(self.monitor) else value
 
     def train_metrics(self, loss: float) -> dict[str, float]:
         """Return the metrics that follow from a training loss in nats per target."""
@@ -226,7 +225,7 @@ class Task(ABC, Generic[ModelT]):
         """
         return []
 
-    def notes(self) -> list[str]:
+    def log_hints(self) -> list[str]:
         """Return what to know about the log, one line each, before training."""
         return []
 
@@ -236,7 +235,8 @@ class Task(ABC, Generic[ModelT]):
 
     def best_scalars(self, best_cost: float) -> dict[str, float]:
         """Return the TensorBoard scalars of the best validation so far, by tag."""
-        return {f"best/valid_{self.monitor}": -best_cost if self.higher_is_better else best_cost}
+        best = -best_cost if is_larger_better(self.monitor) else best_cost
+        return {f"best/valid_{self.monitor}": best}
 
     def train_scalars(self, loss: float) -> dict[str, float]:
         """Return the TensorBoard scalars of a training loss, by tag."""
@@ -244,23 +244,32 @@ class Task(ABC, Generic[ModelT]):
 
     def eval_scalars(self, split: str, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return the TensorBoard scalars of an evaluation, by tag."""
-        scalars = {f"{name}/{split}": metrics[name] for name in self.charts}
-        if split == "valid":
-            scalars |= {f"quality/{name}": metrics[name] for name in self.quality}
-        return scalars
+        return {
+            f"{metric.key}/{split}" if metric.charts == SPLITS else f"quality/{metric.key}": (
+                metrics[metric.key]
+            )
+            for metric in metrics_of(self.name)
+            if split in metric.charts
+        }
+
+    @property
+    def charts(self) -> list[str]:
+        """Return the metrics that TensorBoard shows of all splits."""
+        return [metric.key for metric in metrics_of(self.name) if metric.charts == SPLITS]
 
 
 class ExampleTask(Task[ModelT]):
     """A task of separate examples, whose metrics are functions of counts summed over examples.
 
     Counts add up over batches, processes and the resamples of a bootstrap.
-
-    Attributes:
-        compared: the metrics that korlm.evaluate compares.
     """
 
     count_unit: ClassVar[str] = "examples"
-    compared: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def compared(self) -> list[str]:
+        """Return the metrics that korlm.evaluate compares."""
+        return [metric.key for metric in metrics_of(self.name) if metric.has_interval]
 
     def set_up(self) -> None:
         """See ``Task.set_up``."""

@@ -106,11 +106,8 @@ class ClassificationTask(ExampleTask[Classifier]):
             labels or more than ``MAX_CLASSES``.
     """
 
+    name = "classification"
     monitor = headline = "accuracy"
-    higher_is_better = True
-    compared = ("accuracy", "macro_f1", "loss")
-    charts = ("loss", "accuracy")
-    quality = ("macro_f1", "expected_calibration_error")
 
     def read_examples(self) -> None:
         """See ``ExampleTask.read_examples``."""

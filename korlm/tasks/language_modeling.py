@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from korlm.config import Mode, NgramConfig, TrainSettings
+from korlm.config.metrics import LANGUAGE_MODELING
 from korlm.dataset.batches import Batch, Batches, build_batches
 from korlm.dataset.vocab import BOS_ID, EOS, EOS_ID, UNK_ID, Vocab
 from korlm.detokenizers.base import Detokenizer
@@ -44,9 +45,8 @@ class LanguageModelingTask(Task[LanguageModel]):
         CorpusError: the training split is too small for the batch size.
     """
 
+    name = LANGUAGE_MODELING
     headline = train_headline = "perplexity"
-    charts = ("loss", "perplexity")
-    quality = ("bits_per_char", "eojeol_perplexity", "oov_rate")
 
     def set_up(self) -> None:
         """See ``Task.set_up``."""
@@ -123,8 +123,8 @@ class LanguageModelingTask(Task[LanguageModel]):
             hints.append(advice.on_steps(self.settings.trainer, num_batches, total_steps))
         return [hint for hint in hints if hint]
 
-    def notes(self) -> list[str]:
-        """See ``Task.notes``."""
+    def log_hints(self) -> list[str]:
+        """See ``Task.log_hints``."""
         return [advice.PERPLEXITIES]
 
     def verdict(self, best_cost: float) -> str:

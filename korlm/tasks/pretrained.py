@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from korlm.config import RecurrentConfig, TrainSettings
-from korlm.config.objective import LANGUAGE_MODELING
+from korlm.config.metrics import LANGUAGE_MODELING
 from korlm.config.serialization import plain_settings, settings_from_plain
 from korlm.dataset.prepare import TextEncoding
 from korlm.dataset.prepared import open_prepared

@@ -93,12 +93,9 @@ class TaggingTask(ExampleTask[Tagger]):
             no spaces.
     """
 
+    name = "tagging"
     monitor = headline = "f1"
-    higher_is_better = True
     count_unit = "labels"
-    compared = ("f1", "accuracy")
-    charts = ("loss", "f1")
-    quality = ("accuracy",)
 
     def read_examples(self) -> None:
         """See ``ExampleTask.read_examples``."""

@@ -94,7 +94,7 @@ def constant_entries(
     }
 
 
-def restore(
+def restore_training(
     checkpoint: Checkpoint,
     path: Path,
     resume_from: ResumeFrom,

@@ -30,7 +30,7 @@ from korlm.runs.device import training_device, uses_bf16
 from korlm.tasks.base import Task
 from korlm.tasks.language_modeling import LanguageModelingTask
 from korlm.tasks.pretrained import initialize
-from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore
+from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore_training
 from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer, split_by_depth
 from korlm.training.progress import Progress
@@ -38,7 +38,7 @@ from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.trackers.base import RunStatus, TrackerList
 from korlm.training.trackers.build import build_trackers
 from korlm.training.trainer import Trainer, count_total_steps
-from korlm.training.validation import DIVERGENCE_HINT, SharedParts, ValidationCallback, Validator
+from korlm.training.validation import DIVERGENCE_HINT, ValidationCallback, Validator
 from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted, Pruned, TrainingError, output_errors
@@ -77,24 +77,15 @@ def build_session(
     device, bf16 = _choose_device(settings, group)
     task_class: type[Task[Any]] = registry.builder("task", settings.task.name)
     task = task_class(settings, prepared, folder, device, group)
-    model = _build_model(settings, prepared, task, is_new=resumed is None)
-    _configure_threads(settings, model, bf16, group)
-    model.to(device)
-    group.broadcast_parameters(model)
-    if not group.is_main_process:  # a different dropout in each process
-        torch.manual_seed(settings.seed + group.rank)
-    optimizer = build_optimizer(model, settings.optimizer, bf16)
-    if settings.optimizer.layer_lr_decay < 1 or settings.trainer.gradual_unfreezing:
-        split_by_depth(optimizer, model)
+    model = _build_model(settings, prepared, task, device, bf16, is_new=resumed is None)
+    optimizer = _build_optimizer(settings, model, bf16)
     progress, state = Progress(), None
     if resumed is not None:
         source = settings.resume_from
         path = folder / "checkpoints" / f"{source.value}.pt"
-        progress, state = restore(resumed, path, source, prepared, model, optimizer, group)
+        progress, state = restore_training(resumed, path, source, prepared, model, optimizer, group)
     if isinstance(model, NgramLM) and model.config.arpa and not progress.step:
         _read_arpa(model, prepared, device, progress)
-    if not task.train_batches.carries_state:
-        state = None
 
     # From here on files are written: what is refused above leaves no run directory.
     constants = constant_entries(config, prepared, task.labels)
@@ -106,22 +97,15 @@ def build_session(
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         copy_to_run(prepared.folder, folder)
         first_step = 0 if resumed is None else progress.step + 1
-        names = settings.trainer.tracker
-        tracker = build_trackers(names, folder, config, first_step, task.charts)
-    stop = StopSignal(group)
-    is_ngram = isinstance(settings.model, NgramConfig)
-    total_steps = 1 if is_ngram else count_total_steps(settings.trainer, len(task.train_batches))
-    shared = vars(SharedParts(model, task, progress, checkpoints, tracker, stop, group))
-    validator = Validator(**shared, total_steps=total_steps, callbacks=callbacks)
-    parts = {**shared, "validator": validator, "device": device, "bf16": bf16}
-    return TrainingSession(
-        **parts,
-        settings=settings,
-        config=config,
-        prepared=prepared,
-        folder=folder,
-        trainer=None if is_ngram else _build_trainer(settings, parts, optimizer, state),
-    )
+        tracker = build_trackers(settings.trainer.tracker, folder, config, first_step, task.charts)
+    steps, stop = count_total_steps(settings.trainer, len(task.train_batches)), StopSignal(group)
+    is_ngram = isinstance(model, NgramLM)
+    shared = (model, task, progress, checkpoints, tracker, stop, group)
+    validator = Validator(*shared, 1 if is_ngram else steps, callbacks)
+    trainer = None
+    if not is_ngram:
+        trainer = _build_trainer(settings, validator, optimizer, device, bf16, state)
+    return TrainingSession(validator, trainer, settings, config, prepared, folder, device, bf16)
 
 
 def _choose_device(settings: TrainSettings, group: ProcessGroup) -> tuple[torch.device, bool]:
@@ -135,33 +119,63 @@ def _choose_device(settings: TrainSettings, group: ProcessGroup) -> tuple[torch.
     return device, bf16
 
 
-def _build_trainer(
-    settings: TrainSettings,
-    parts: dict[str, Any],
-    optimizer: torch.optim.Optimizer,
-    state: State | None,
-) -> Trainer:
-    """Return the trainer of the session's parts; ``state`` is the recurrent state to start from."""
-    return Trainer(
-        **parts,
-        optimizer=optimizer,
-        schedule=settings.schedule,
-        config=settings.trainer,
-        state=None if state is None else tuple(part.to(parts["device"]) for part in state),
-        layer_lr_decay=settings.optimizer.layer_lr_decay,
-        max_tokens=settings.batches.max_tokens,
-    )
-
-
 def _build_model(
-    settings: TrainSettings, prepared: Prepared, task: Task[Any], is_new: bool
+    settings: TrainSettings,
+    prepared: Prepared,
+    task: Task[Any],
+    device: torch.device,
+    bf16: bool,
+    is_new: bool,
 ) -> Trainable:
-    """Build the model with the random parameters of the seed, or those of a pretrained one."""
+    """Return the model on its device, with the same parameters in all processes.
+
+    They are the random ones of the seed, or of a new run those of a pretrained model. The random
+    numbers that follow differ between the processes.
+    """
     torch.manual_seed(settings.seed)
     model: Trainable = task.build_model(settings, prepared.vocab, task.labels)
     if settings.init and is_new:
         initialize(model, settings, prepared.vocab)
+    _configure_threads(settings, model, bf16, task.group)
+    model.to(device)
+    task.group.broadcast_parameters(model)
+    if not task.group.is_main_process:  # a different dropout in each process
+        torch.manual_seed(settings.seed + task.group.rank)
     return model
+
+
+def _build_optimizer(
+    settings: TrainSettings, model: Trainable, bf16: bool
+) -> torch.optim.Optimizer:
+    """Return the optimizer, with a group of parameters for each depth if the settings need it."""
+    optimizer = build_optimizer(model, settings.optimizer, bf16)
+    if settings.optimizer.layer_lr_decay < 1 or settings.trainer.gradual_unfreezing:
+        split_by_depth(optimizer, model)
+    return optimizer
+
+
+def _build_trainer(
+    settings: TrainSettings,
+    validator: Validator,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    bf16: bool,
+    state: State | None,
+) -> Trainer:
+    """Return the trainer; ``state`` is the recurrent state to start from."""
+    if not validator.task.train_batches.carries_state:
+        state = None
+    return Trainer(
+        validator,
+        optimizer,
+        settings.schedule,
+        settings.trainer,
+        device,
+        bf16,
+        state=None if state is None else tuple(part.to(device) for part in state),
+        layer_lr_decay=settings.optimizer.layer_lr_decay,
+        max_tokens=settings.batches.max_tokens,
+    )
 
 
 def _read_arpa(
@@ -188,22 +202,29 @@ def _configure_threads(
 
 
 @dataclass
-class TrainingSession(SharedParts):
+class TrainingSession:
     """A run directory and the parts that work in it; made by ``build_session``.
 
     Attributes:
+        validator: has the model, the task and whatever else the trainer uses, too.
         config: the settings as plain dicts, with the corpus that was read.
         trainer: None for n-gram models, which are counted.
     """
 
+    validator: Validator
+    trainer: Trainer | None
     settings: TrainSettings
     config: dict[str, Any]
     prepared: Prepared
     folder: Path
     device: torch.device
     bf16: bool
-    validator: Validator
-    trainer: Trainer | None
+
+    def __post_init__(self) -> None:
+        shared = self.validator
+        self.model, self.task, self.progress = shared.model, shared.task, shared.progress
+        self.checkpoints, self.tracker = shared.checkpoints, shared.tracker
+        self.stop, self.group = shared.stop, shared.group
 
     @property
     def total_steps(self) -> int:
@@ -293,8 +314,8 @@ class TrainingSession(SharedParts):
         self._log_embeddings()
         self._log_final_scalars(splits)
         self.tracker.log_result(self.progress.step, self.config, splits)
-        self.tracker.close()
         write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
+        self.tracker.close()
         logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
         written = [name for name in RESULTS if (self.folder / name).exists()]
         logger.info("%s: %s", self.folder, ", ".join(written))
@@ -379,7 +400,7 @@ class TrainingSession(SharedParts):
             f", from step {self.progress.step:,} on" if self.progress.step else "",
             self.folder,
         )
-        for line in self.task.notes():
+        for line in self.task.log_hints():
             logger.info("%s", line)
 
     def _resume_hint(self) -> str:

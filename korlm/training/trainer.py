@@ -19,7 +19,7 @@ from korlm.config import BatchesConfig, Precision, ScheduleConfig, TrainerConfig
 from korlm.dataset.batches import Batch
 from korlm.modules.state import State, detach_state
 from korlm.training.optimizers import clip_gradients, learning_rate_factor
-from korlm.training.validation import CHECKPOINT_HINT, DIVERGENCE_HINT, SharedParts, Validator
+from korlm.training.validation import CHECKPOINT_HINT, DIVERGENCE_HINT, Validator
 from korlm.utils import threads
 from korlm.utils.errors import TrainingError
 from korlm.utils.progress import ProgressBar
@@ -35,27 +35,32 @@ def count_total_steps(config: TrainerConfig, steps_per_epoch: int) -> int:
 
 
 @dataclass
-class Trainer(SharedParts):
+class Trainer:
     """Trains a model by gradient descent.
 
     Attributes:
+        validator: has the model, the task and whatever else both use.
         state: recurrent state after the last batch; None at the start of an epoch, or if batches
             do not carry it.
         layer_lr_decay: see ``OptimizerConfig``.
         max_tokens: see ``BatchesConfig``.
     """
 
+    validator: Validator
     optimizer: torch.optim.Optimizer
     schedule: ScheduleConfig
     config: TrainerConfig
     device: torch.device
     bf16: bool
-    validator: Validator
     state: State | None = None
     layer_lr_decay: float = 1.0
     max_tokens: int = BatchesConfig.max_tokens
 
     def __post_init__(self) -> None:
+        shared = self.validator
+        self.model, self.task, self.progress = shared.model, shared.task, shared.progress
+        self.checkpoints, self.tracker = shared.checkpoints, shared.tracker
+        self.stop, self.group = shared.stop, shared.group
         self.steps_per_epoch = len(self.task.train_batches)
         self.total_steps = count_total_steps(self.config, self.steps_per_epoch)
         self._buffer = StepBuffer()

@@ -28,8 +28,8 @@ CHECKPOINT_HINT = "existing checkpoints precede the failure"  # of errors during
 
 
 @dataclass
-class SharedParts:
-    """Objects that the trainer, the validator and the session of a run share.
+class Validator:
+    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks.
 
     Attributes:
         progress: updated by each step and each validation.
@@ -44,12 +44,6 @@ class SharedParts:
     tracker: Tracker
     stop: StopSignal
     group: ProcessGroup
-
-
-@dataclass
-class Validator(SharedParts):
-    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks."""
-
     total_steps: int
     callbacks: tuple[ValidationCallback, ...] = ()
 

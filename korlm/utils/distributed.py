@@ -42,6 +42,7 @@ SMALL = 1 << 16  # elements; smaller gradients are reduced together, as one mess
 # shorter.
 TIMEOUT = timedelta(minutes=10)
 ERROR_REPORT_SECONDS = 10.0  # how long other ranks wait for rank 0 to print its error
+_FROM_GLOO = re.compile(r"^(Gloo connectFullMesh failed with )?\[[^ ]*gloo[^ ]*\] ")
 _MESSAGE, _ERROR_REPORTED = "message", "error_reported"  # keys in the store of the processes
 
 
@@ -169,12 +170,18 @@ SINGLE_PROCESS = ProcessGroup(Rank())
 
 @contextlib.contextmanager
 def _connection_errors() -> Iterator[None]:
-    """Turn a lost connection into a ``TrainingError`` of one line."""
+    """Turn a lost connection into a ``TrainingError`` of one line.
+
+    Gloo's errors of connections and timeouts begin with the line of its C++ code; other errors of
+    a collective, such as wrong arguments, do not.
+    """
     try:
         yield
     except RuntimeError as error:
-        source_location = r"^\[[^ ]*\] "  # of gloo's C++ code
-        reason = re.sub(source_location, "", str(error).splitlines()[0])[:120]
+        message = _FROM_GLOO.sub("", str(error))
+        if message == str(error) and not isinstance(error, dist.DistError):
+            raise
+        reason = message.split("\n")[0][:120]
         raise TrainingError(
             f"lost the connection to another process ({reason}): it exited or was killed, possibly "
             "out of memory; resume from the last checkpoint with resume=DIR"

@@ -32,7 +32,7 @@ from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.trackers.base import Tracker
 from korlm.training.trainer import Trainer
-from korlm.training.validation import SharedParts, Validator
+from korlm.training.validation import Validator
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.memory import keep_freed_memory
 
@@ -74,15 +74,13 @@ def bare_trainer(
     task, progress, stop = TrainingOnly(batches), Progress(), StopSignal(group)
     tracker = Tracker()
     checkpoints = CheckpointWriter(Path(), {}, model, optimizer, progress, group)
-    shared = vars(SharedParts(model, task, progress, checkpoints, tracker, stop, group))
     return Trainer(
-        **shared,
+        Validator(model, task, progress, checkpoints, tracker, stop, group, total_steps=1),
         optimizer=optimizer,
         schedule=ScheduleConfig(name="constant"),
         config=TrainerConfig(epochs=1_000_000),
         device=next(model.parameters()).device,
         bf16=bf16,
-        validator=Validator(**shared, total_steps=1),
     )
 
 

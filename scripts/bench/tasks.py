@@ -49,7 +49,7 @@ from korlm.config import (
     TrainSettings,
     VocabConfig,
 )
-from korlm.config.objective import default_objective
+from korlm.config.metrics import default_objective
 from korlm.dataset.batches import Batch
 from korlm.dataset.example_batches import padded_batches
 from korlm.dataset.prepare import prepare

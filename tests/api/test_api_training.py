@@ -109,10 +109,14 @@ def test_nothing_of_hydra_is_left(splits: dict[str, object]) -> None:
             {"corpus.layout": "txt", "corpus.format": "json"},
             "corpus.format: given twice, also under an old name",
         ),
+        ({"corpus": "a.txt"}, "corpus='a.txt': a str is the name of a choice; give files as"),
         ({"corpus": "texts/a.txt"}, "corpus='texts/a.txt': a str is the name of a choice; give"),
         ({"seed": np.array([1, 2])}, "seed=array([1, 2]): must be a number, a str"),
         ({3: 4}, "3: the names of settings are strings"),
         ([("seed", 1)], "settings=[('seed', 1)]: must be a dict"),
+        ({"seed": {"a": 1}}, "seed.a=1: the value could not be converted"),
+        ({"trainer": {"epochs": {"a": 1}}}, "trainer.epochs"),
+        ({"prepare": {"options": {"a:b": 1}}}, "prepare.options: 'a:b' is not a name of letters"),
         ({"imports": 3}, "imports=3: must be a list of names of modules"),
         ({"imports": ["nowhere"]}, "imports=[nowhere]: there is no such module"),
     ],
@@ -172,6 +176,15 @@ def test_values_are_quoted_as_hydra_needs_it() -> None:
     assert overrides_of("train", {"init": Path("a")}) == ["init=[a]"]
     expected = ["run=['a b']", "prepared=null"]
     assert overrides_of("evaluate", {"run": "a b", "prepared": None}) == expected
+
+
+@pytest.mark.parametrize("in_group", [True, False])
+def test_options_of_a_cluster_are_a_dict(in_group: bool) -> None:
+    options = {"queue": "q", "extra": ["--a", "b c"], "env": {"a/b.c": "null", "n": None}}
+    cluster = {"cluster": "slurm", "workers": 2, "options": options}
+    keys = {f"prepare.{key}": value for key, value in cluster.items()}
+    given = merge({}, {"prepare": cluster} if in_group else keys)
+    assert compose("train", given).settings.prepare.options == options
 
 
 def test_settings_without_effect_are_reported(

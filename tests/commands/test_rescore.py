@@ -218,6 +218,10 @@ def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: 
     assert "is given twice" in error_of(run, nbest, f"mix=[{runs.lstm}]")
     assert "leave it out" in error_of(run, nbest, "tune=a", "reference=b")
     assert "did you mean lm_weight?" in error_of(run, nbest, "wieght=1")
+    assert f"output={lists}: is also read; give another file" in error_of(
+        run, nbest, f"output={lists}"
+    )
+    assert "is also read" in error_of(run, nbest, f"tune={references}", f"output={references}")
     short = tmp_path / "bad"
     short.write_text("".join(references.read_text("utf-8").splitlines(keepends=True)[1:]), "utf-8")
     assert "no reference for 1 of 12 utterances, the first is u0" in error_of(

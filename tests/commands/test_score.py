@@ -297,6 +297,14 @@ def test_two_tables_in_one_file(korlm: Command, run: Path, text: Path) -> None:
     assert "output=o.tsv: is the file of two tables" in error
 
 
+def test_a_table_does_not_replace_the_input(korlm: Command, run: Path) -> None:
+    Path("items.tsv").write_text("item\ttext\n1\t가 나\n", encoding="utf-8")
+    for key in ("output", "sentence_output"):
+        error = korlm("score", f"run={run}", "input=*.tsv", f"{key}={Path().resolve()}/items.tsv")
+        assert "items.tsv: is also read; give another file" in error.error
+    assert Path("items.tsv").read_text(encoding="utf-8").startswith("item\ttext")
+
+
 def test_in_python(korlm: Command, run: Path, text: Path) -> None:
     import korlm as package  # the fixture has its name
 

@@ -96,6 +96,18 @@ def test_checkpoints_without_cluster_settings() -> None:
     assert settings_from_plain(plain, overrides).prepare.workers == 2
 
 
+def test_options_of_a_cluster_are_not_a_setting_of_the_run() -> None:
+    cluster = ["prepare.cluster=slurm", "prepare.workers=2"]
+    options = 'prepare.options={queue: q, env: {a.b: "1:00"}}'
+    before = settings("train", "corpus=nsmc", "corpus.path=x", *cluster, options)
+    assert isinstance(before, config.TrainSettings)
+    assert before.prepare.options == {"queue": "q", "env": {"a.b": "1:00"}}
+    after = settings_from_plain(plain_settings(before))
+    assert after.prepare == dataclasses.replace(before.prepare, options=None)
+    resumed = settings_from_plain(plain_settings(before), [*cluster, options])
+    assert resumed.prepare == before.prepare
+
+
 def test_conf_is_found_in_a_checkout_and_in_a_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

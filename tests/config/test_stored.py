@@ -74,6 +74,12 @@ def test_workers_must_be_given_again(tmp_path: Path) -> None:
     assert with_stored_arguments(arguments) == [*arguments, "seed=1"]
 
 
+def test_options_of_a_cluster_in_a_sweep(tmp_path: Path) -> None:
+    task = ("prepare.cluster=local", "prepare.options={n: 1}", "seed=1")
+    arguments = stored_sweep(tmp_path, *task, job=task)
+    assert with_stored_arguments(arguments) == [*arguments, "seed=1"]
+
+
 def test_outputs_of_another_user(tmp_path: Path) -> None:
     sweep = tmp_path / "outputs" / "sweeps" / "a"
     sweep.mkdir(parents=True)

@@ -62,6 +62,7 @@ from korlm.dataset.storage.shards import shard_paths
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.registry import train_tokenizer
+from korlm.tokenizers.workers import line_cache
 from korlm.utils.errors import (
     CorpusError,
     KorlmError,
@@ -241,6 +242,33 @@ def test_kkma_in_child_processes(
     forbid_tokenizing(monkeypatch)
     faster = plain(workers=3, threads=2, heap_mb=2048, cache_size_mb=0)
     assert make(corpus, outputs, faster).folder == prepared.folder
+
+
+@pytest.mark.parametrize("state", ["new", "damaged", "filled"])
+def test_the_line_cache_changes_no_byte(
+    corpus: CorpusConfig,
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    state: str,
+) -> None:
+    fake = install_fake_kkma(tmp_path / "fake", monkeypatch)
+    kkma = partial(KkmaConfig, name="kkma", engine=KkmaEngine.konlpy, threads=1)
+    without = make(corpus, tmp_path / "none", kkma(cache_size_mb=0))
+    cache = outputs / "cache"
+    if state == "damaged":
+        cache.mkdir(parents=True)
+        (cache / line_cache.FILE).write_bytes(b"x" * 10_000)
+    elif state == "filled":
+        make(corpus, tmp_path / "first", kkma())
+        shutil.copytree(tmp_path / "first" / "cache", cache)
+        (fake / "no_java").touch()
+    made, expected = contents(make(corpus, outputs, kkma()).folder), contents(without.folder)
+    del made["manifest.json"], expected["manifest.json"]  # they record cache_size_mb
+    assert made == expected
+    warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warned) == (state == "damaged")
 
 
 FINGERPRINTS = {  # with konlpy 0.6.0; after a change, users have to prepare again

@@ -197,6 +197,10 @@ def test_shard_paths_in_order(tmp_path: Path) -> None:
     names = [path.name for path in shard_paths(tmp_path, "train")]
     assert names == ["train-00000.parquet", "train-00002.parquet", "train-00011.parquet"]
     assert shard_paths(tmp_path, "test") == []
+    for number in (100_000, 99_999):
+        (tmp_path / f"valid-{number:05d}.parquet").touch()
+    names = [path.name for path in shard_paths(tmp_path, "valid")]
+    assert names == ["valid-00001.parquet", "valid-99999.parquet", "valid-100000.parquet"]
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "middle", "missing", "foreign"])

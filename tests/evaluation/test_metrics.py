@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from korlm.config.objective import (
-    KEYS,
+from korlm.config import metrics as declared
+from korlm.config.metrics import (
     LANGUAGE_MODELING,
+    Metric,
     check_objective,
     cost,
+    metrics_of,
     objective_value,
+    register_metrics,
 )
 from korlm.evaluation.metrics import LossSums, exp, metrics, table
 from korlm.utils.errors import ConfigError
@@ -111,7 +114,7 @@ def test_peak_memory() -> None:
 
 def test_objectives_are_the_metrics() -> None:
     values = metrics(LossSums(nats=1.0, num_tokens=1), Counts(1, 1, 0.0), 0.0)
-    assert tuple(values) == KEYS[LANGUAGE_MODELING]
+    assert set(values) == {metric.key for metric in metrics_of(LANGUAGE_MODELING)}
     for key in values:
         check_objective(f"test.{key}")
     for wrong in ("perplexity", "valid.", "valid.perplexities", "dev.loss", "", "valid.loss.x"):
@@ -145,3 +148,14 @@ def test_the_minimized_value() -> None:
             == cost("valid.tokens_per_second", undefined)
             == math.inf
         )
+
+
+def test_metrics_of_a_task_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(declared, "_registered", dict(declared._registered))
+    register_metrics("other", Metric("auc", larger_is_better=True), Metric("loss"))
+    assert declared.default_objective("other") == "valid.auc" and cost("valid.auc", 0.5) == -0.5
+    check_objective("test.auc", "other")
+    with pytest.raises(ConfigError, match=r"objective=valid\.accuracy"):
+        check_objective("valid.accuracy", "other")
+    with pytest.raises(ConfigError, match="metric auc of task=third: another task has registered"):
+        register_metrics("third", Metric("auc"))

@@ -17,7 +17,7 @@ from korlm.evaluation.pairs.accuracy import PAIRS, accuracies, score_pairs, wils
 from korlm.evaluation.pairs.files import read_pairs
 from korlm.evaluation.pairs.templates import (
     NUM_PAIRS,
-    Pair,
+    MinimalPair,
     pairs_of,
     phenomena,
     resolve_particles,
@@ -103,8 +103,8 @@ def run(tiny_run: Callable[[str], TrainedRun]) -> TrainedRun:
 
 def test_scores_are_those_of_whole_sentences(run: TrainedRun) -> None:
     pairs = [
-        Pair("a", "나는 집에 간다.", "나는 집을 간다."),
-        Pair("a", "우리는 뷁을 본다.", "우리는 책 본다."),
+        MinimalPair("a", "나는 집에 간다.", "나는 집을 간다."),
+        MinimalPair("a", "우리는 뷁을 본다.", "우리는 책 본다."),
     ]
     with run.text_encoder() as text_encoder:
         rows = pa.concat_tables(score_pairs(run, "x", pairs, text_encoder, None, 5)).to_pylist()
@@ -123,8 +123,8 @@ def test_scores_are_those_of_whole_sentences(run: TrainedRun) -> None:
 
 def test_equal_tokens_do_not_count(run: TrainedRun) -> None:
     pairs = [
-        Pair("a", "나는 간다.", "나는 간다.\u200b"),
-        Pair("a", "나는 집에 간다.", "나는 간다."),
+        MinimalPair("a", "나는 간다.", "나는 간다.\u200b"),
+        MinimalPair("a", "나는 집에 간다.", "나는 간다."),
     ]
     with run.text_encoder() as text_encoder:
         table = pa.concat_tables(score_pairs(run, "x", pairs, text_encoder))
@@ -163,6 +163,22 @@ def test_files(tmp_path: Path) -> None:
     assert read_pairs([str(path)]) == [("p", "나", "가")]
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_csv_files(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "mine.csv"
+    rows = [
+        ("item", "good", "bad"),
+        ("1", '"네", 하고 갔다; 왔다.', "네\n아니오"),
+        ("2", "가", "나"),
+    ]
+    with open(path, "w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows([rows[0], rows[1], [], rows[2]])
+    assert read_pairs([str(path)]) == [("mine", *rows[1][1:]), ("mine", "가", "나")]
+    path.write_text('good,bad\n가,"나"다\n', encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"mine\.csv: line 2: "):
+        read_pairs([str(path)])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -197,6 +213,14 @@ def test_command(korlm: Command, run: TrainedRun, tmp_path: Path) -> None:
     assert len(rows) == 10 and rows[0]["phenomenon"] == "plural"
     share = sum(float(row["right"]) for row in rows) / 10
     assert f"{100 * share:.1f} (" in table[-1]
+
+
+def test_the_pairs_are_not_replaced(korlm: Command, run: TrainedRun, tmp_path: Path) -> None:
+    path = tmp_path / "mine.tsv"
+    path.write_text("good\tbad\n가\t나\n", encoding="utf-8")
+    ended = korlm("pairs", f"run={run.folder}", f"input={path}", f"output={path}")
+    assert "mine.tsv: is also read; give another file" in ended.error
+    assert read_pairs([str(path)]) == [("mine", "가", "나")]
 
 
 def test_command_rejects(korlm: Command, run: TrainedRun, tmp_path: Path) -> None:

@@ -49,16 +49,20 @@ def test_extreme_probabilities(p: float) -> None:
     assert mask.max() == pytest.approx(1 / (1 - min(p, 1 - 2**-16)))
 
 
+@pytest.mark.parametrize("time_dim", [0, 1])
 @VARIATIONAL
-def test_sequence_dropout(variational: bool) -> None:
+def test_sequence_dropout(variational: bool, time_dim: int) -> None:
     """Values are kept and scaled or 0; each call draws a mask, constant over time or not."""
     x = torch.randn(T, B, F, requires_grad=True)
-    kept = sequence_dropout(x, 0.25, True, variational)
+    kept = sequence_dropout(x, 0.25, True, variational, time_dim)
     mask = (kept != 0) / 0.75
     torch.testing.assert_close(kept, x * mask)
     torch.testing.assert_close(torch.autograd.grad(kept.sum(), x)[0], mask)
-    assert [is_constant(mask, dim) for dim in range(3)] == [variational, False, False]
-    many = torch.stack([sequence_dropout(x.detach(), 0.25, True, variational) for _ in range(200)])
+    expected = [variational and dim == time_dim for dim in range(3)]
+    assert [is_constant(mask, dim) for dim in range(3)] == expected
+    many = torch.stack(
+        [sequence_dropout(x.detach(), 0.25, True, variational, time_dim) for _ in range(200)]
+    )
     torch.testing.assert_close((many / x).mean(0), torch.ones(T, B, F), atol=0.25, rtol=0)
 
 

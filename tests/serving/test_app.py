@@ -69,11 +69,19 @@ def test_requests_of_another_kind_of_model(client: Client, task: Client) -> None
 
 def test_responses(client: Client) -> None:
     assert client.get("/api/info").json == {"description": "메아리", "max_chars": 2000}
-    answer = client.post("/api/complete", {"text": "오늘 날", "k": 2})
+    answer = client.post("/api/complete", {"text": "오늘 날", "num_completions": 2})
     assert answer.json == {"completions": [{"eojeol": "오늘 날", "probability": 0.5}]}
     assert client.post("/api/surprisal", {"text": "가"}).json["lines"][0]["text"] == "가"
-    lines = client.post("/api/generate", {"prompt": "가", "max_morphs": 3}).text.splitlines()
+    lines = client.post("/api/generate", {"prompt": "가", "max_tokens": 3}).text.splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["가", " 0", " 1"]
+
+
+def test_old_names_in_requests(client: Client) -> None:
+    for old, new in (({"k": 1}, {"num_completions": 1}), ({"k": 0}, {"num_completions": 0})):
+        answers = [client.post("/api/complete", {"text": "가", **given}) for given in (old, new)]
+        assert answers[0].status == answers[1].status
+    answers = [client.post("/api/generate", {key: 3}) for key in ("max_morphs", "max_tokens")]
+    assert answers[0].text == answers[1].text and answers[0].text.count("\n") == 3
 
 
 @pytest.mark.parametrize("path", ["/", "/common.js", "/page.js", "/task.js", "/page.css"])
@@ -91,9 +99,15 @@ def test_the_page_has_no_external_resources(client: Client, task: Client, path: 
         ("complete", {"text": "가" * 2001}, 413, "text: 2,001 characters, at most 2,000"),
         ("complete", {"k": 3}, 422, "text: Field required"),
         ("complete", {"text": "가", "k": 0}, 422, "k: Input should be greater than or equal to 1"),
+        (
+            "complete",
+            {"text": "가", "num_completions": 21},
+            422,
+            "num_completions: Input should be",
+        ),
         ("complete", {"text": "가", "model": "x"}, 422, "model: Extra inputs are not permitted"),
         ("generate", {"prompt": "가" * 2001}, 413, "prompt: 2,001 characters"),
-        ("generate", {"max_morphs": 401}, 413, "max_morphs: 401, at most 400"),
+        ("generate", {"max_tokens": 401}, 413, "max_tokens: 401, at most 400"),
         ("generate", {"temperature": -1}, 422, "temperature: "),
         ("surprisal", {"text": "죽음"}, 400, "Kkma did not start"),
         (
@@ -119,8 +133,8 @@ def test_invalid_json(client: Client) -> None:
     assert answer.json == {"error": "body: invalid JSON at character 9"}
 
 
-def test_max_morphs_below_the_usual_number() -> None:
-    with served(Echo(), max_morphs=2) as client:
+def test_max_tokens_below_the_usual_number() -> None:
+    with served(Echo(), max_tokens=2) as client:
         lines = client.post("/api/generate", {"prompt": "가"}).text.splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["가", " 0"]
 

@@ -33,7 +33,7 @@ from korlm.config import (
     TransformerConfig,
     VocabConfig,
 )
-from korlm.config.objective import default_objective
+from korlm.config.metrics import default_objective
 from korlm.config.serialization import settings_from_plain
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared

@@ -195,6 +195,16 @@ def one_leaves() -> bool:
         return group.rank == 1 or group.any_rank(True)
 
 
+def sum_what_cannot_be_summed() -> str:
+    """Return the name of the error of a collective that gets a wrong argument."""
+    with ProcessGroup(current_rank()) as group:
+        try:
+            group.sum(torch.zeros(2, dtype=torch.int16))
+        except Exception as error:
+            return type(error).__name__
+    return "no error"
+
+
 def only_the_second_fails() -> tuple[int, str, str]:
     """Raise an error in the second process only, which has to report it."""
     distributed.ERROR_REPORT_SECONDS = 0.2

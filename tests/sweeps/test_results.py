@@ -15,10 +15,10 @@ from conftest import LIGHT, SMALL, Command, TinyCorpus
 from task_cases import TASKS
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
-from korlm.config.objective import default_objective
+from korlm.config.metrics import default_objective
 from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.results import (
-    Job,
+    JobResult,
     build_rows,
     comparable_objective,
     finished_cost,
@@ -251,8 +251,8 @@ def test_a_failure_that_cannot_be_written(tmp_path: Path) -> None:
 def test_settings_that_vary() -> None:
     """A setting that only some jobs have, and one added with a plus."""
     jobs = [
-        Job("0", {"a": "1", "b": "x"}, {"seconds": 1.0}, ""),
-        Job("1", {"a": "1", "b": "y", "c": "[1,2]"}, {"seconds": 2.0}, ""),
+        JobResult("0", {"a": "1", "b": "x"}, {"seconds": 1.0}, ""),
+        JobResult("1", {"a": "1", "b": "y", "c": "[1,2]"}, {"seconds": 2.0}, ""),
     ]
     assert build_rows(jobs) == [
         ["b", "c", "seconds", "job"],

@@ -120,3 +120,18 @@ def test_tf32_is_restored() -> None:
     with pytest.raises(ZeroDivisionError), tf32(not before[0]):
         raise ZeroDivisionError
     assert flags() == before
+
+
+def test_tf32_of_two_threads() -> None:
+    """Blocks that overlap, but do not enclose each other, as those of two threads."""
+    before = flags()
+    first, second, third = tf32(True), tf32(False), tf32(False)
+    for block, expected in ((first, True), (second, False), (third, False)):
+        block.__enter__()
+        assert flags() == (expected, expected)
+    second.__exit__(None, None, None)
+    assert flags() == (False, False)
+    first.__exit__(None, None, None)
+    assert flags() == (False, False)
+    third.__exit__(None, None, None)
+    assert flags() == before

@@ -204,6 +204,10 @@ def test_a_lost_process_is_reported_in_one_line(pair: Pair) -> None:
     assert len(str(first).splitlines()) == 1
 
 
+def test_other_errors_of_a_collective_are_not_lost_connections(pair: Pair) -> None:
+    assert pair.run(two_processes.sum_what_cannot_be_summed) == ["RuntimeError"] * 2
+
+
 def test_collectives(pair: Pair) -> None:
     assert pair.run(two_processes.use_all_collectives) == [(True, False, 4.0, [0, 1], 5.0)] * 2
 

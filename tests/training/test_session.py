@@ -48,6 +48,7 @@ from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, settings_of
 from korlm.tasks.language_modeling import sum_losses
 from korlm.tokenizers.characters import SyllableTokenizer
+from korlm.training.trackers.base import RunStatus
 from korlm.utils.errors import ConfigError, Interrupted, KorlmError, TrainingError, enough_memory
 
 METRICS = {
@@ -426,6 +427,17 @@ def test_a_model_larger_than_memory() -> None:
         build_model(config, 5)
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("model=lstm", "lower it"):
         raise RuntimeError("shapes differ")
+
+
+def test_trackers_call_a_run_finished_once_its_metrics_are_written(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, statuses = start(make_settings(prepared), prepared, tmp_path / "run"), []
+    monkeypatch.setattr(run.tracker, "close", lambda status=None: statuses.append(status))
+    (tmp_path / "run" / "metrics.json").mkdir()  # it can't be replaced by a file
+    with pytest.raises(KorlmError, match=r"metrics\.json"):
+        run.fit()
+    assert statuses == [RunStatus.failed]
 
 
 def test_stopped_in_the_final_evaluation_keeps_the_last_state(

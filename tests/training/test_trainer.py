@@ -30,7 +30,7 @@ from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.trackers.base import Tracker
 from korlm.training.trainer import Trainer, autocast, count_total_steps
-from korlm.training.validation import SharedParts, Validator
+from korlm.training.validation import Validator
 from korlm.utils.distributed import SINGLE_PROCESS
 from korlm.utils.errors import TrainingError
 
@@ -136,15 +136,16 @@ def make_trainer() -> Callable[..., tuple[Trainer, RecordingLogger]]:
         )
         checkpoints.records = records
         total = count_total_steps(config, len(batches))
-        parts = SharedParts(model, task, progress, checkpoints, records, stop, SINGLE_PROCESS)
+        validator = Validator(
+            model, task, progress, checkpoints, records, stop, SINGLE_PROCESS, total
+        )
         trainer = Trainer(
-            **vars(parts),
+            validator,
             optimizer=optimizer,
             schedule=schedule or ScheduleConfig(name="constant"),
             config=config,
             device=CPU,
             bf16=False,
-            validator=Validator(**vars(parts), total_steps=total),
         )
         return trainer, records
 

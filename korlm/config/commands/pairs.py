@@ -39,8 +39,9 @@ class PairsSettings(InferenceSettings):
     pairs: int = setting(120, "Pairs of each phenomenon of korlm's.", min=1, max=100_000)
     input: Any = setting(
         None,
-        "Pairs of your own in place of korlm's: a TSV file in UTF-8, or several: [FILE,FILE], with "
-        "the columns good and bad, and perhaps phenomenon; -: standard input.",
+        "Pairs of your own in place of korlm's: a TSV or CSV file in UTF-8, or several: "
+        "[FILE,FILE], with the columns good and bad, and perhaps phenomenon; -: TSV on standard "
+        "input.",
         is_path=True,
     )
     output: str | None = setting(

@@ -32,12 +32,13 @@ class ServeSettings(InferenceSettings):
     )
     port: int = setting(8600, "Port; 0: any free one.", min=0, max=65535)
     max_chars: int = setting(2000, "Longest text or prompt.", unit="characters", min=1)
-    max_morphs: int = setting(
+    max_tokens: int = setting(
         400,
         "Longest sample. The model waits for clients that read a longer one (from about 2,000) "
         "slowly or not at all.",
-        unit="morphs",
+        unit="tokens",
         min=1,
+        renamed_from="max_morphs",
     )
     rate: float = setting(20.0, "Requests per second of one client, on average.", above=0)
     burst: int = setting(60, "Requests that a client may send at once.", min=1)

@@ -10,7 +10,7 @@ from korlm.config.groups.batches import BatchesConfig
 from korlm.config.groups.model import ModelConfig, NgramConfig, RecurrentConfig
 from korlm.config.groups.task import EncoderTaskConfig, TaggingConfig, TaskConfig
 from korlm.config.groups.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
-from korlm.config.objective import LANGUAGE_MODELING, check_objective
+from korlm.config.metrics import LANGUAGE_MODELING, check_objective
 from korlm.config.registry import register
 from korlm.config.validation import MAX_SEED, MISSING, setting
 from korlm.utils.errors import ConfigError

@@ -94,6 +94,7 @@ class JavaConfig(WorkerConfig):
     )
 
 
+# With engine=fast a pool starts korlm.tokenizers.kkma.process.KkmaProcess instead.
 @register("tokenizer", "kkma", builds="korlm.tokenizers.kkma.engine:KonlpyKkma")
 @dataclass
 class KkmaConfig(JavaConfig):

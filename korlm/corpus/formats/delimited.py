@@ -178,42 +178,54 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
     quoted = re.compile(rf'(?:(?<={end})|\A)"((?:[^"]|"")*)"(?={end}|\Z)')
     cell = rf'(?:"[^"]*(?:""[^"]*)*"|[^"{end}\n]*)'
     row = re.compile(rf"{cell}(?:{end}{cell})*")
-    width = num_quoted = size = 0
-    fits_as_text = all_quoted = True
-    is_doubled = header_quoted = is_open = False
-    pending: list[str] = []  # lines of a row that continues in the next line
+    width = num_quoted = 0
+    all_quoted, is_evident = True, False
+    for text in _join_open_quotes(lines):
+        if not text:
+            continue
+        has_quotes, outside = '"' in text, text
+        if has_quotes:
+            if not row.fullmatch(text):
+                return Quoting.none, 0
+            outside = quoted.sub("", text)
+        num_columns, is_first = outside.count(separator) + 1, not width
+        if is_first:
+            width = num_columns
+        if num_columns != width:
+            return Quoting.none, 0
+        if not has_quotes:
+            all_quoted = False
+            continue
+        cells = quoted.findall(text)
+        row_quoted = not outside.strip(separator)
+        all_quoted &= row_quoted
+        is_evident |= (
+            any(line.count(separator) + 1 != width for line in text.split("\n"))
+            or any('""' in cell for cell in cells)
+            or (has_header and is_first and row_quoted)
+        )
+        num_quoted += len(cells)
+    if num_quoted and (is_evident or all_quoted):
+        return Quoting.csv, 0
+    return Quoting.none, num_quoted
+
+
+def _join_open_quotes(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines as long as a quote is open at their end, up to about ``CELL_CHARS`` characters."""
+    pending: list[str] = []
+    is_open, size = False, 0
     for line in lines:
         if not pending and '"' not in line:
-            if line:
-                all_quoted = False
-                num_columns = line.count(separator) + 1
-                width = width or num_columns
-                if num_columns != width:
-                    return Quoting.none, 0
+            yield line
             continue
         pending.append(line)
         size += len(line)
         is_open ^= line.count('"') % 2 == 1
-        if is_open and size <= CELL_CHARS:
-            continue
-        text = "\n".join(pending)
-        if is_open or not row.fullmatch(text):
-            return Quoting.none, 0
-        outside, cells = quoted.sub("", text), quoted.findall(text)
-        is_first, width = not width, width or outside.count(separator) + 1
-        if outside.count(separator) + 1 != width:
-            return Quoting.none, 0
-        fits_as_text &= all(part.count(separator) + 1 == width for part in pending)
-        is_doubled |= any('""' in content for content in cells)
-        all_quoted &= not outside.strip(separator)
-        header_quoted |= has_header and is_first and all_quoted
-        num_quoted += len(cells)
-        pending, size = [], 0
-    if pending or not num_quoted:
-        return Quoting.none, 0
-    if not fits_as_text or is_doubled or all_quoted or header_quoted:
-        return Quoting.csv, 0
-    return Quoting.none, num_quoted
+        if not is_open or size > CELL_CHARS:
+            yield "\n".join(pending)
+            pending, is_open, size = [], False, 0
+    if pending:
+        yield "\n".join(pending)
 
 
 def _rows(

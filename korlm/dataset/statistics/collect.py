@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from korlm.config import UnicodeForm
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
 from korlm.config.paths import mend_prepared
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.statistics.power_laws import Coverage, PowerLaw, fit_heaps, fit_zipf

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from korlm.dataset.statistics.scan import Statistics
 from korlm.tokenizers.analysis import NORMAL_STATUSES
-from korlm.utils.io.tables import aligned, tsv_cell
+from korlm.utils.io.tables import text_table, tsv_cell
 
 TEXT_CHARS = 50
 
@@ -47,7 +47,7 @@ _ROWS: tuple[tuple[str, Callable[[Statistics], str]], ...] = (
 def _splits(splits: Statistics) -> str:
     cells = [["", *splits]]
     cells += [[head, *(value(split) for split in splits.values())] for head, value in _ROWS]
-    return "\n".join(line.rstrip() for line in aligned(cells))
+    return text_table(cells)
 
 
 def _count(number: int) -> str:
@@ -93,7 +93,7 @@ def _longest(splits: Statistics) -> str:
         for line in counts["longest_lines"]:
             sizes = (_count(line["num_chars"]), _count(line["num_morphs"]))
             cells.append([f"  {split}", *sizes, _shorten(line["doc_id"]), _count(line["line"])])
-    return "\n".join(line.rstrip() for line in aligned(cells))
+    return text_table(cells)
 
 
 def _repeated(lines: Sequence[Statistics]) -> str:
@@ -113,7 +113,7 @@ def _unknown(unknown: Statistics) -> str:
     cells += [["  the most frequent", *_row(row)] for row in unknown["by_size"]]
     cells += [[f"  vocab.min_freq={row['min_freq']}", *_row(row)] for row in unknown["by_min_freq"]]
     cells.append(["  this vocabulary", *_row(chosen)])
-    return "\n".join(line.rstrip() for line in aligned(cells))
+    return text_table(cells)
 
 
 def _row(row: Statistics) -> list[str]:

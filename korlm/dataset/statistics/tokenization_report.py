@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config.objective import SPLITS
+from korlm.config.metrics import SPLITS
+from korlm.dataset.storage.shards import in_piece_order
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.io.tables import tsv_row
 
@@ -51,7 +52,7 @@ def write_report(folder: Path, target: Path) -> None:
     with open(target, "w", encoding="utf-8", newline="\n") as file:
         file.write(tsv_row(COLUMNS))
         for split in SPLITS:
-            for path in sorted(folder.glob(f"{split}-*.jsonl"), key=str):
+            for path in in_piece_order(folder.glob(f"{split}-*.jsonl")):
                 rows = path.read_text(encoding="ascii").splitlines()
                 file.writelines(tsv_row(json.loads(row)) for row in rows)
 

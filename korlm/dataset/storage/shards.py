@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,8 +90,13 @@ def shard_paths(folder: Path, split: str) -> list[Path]:
         remote, sums = _manifest_values(folder.parent)
         if remote:
             names = (name.removeprefix("tokens/") for name in sums if name.startswith("tokens/"))
-            return [folder / name for name in sorted(names) if name.startswith(f"{split}-")]
-    return sorted(folder.glob(f"{split}-*.parquet"))
+            return in_piece_order(folder / name for name in names if name.startswith(f"{split}-"))
+    return in_piece_order(folder.glob(f"{split}-*.parquet"))
+
+
+def in_piece_order(paths: Iterable[Path]) -> list[Path]:
+    """Sort files that differ only in the number of their piece, of five digits or more."""
+    return sorted(paths, key=lambda path: (len(path.name), path.name))
 
 
 def open_parquet_writer(path: Path, schema: pa.Schema = SCHEMA) -> pq.ParquetWriter:

@@ -3,65 +3,67 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from korlm.config.metrics import LANGUAGE_MODELING, metric_of
 from korlm.evaluation.evaluate import Metrics
-from korlm.utils.io.tables import aligned
+from korlm.utils.io.tables import text_table
 
+INTERVAL = "95 % interval"
 FEW_UNITS = 20  # with fewer, even the expanded intervals cover less than 95 %
 
-COLUMNS: dict[str, Callable[[Metrics], str]] = {
-    "tokenizer": lambda row: str(row["tokenizer"]),
-    "tokens": lambda row: f"{row['num_tokens']:,}",
-    "perplexity": lambda row: f"{row['perplexity']:,.2f}",
-    "change": lambda row: f"{row['change']:+.1f} %",
-    "known": lambda row: f"{row['perplexity_known']:,.2f}",
-    "unknown": lambda row: f"{100 * row['oov_rate']:.1f} %",
-    "per eojeol": lambda row: f"{row['eojeol_perplexity']:,.4g}",
-    "loss": lambda row: f"{row['loss']:.4f}",
-    "bits/char": lambda row: f"{row['bits_per_char']:.4f}",
-    "95 % interval": lambda row: "{:.4f} to {:.4f}".format(*row["intervals"]["bits_per_char"]),
-    "tokens/s": lambda row: f"{row['tokens_per_second']:,.0f}",
-}
-MODE_COLUMNS = ["perplexity", "change", "loss", "bits/char", "95 % interval", "tokens/s"]
-RUN_COLUMNS = [column for column in COLUMNS if column not in ("change", "loss")]
+RUN_COLUMNS = (
+    *("tokenizer", "num_tokens", "perplexity", "perplexity_known", "oov_rate"),
+    *("eojeol_perplexity", "bits_per_char", INTERVAL, "tokens_per_second"),
+)
+MODE_COLUMNS = ("perplexity", "change", "loss", "bits_per_char", INTERVAL, "tokens_per_second")
 
 
 def comparison_table(rows: Mapping[str, Metrics]) -> str:
     """Format the modes of one run, with the change in perplexity from the first one."""
     first = next(iter(rows.values()))["perplexity"]
-    changes = {
-        name: 100 * (row["perplexity"] / first - 1) if math.isfinite(first) else math.nan
-        for name, row in rows.items()
-    }
-    lines = _aligned_rows(
-        {name: row | {"change": changes[name]} for name, row in rows.items()}, MODE_COLUMNS
+    changes = (
+        100 * (row["perplexity"] / first - 1) if math.isfinite(first) else math.nan
+        for row in rows.values()
     )
-    # Settings come last and are not padded: they may be long.
+    changed = zip(rows.items(), changes, strict=True)
+    shown = {name: row | {"change": f"{change:+.1f} %"} for (name, row), change in changed}
+    cells = _cells(shown, MODE_COLUMNS)
     settings = ["settings chosen on valid", *(_settings(row["settings"]) for row in rows.values())]
-    return "\n".join(f"{line}  {last}".rstrip() for line, last in zip(lines, settings, strict=True))
+    cells = [[*row, last] for row, last in zip(cells, settings, strict=True)]
+    return text_table(cells, left=(0, len(cells[0]) - 1))
 
 
 def runs_table(rows: Mapping[str, Metrics]) -> str:
     """Format several runs, which may have different tokenizers."""
-    return "\n".join(_aligned_rows(rows, RUN_COLUMNS))
+    return text_table(_cells(rows, RUN_COLUMNS))
 
 
-def _aligned_rows(rows: Mapping[str, Metrics], columns: Sequence[str]) -> list[str]:
-    cells = [[name, *(COLUMNS[column](row) for column in columns)] for name, row in rows.items()]
-    return aligned([["", *columns], *cells])
+def _cells(rows: Mapping[str, Metrics], columns: Sequence[str]) -> list[list[str]]:
+    """Return a header and a row for each result; columns are metrics or other entries of it."""
+    metrics = [metric_of(key, LANGUAGE_MODELING) for key in columns]
+    cells = [["", *(metric.title for metric in metrics)]]
+    for name, row in rows.items():
+        low, high = row["intervals"]["bits_per_char"]
+        values = row | {INTERVAL: f"{low:.4f} to {high:.4f}"}
+        shown = (
+            values[m.key] if isinstance(values[m.key], str) else m.shown(values[m.key])
+            for m in metrics
+        )
+        cells.append([name, *shown])
+    return cells
 
 
 def paired_test_table(rows: Mapping[str, Metrics]) -> str:
     """Format the difference of each row from the first one, with interval and p-value."""
     first, *others = rows
-    cells = [[f"against {first}", "bits/char", "95 % interval", "p", "loss", "95 % interval"]]
+    cells = [[f"against {first}", "bits/char", INTERVAL, "p", "loss", INTERVAL]]
     for name in others:
         test = rows[name]["against"]
         bits, loss = _difference(test["bits_per_char"]), _difference(test.get("loss"))
         cells.append([name, *bits, f"{test['p']:.4f}", *loss])
-    return "\n".join(aligned(cells))
+    return text_table(cells)
 
 
 def _difference(part: Mapping[str, Any] | None) -> list[str]:
@@ -88,7 +90,7 @@ def frequency_table(row: Metrics) -> str:
                     f"{100 * part['nats_share']:.1f} %",
                 ]
             )
-    return "\n".join(aligned(cells))
+    return text_table(cells)
 
 
 def interval_note(row: Metrics) -> str:

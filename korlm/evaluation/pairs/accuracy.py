@@ -19,7 +19,7 @@ import torch
 from korlm.config import ScoreContext
 from korlm.dataset.text_encoder import EncodedText, TextEncoder
 from korlm.evaluation.bootstrap import LEVEL
-from korlm.evaluation.pairs.templates import Pair
+from korlm.evaluation.pairs.templates import MinimalPair
 from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.token_scores import Floats, segment_sums
 from korlm.runs.trained_run import TrainedRun
@@ -63,7 +63,7 @@ class Accuracy:
 def score_pairs(
     run: TrainedRun,
     name: str,
-    pairs: Sequence[Pair],
+    pairs: Sequence[MinimalPair],
     text_encoder: TextEncoder,
     device: torch.device | None = None,
     batch_tokens: int = 4096,

@@ -1,28 +1,30 @@
-"""Read minimal pairs from TSV files."""
+"""Read minimal pairs from TSV and CSV files."""
 
 from __future__ import annotations
 
+import csv
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from korlm.config import Encoding
+from korlm.config import CorpusFormat, Encoding, TextConfig
 from korlm.corpus.containers import STDIN
-from korlm.corpus.files import read_blocks
+from korlm.corpus.files import format_of, read_lines
+from korlm.corpus.formats.delimited import find_separator
 from korlm.corpus.normalization import has_text
-from korlm.evaluation.pairs.templates import Pair
+from korlm.evaluation.pairs.templates import MinimalPair
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.tables import unescape_tsv
 
 COLUMNS = ("good", "bad")
 
 
-def read_pairs(paths: Sequence[str]) -> list[Pair]:
+def read_pairs(paths: Sequence[str]) -> list[MinimalPair]:
     """Read files with the columns ``good`` and ``bad``, and perhaps ``phenomenon``.
 
     Args:
-        paths: TSV files in UTF-8 with a header; ``-`` is standard input. Without a column
-            ``phenomenon``, the name of the file stands for it.
+        paths: TSV or CSV files in UTF-8 with a header; ``-`` is standard input, as TSV. Without a
+            column ``phenomenon``, the name of the file stands for it.
 
     Raises:
         CorpusError: a file cannot be read, a column is missing, a row has another number of
@@ -34,19 +36,16 @@ def read_pairs(paths: Sequence[str]) -> list[Pair]:
     return pairs
 
 
-def _read(path: Path) -> list[Pair]:
-    lines = itertools.chain.from_iterable(read_blocks(path, Encoding.utf8))
-    header = next(lines, "").split("\t")
+def _read(path: Path) -> list[MinimalPair]:
+    rows = _rows(path)
+    _, header = next(rows, (1, [""]))
     if missing := [name for name in COLUMNS if name not in header]:
         raise CorpusError(
             f"{path}: no column {missing[0]}; its columns are {', '.join(header)}; good and bad "
-            "are needed, separated by tabs"
+            "are needed, separated by tabs, or by commas in FILE.csv"
         )
     pairs = []
-    for number, line in enumerate(lines, 2):
-        if not line:
-            continue
-        cells = [unescape_tsv(cell) for cell in line.split("\t")]
+    for number, cells in rows:
         if len(cells) != len(header):
             raise CorpusError(
                 f"{path}: line {number} has {len(cells)} columns, the header {len(header)}"
@@ -57,5 +56,26 @@ def _read(path: Path) -> list[Pair]:
             raise CorpusError(f"{path}: line {number}: a sentence is blank; remove the pair")
         if good == bad:
             raise CorpusError(f"{path}: line {number}: both sentences are equal; remove the pair")
-        pairs.append(Pair(row.get("phenomenon") or path.stem, good, bad))
+        pairs.append(MinimalPair(row.get("phenomenon") or path.stem, good, bad))
     return pairs
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the line, from 1, and the cells of each row that is not blank."""
+    lines = read_lines(path, Encoding.utf8)
+    if format_of(path) is not CorpusFormat.csv:
+        for number, line in enumerate(lines, 1):
+            if line:
+                yield number, [unescape_tsv(cell) for cell in line.split("\t")]
+        return
+    first = next(lines, "")
+    columns = TextConfig(text_column=COLUMNS[0], keep_columns=[COLUMNS[1]])
+    separator = find_separator(columns, CorpusFormat.csv, first)
+    text = (f"{line}\n" for line in itertools.chain([first], lines))
+    reader = csv.reader(text, delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise CorpusError(f"{path}: line {reader.line_num}: {error}") from None

@@ -30,7 +30,7 @@ _PARTICLE = re.compile(r"\[(!?)(\w+)/(\w+)\]")
 Row = Mapping[str, str]  # name of a form -> the form; a plain word has the name ""
 
 
-class Pair(NamedTuple):
+class MinimalPair(NamedTuple):
     """An acceptable and an unacceptable sentence."""
 
     phenomenon: str
@@ -43,7 +43,7 @@ def phenomena() -> dict[str, str]:
     return {name: entry["meaning"] for name, entry in _read("phenomena.yaml").items()}
 
 
-def pairs_of(phenomenon: str, num_pairs: int = NUM_PAIRS) -> list[Pair]:
+def pairs_of(phenomenon: str, num_pairs: int = NUM_PAIRS) -> list[MinimalPair]:
     """Return the pairs of a phenomenon, as many of each template as possible.
 
     They are drawn by hashes, so that they are the same on every machine and with every version of
@@ -59,11 +59,11 @@ def pairs_of(phenomenon: str, num_pairs: int = NUM_PAIRS) -> list[Pair]:
     num_fillings = sum(map(_num_fillings, templates))
     if num_pairs > num_fillings:
         raise ValueError(f"{phenomenon}: its templates have only {num_fillings} pairs")
-    pairs: dict[Pair, None] = {}  # in order, each once
+    pairs: dict[MinimalPair, None] = {}  # in order, each once
     # Ten times as many draws as pairs find enough different ones, unless there are hardly more.
     for number in range(10 * num_pairs):
         good, bad = _fill(templates[number % len(templates)], f"{phenomenon} {number}")
-        pairs.setdefault(Pair(phenomenon, good, bad))
+        pairs.setdefault(MinimalPair(phenomenon, good, bad))
         if len(pairs) == num_pairs:
             return list(pairs)
     raise ValueError(f"{phenomenon}: its templates have only {len(pairs)} pairs")

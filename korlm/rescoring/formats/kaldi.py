@@ -15,6 +15,8 @@ from korlm.rescoring.formats.parsing import Row, grouped, keyed_lines, parse_sco
 from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.utils.errors import NbestError
 
+_LINES = "lines must be 'utterance score text'; scores=FILE reads scores from a file"
+
 
 @dataclass(frozen=True)
 class CostFile:
@@ -58,10 +60,11 @@ def _rows(path: Path, sign: int, numbered: bool, costs: Sequence[CostFile]) -> I
                 )
             first, *rest = text.split(maxsplit=1) or [""]
             if not first:
-                raise NbestError(
-                    f"{where}: {name} has no score; lines must be 'utterance score text'"
-                )
-            score, text = parse_score(first, where), rest[0] if rest else ""
+                raise NbestError(f"{where}: {name} has no score; {_LINES}")
+            try:
+                score, text = parse_score(first, where), rest[0] if rest else ""
+            except NbestError as error:
+                raise NbestError(f"{error}; {_LINES}") from None
         utt = _utterance(name, where) if numbered or tables else name
         yield Row(utt, Hypothesis(text, sign * score, name), where)
 

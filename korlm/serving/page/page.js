@@ -34,7 +34,7 @@ function complete() {
 
 async function sendComplete(typed) {
   const started = (lastRequest = performance.now());
-  const isDone = await post("complete", { text: typed, k: 5 }, async (response) => {
+  const isDone = await post("complete", { text: typed, num_completions: 5 }, async (response) => {
     showCompletions(typed, (await response.json()).completions);
     byId("latency").textContent = `${Math.round(performance.now() - started)} ms`;
   });

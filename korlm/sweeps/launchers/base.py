@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from korlm.cli.arguments import config_flags, key_of
-from korlm.config.objective import is_larger_better
+from korlm.config.metrics import is_larger_better
 from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps.folder import job_dir
 from korlm.sweeps.results import finished_cost, is_pruned, note_failure
@@ -36,7 +36,7 @@ INTERRUPTED = 130  # exit code of a command that has stopped after a signal
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """A job of a sweep."""
 
     number: int
@@ -99,7 +99,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
         jobs = [
             self._job(overrides, initial_job_idx + at) for at, overrides in enumerate(job_overrides)
         ]
-        failures: dict[Job, str] = {}
+        failures: dict[SweepJob, str] = {}
         if missing := [job for job in jobs if not is_finished(job.folder)]:
             for job in missing:
                 (job.folder / FAILED).unlink(missing_ok=True)  # left by an earlier command
@@ -112,7 +112,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
                         job.folder.rmdir()  # empty: the sweep ended before the job started
         return [self._job_return(job, failures.get(job)) for job in jobs]
 
-    def _job(self, overrides: Sequence[str], number: int) -> Job:
+    def _job(self, overrides: Sequence[str], number: int) -> SweepJob:
         """Return a job; its folder is chosen here, since parallel jobs could choose the same."""
         settings = tuple(o for o in overrides if not key_of(o).startswith("hydra"))
         sweep = Path(str(self.config.hydra.sweep.dir)).absolute()
@@ -128,17 +128,17 @@ class KorlmLauncher(Launcher, Generic[Running]):
         identity = (f"hydra.run.dir={folder}", f"hydra.job.num={number}")
         flags = config_flags(sys.argv[1:])
         python = (sys.executable, "-m", "korlm.train")
-        return Job(number, settings, folder, (*python, *flags, *typed, *hydra, *identity))
+        return SweepJob(number, settings, folder, (*python, *flags, *typed, *hydra, *identity))
 
-    def run_all(self, jobs: Sequence[Job]) -> dict[Job, str]:
+    def run_all(self, jobs: Sequence[SweepJob]) -> dict[SweepJob, str]:
         """Run jobs, and return job -> reason of the jobs that failed; "" if it was stopped.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; all jobs have written last.pt and stopped.
         """
-        waiting, running = list(jobs), dict[Job, Running]()
-        starts: dict[Job, float] = {}
-        failures: dict[Job, str] = {}
+        waiting, running = list(jobs), dict[SweepJob, Running]()
+        starts: dict[SweepJob, float] = {}
+        failures: dict[SweepJob, str] = {}
         try:
             while waiting or running:
                 batch = waiting[: self.room(running.values())]
@@ -175,8 +175,8 @@ class KorlmLauncher(Launcher, Generic[Running]):
 
     @abstractmethod
     def start(
-        self, jobs: Sequence[Job], running: Collection[Running]
-    ) -> Iterator[tuple[Job, Running]]:
+        self, jobs: Sequence[SweepJob], running: Collection[Running]
+    ) -> Iterator[tuple[SweepJob, Running]]:
         """Start jobs, at most ``room``, and yield each one as soon as it has been started."""
 
     @abstractmethod
@@ -194,7 +194,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
         """Return True if the settings allow jobs to use GPUs."""
         return str(self.config.trainer.device.value) in ("auto", "cuda")
 
-    def _log_end(self, job: Job, count: str, start: float, failure: str | None) -> None:
+    def _log_end(self, job: SweepJob, count: str, start: float, failure: str | None) -> None:
         """Log the result of a job; ``failure`` None: finished, "": stopped."""
         name, seconds = job.folder.name, time.monotonic() - start
         if failure is None:
@@ -210,7 +210,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
         else:
             logger.error("job %s failed (%s) after %.0f s: %s", name, count, seconds, failure)
 
-    def _job_return(self, job: Job, failure: str | None) -> JobReturn:
+    def _job_return(self, job: SweepJob, failure: str | None) -> JobReturn:
         """Return the result of a job for the sweeper."""
         result = JobReturn(overrides=list(job.overrides), working_dir=str(Path.cwd()))
         try:

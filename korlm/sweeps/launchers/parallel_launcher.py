@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from korlm.config import ParallelConfig
-from korlm.sweeps.launchers.base import Job, KorlmLauncher, RunningJob
+from korlm.sweeps.launchers.base import KorlmLauncher, RunningJob, SweepJob
 from korlm.sweeps.launchers.resources import (
     VISIBLE,
     environments,
@@ -26,7 +26,7 @@ OUTPUT = ".output"  # name of the folder, in that of the sweep, with the output 
 class JobProcess(RunningJob):
     """A job in a process of this machine."""
 
-    def __init__(self, job: Job, share: dict[str, str]) -> None:
+    def __init__(self, job: SweepJob, share: dict[str, str]) -> None:
         self.share = share
         self.output = job.folder.parent / OUTPUT / f"{job.folder.name}.log"
         self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class ParallelLauncher(KorlmLauncher[JobProcess]):
     def __init__(self, **settings: Any) -> None:
         self.settings = ParallelConfig(**settings)
 
-    def run_all(self, jobs: Sequence[Job]) -> dict[Job, str]:
+    def run_all(self, jobs: Sequence[SweepJob]) -> dict[SweepJob, str]:
         """Run jobs, each as soon as there is room for it."""
         self.shares = self._shares(len(jobs))
         first = self.shares[0]
@@ -75,8 +75,8 @@ class ParallelLauncher(KorlmLauncher[JobProcess]):
         return environments(self.settings.n_jobs or default, cores, self.threads, gpus)[:num_jobs]
 
     def start(
-        self, jobs: Sequence[Job], running: Collection[JobProcess]
-    ) -> Iterator[tuple[Job, JobProcess]]:
+        self, jobs: Sequence[SweepJob], running: Collection[JobProcess]
+    ) -> Iterator[tuple[SweepJob, JobProcess]]:
         """Start each job with a share that no other job has."""
         for job, share in zip(jobs, self.free_shares(running), strict=False):
             yield job, JobProcess(job, share)

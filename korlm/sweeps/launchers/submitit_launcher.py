@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import LocalConfig, SlurmConfig
-from korlm.sweeps.launchers.base import Job, KorlmLauncher, RunningJob
+from korlm.sweeps.launchers.base import KorlmLauncher, RunningJob, SweepJob
 from korlm.sweeps.launchers.resources import VISIBLE, environments, visible_gpus
 from korlm.utils.cpu import available_cores
 from korlm.utils.errors import ConfigError
@@ -55,7 +55,7 @@ class LocalLauncher(KorlmLauncher[SubmittedJob]):
     def __init__(self, **settings: Any) -> None:
         self.settings = LocalConfig(**settings)
 
-    def run_all(self, jobs: Sequence[Job]) -> dict[Job, str]:
+    def run_all(self, jobs: Sequence[SweepJob]) -> dict[SweepJob, str]:
         """Submit each job as soon as resources are free."""
         self.shares = self._shares(len(jobs))
         return super().run_all(jobs)
@@ -81,8 +81,8 @@ class LocalLauncher(KorlmLauncher[SubmittedJob]):
         return [{VISIBLE: "", **share} for share in shares]
 
     def start(
-        self, jobs: Sequence[Job], running: Collection[SubmittedJob]
-    ) -> Iterator[tuple[Job, SubmittedJob]]:
+        self, jobs: Sequence[SweepJob], running: Collection[SubmittedJob]
+    ) -> Iterator[tuple[SweepJob, SubmittedJob]]:
         """Start jobs, each with a supervising process of submitit."""
         from submitit import LocalExecutor
 
@@ -130,8 +130,8 @@ class SlurmLauncher(KorlmLauncher[SubmittedJob]):
         return 0 if running else ARRAY_SIZE
 
     def start(
-        self, jobs: Sequence[Job], running: Collection[SubmittedJob]
-    ) -> Iterator[tuple[Job, SubmittedJob]]:
+        self, jobs: Sequence[SweepJob], running: Collection[SubmittedJob]
+    ) -> Iterator[tuple[SweepJob, SubmittedJob]]:
         """Submit an array."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config.objective import QUALITY, cost
+from korlm.config.metrics import cost, metric_of
 from korlm.sweeps.search.names import DATABASE, PROGRESS_RESOLUTION, PRUNED
 from korlm.utils.errors import Pruned, TrainingError
 
@@ -40,7 +40,7 @@ class PruningCallback:
             Pruned: other trials were better at this point of training.
         """
         key = self.objective.partition(".")[2]
-        if not any(key in keys for keys in QUALITY.values()):  # not a quality, such as speed
+        if not metric_of(key).is_quality:  # such as speed
             return
         storage = self.study._storage
         value = cost(self.objective, metrics.get(key))

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm.cli.arguments import key_of
 from korlm.config import SearchConfig
-from korlm.config.objective import LANGUAGE_MODELING, check_objective
+from korlm.config.metrics import LANGUAGE_MODELING, check_objective
 from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.results import changes_tokens
 from korlm.sweeps.search.base import KorlmSweeper

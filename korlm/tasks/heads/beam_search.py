@@ -21,7 +21,7 @@ MIN_COVERAGE = 1e-6  # of a source token that was not attended to; its logarithm
 
 
 @dataclass(frozen=True)
-class Hypothesis:
+class DecodedSequence:
     """A decoded text.
 
     Attributes:
@@ -64,13 +64,13 @@ class BeamSettings:
 
 
 @torch.inference_mode()
-def beam_search(
+def batched_beam_search(
     decoder: AttentionDecoder,
     memory: Memory,
     state: State,
     max_lengths: Sequence[int],
     settings: BeamSettings,
-) -> list[list[Hypothesis]]:
+) -> list[list[DecodedSequence]]:
     """Return the best hypotheses of each source, in descending order of their scores.
 
     A beam that ends in <eos> is complete and is not refilled, so that ``num_beams=1`` is greedy
@@ -84,54 +84,109 @@ def beam_search(
         max_lengths: (B,), maximum number of tokens without <eos>.
         settings: of the search.
     """
-    device = memory.values.device
-    complete: list[list[Hypothesis]] = [[] for _ in max_lengths]
-    sources = list(range(len(max_lengths)))  # those that are still searched, b of them
-    tokens = torch.full((len(sources), 1, 1), BOS_ID, device=device)  # (b, N, length)
-    log_probs = torch.zeros(len(sources), 1, device=device)  # (b, N), -inf for complete beams
-    attention = torch.zeros(len(sources), 1, memory.values.shape[1], device=device)
-    if memory.mask is not None:
-        attention = attention.masked_fill(~memory.mask[:, None], 1.0)
-    length = 0
-    while sources:
-        length += 1
-        step_log_probs, weights, state = decoder.step(tokens[..., -1], memory, state)
-        at_limit = torch.tensor([length > max_lengths[source] for source in sources])
-        totals = log_probs[..., None] + _allowed(step_log_probs, at_limit.to(device))  # (b, N, V)
-        attention = attention + weights
-        scores = totals / settings.length_divisor(length) + settings.coverage(attention)[..., None]
-
-        top_scores, index = scores.flatten(1).topk(min(settings.num_beams, scores[0].numel()))
-        log_probs = totals.flatten(1).gather(1, index)  # (b, N') from here on
-        parents, ids = index // totals.shape[2], index % totals.shape[2]
-        num_open = [settings.num_beams - len(complete[source]) for source in sources]
-        ranks = torch.arange(index.shape[1], device=device)
-        is_open = ranks < torch.tensor(num_open, device=device)[:, None]
-        is_open &= log_probs > -torch.inf
-        row_of = torch.arange(len(sources), device=device)[:, None]
-        tokens = torch.cat([tokens[row_of, parents], ids[..., None]], -1)
-        for row, beam in (is_open & (ids == EOS_ID)).nonzero().tolist():
-            text = tuple(tokens[row, beam, 1:-1].tolist())
-            values = float(log_probs[row, beam]), float(top_scores[row, beam])
-            complete[sources[row]].append(Hypothesis(text, *values))
-        log_probs = log_probs.masked_fill(~is_open | (ids == EOS_ID), -torch.inf)
-
+    complete: list[list[DecodedSequence]] = [[] for _ in max_lengths]
+    beams = _Beams(memory, state, len(max_lengths))
+    while beams.sources:
+        scores = beams.step(decoder, max_lengths, settings)
+        num_open = [settings.num_beams - len(complete[source]) for source in beams.sources]
+        for source, hypothesis in beams.take_complete(scores, num_open):
+            complete[source].append(hypothesis)
         unfinished = []
-        for row, (source, best) in enumerate(zip(sources, log_probs.amax(1).tolist(), strict=True)):
+        best_open = beams.log_probs.amax(1).tolist()
+        for row, (source, best) in enumerate(zip(beams.sources, best_open, strict=True)):
+            complete[source].sort(key=lambda hypothesis: -hypothesis.score)
             # Log-probabilities and penalties only fall, so this bounds the scores of open beams.
             bound = best / settings.length_divisor(max_lengths[source] + 1)
-            complete[source].sort(key=lambda hypothesis: -hypothesis.score)
             has_best = len(complete[source]) >= settings.num_best
             if bound > (complete[source][settings.num_best - 1].score if has_best else -torch.inf):
                 unfinished.append(row)
-        rows = torch.tensor(unfinished, dtype=torch.int64, device=device)
-        if len(unfinished) < len(sources):
-            sources = [sources[row] for row in unfinished]
-            memory, tokens, log_probs = memory.select(rows), tokens[rows], log_probs[rows]
-        previous = rows[:, None] * attention.shape[1] + parents[rows]  # row of B * N, (b, N')
-        state = tuple(part[previous.flatten()] for part in state)
-        attention = attention.flatten(0, 1)[previous]
+        beams.keep(unfinished)
     return [hypotheses[: settings.num_best] for hypotheses in complete]
+
+
+class _Beams:
+    """Beams of the sources that are still searched, N of each of b sources.
+
+    Attributes:
+        sources: indices of the b sources.
+        tokens: int64 (b, N, length), <bos> first.
+        log_probs: (b, N), -inf for beams that are complete.
+        attention: (b, N, S), summed over the steps.
+        memory: of the b sources.
+        state: of the decoder, each part has b * N rows.
+    """
+
+    def __init__(self, memory: Memory, state: State, num_sources: int) -> None:
+        device = memory.values.device
+        self.sources = list(range(num_sources))
+        self.tokens = torch.full((num_sources, 1, 1), BOS_ID, device=device)
+        self.log_probs = torch.zeros(num_sources, 1, device=device)
+        self.attention = torch.zeros(num_sources, 1, memory.values.shape[1], device=device)
+        if memory.mask is not None:
+            self.attention = self.attention.masked_fill(~memory.mask[:, None], 1.0)
+        self.memory, self.state = memory, state
+
+    def step(
+        self, decoder: AttentionDecoder, max_lengths: Sequence[int], settings: BeamSettings
+    ) -> Tensor:
+        """Replace the beams by the best continuations of all beams of a source.
+
+        Returns:
+            Their scores, (b, N), in descending order.
+        """
+        length = self.tokens.shape[2]  # of the continuations, without <bos>
+        step_log_probs, weights, state = decoder.step(self.tokens[..., -1], self.memory, self.state)
+        at_limit = torch.tensor([length > max_lengths[source] for source in self.sources])
+        allowed = _allowed(step_log_probs, at_limit.to(self.tokens.device))
+        totals = self.log_probs[..., None] + allowed  # (b, N, V)
+        attention = self.attention + weights
+        scores = totals / settings.length_divisor(length) + settings.coverage(attention)[..., None]
+
+        scores, index = scores.flatten(1).topk(min(settings.num_beams, scores[0].numel()))
+        self.log_probs = totals.flatten(1).gather(1, index)
+        parents, ids = index // totals.shape[2], index % totals.shape[2]  # (b, new N)
+        rows = torch.arange(len(self.sources), device=index.device)[:, None]
+        self.tokens = torch.cat([self.tokens[rows, parents], ids[..., None]], -1)
+        self.attention = attention[rows, parents]
+        parent_rows = (rows * totals.shape[1] + parents).flatten()
+        self.state = tuple(part[parent_rows] for part in state)
+        return scores
+
+    def take_complete(
+        self, scores: Tensor, num_open: Sequence[int]
+    ) -> list[tuple[int, DecodedSequence]]:
+        """Close the beams that end in <eos>, and those beyond the number of open beams.
+
+        Args:
+            scores: (b, N).
+            num_open: (b,), the most beams of each source that are not complete before this.
+
+        Returns:
+            The source and the hypothesis of each beam that ends in <eos>.
+        """
+        ranks = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        is_open = ranks < torch.tensor(num_open, device=self.tokens.device)[:, None]
+        is_open &= self.log_probs > -torch.inf
+        is_complete = is_open & (self.tokens[..., -1] == EOS_ID)
+        taken = []
+        for row, beam in is_complete.nonzero().tolist():
+            ids = tuple(self.tokens[row, beam, 1:-1].tolist())
+            values = float(self.log_probs[row, beam]), float(scores[row, beam])
+            taken.append((self.sources[row], DecodedSequence(ids, *values)))
+        self.log_probs = self.log_probs.masked_fill(~is_open | is_complete, -torch.inf)
+        return taken
+
+    def keep(self, rows: list[int]) -> None:
+        """Keep some of the sources, given by their rows."""
+        if len(rows) == len(self.sources):
+            return
+        index = torch.tensor(rows, dtype=torch.int64, device=self.tokens.device)
+        self.sources = [self.sources[row] for row in rows]
+        self.memory, self.tokens = self.memory.select(index), self.tokens[index]
+        self.log_probs, self.attention = self.log_probs[index], self.attention[index]
+        beams = torch.arange(self.tokens.shape[1], device=index.device)
+        state_rows = (index[:, None] * len(beams) + beams).flatten()
+        self.state = tuple(part[state_rows] for part in self.state)
 
 
 def _allowed(log_probs: Tensor, at_limit: Tensor) -> Tensor:

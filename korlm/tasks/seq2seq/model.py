@@ -19,7 +19,7 @@ from korlm.modules.encoder import RecurrentEncoder
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
 from korlm.tasks.heads.attention import Memory
-from korlm.tasks.heads.beam_search import BeamSettings, Hypothesis, beam_search
+from korlm.tasks.heads.beam_search import BeamSettings, DecodedSequence, batched_beam_search
 from korlm.tasks.heads.decoder import AttentionDecoder, DecoderOutput
 
 EXTRA_LENGTH = 10  # see ``Seq2SeqConfig.max_length_ratio``
@@ -114,7 +114,7 @@ def search(
     lengths: Sequence[int],
     config: Seq2SeqConfig,
     num_best: int = 1,
-) -> list[list[Hypothesis]]:
+) -> list[list[DecodedSequence]]:
     """Return the ``num_best`` best texts for each encoded source by beam search.
 
     ``lengths``, (B,), are the tokens of the sources, which limit those of the texts.
@@ -123,4 +123,4 @@ def search(
         config.num_beams, num_best, config.length_penalty, config.coverage_penalty
     )
     limits = [math.ceil(config.max_length_ratio * n) + EXTRA_LENGTH for n in lengths]
-    return beam_search(model.decoder, memory, state, limits, settings)
+    return batched_beam_search(model.decoder, memory, state, limits, settings)

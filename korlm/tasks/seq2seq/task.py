@@ -41,7 +41,7 @@ from korlm.modules.state import State
 from korlm.runs.trained_run import RunParts
 from korlm.tasks.base import Counts as FloatCounts
 from korlm.tasks.base import ExampleTask
-from korlm.tasks.heads.beam_search import Hypothesis
+from korlm.tasks.heads.beam_search import DecodedSequence
 from korlm.tasks.metrics.seq2seq import NUM_COUNTS, count_pairs, metrics_of
 from korlm.tasks.plots import attention_image
 from korlm.tasks.seq2seq.model import Seq2Seq, search
@@ -52,7 +52,7 @@ SAMPLES = 8  # pairs that TensorBoard shows
 PLOTS = 3  # pairs whose attention TensorBoard shows
 
 
-class Pair(NamedTuple):
+class TextPair(NamedTuple):
     """Token ids of source and target, each with <eos> at the end, and the target as it was read."""
 
     source: Ids
@@ -60,7 +60,7 @@ class Pair(NamedTuple):
     text: str
 
 
-def read_pairs(prepared: Prepared, split: str) -> list[Pair]:
+def read_pairs(prepared: Prepared, split: str) -> list[TextPair]:
     """Return the pairs of a split.
 
     Raises:
@@ -77,7 +77,7 @@ def read_pairs(prepared: Prepared, split: str) -> list[Pair]:
             f"{prepared.folder}: {split} has {len(lines)} lines with tokens, {len(texts)} texts; "
             + mend_prepared(prepared.folder)
         )
-    return list(map(Pair, lines[::2], lines[1::2], texts[1::2]))
+    return list(map(TextPair, lines[::2], lines[1::2], texts[1::2]))
 
 
 class Seq2SeqTask(ExampleTask[Seq2Seq]):
@@ -91,9 +91,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         CorpusError: all pairs of train are longer than ``task.max_length``.
     """
 
-    charts = ("loss", "perplexity")
-    compared = ("exact_match", "cer", "chrf", "bleu", "perplexity")
-    quality = tuple(metric.value for metric in DecodedMetric)
+    name = "seq2seq"
     train_headline = "perplexity"
 
     def read_examples(self) -> None:
@@ -102,7 +100,6 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         assert isinstance(config, Seq2SeqConfig)
         self.config = config
         self.monitor = self.headline = self.config.select_by.value
-        self.higher_is_better = self.config.select_by is not DecodedMetric.cer
         self.forcing_ratio = 1.0
         self._pairs = {split: read_pairs(prepared, split) for split in prepared.stats}
         limit, train = self.config.max_length, self._pairs.get("train", [])
@@ -240,7 +237,7 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     def _detokenize(self, ids: Sequence[int]) -> str:
         return self._detokenizer.detokenize(self.prepared.vocab.decode(ids))
 
-    def _text_of(self, hypotheses: Sequence[Hypothesis]) -> str:
+    def _text_of(self, hypotheses: Sequence[DecodedSequence]) -> str:
         """Return the best text; empty if there is none, as when probabilities are NaN."""
         return self._detokenize(hypotheses[0].ids) if hypotheses else ""
 

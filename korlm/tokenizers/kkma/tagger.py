@@ -110,14 +110,18 @@ class Kkma:
         }
         words = b""
         if user_dictionary is not None:
-            words = read_user_dictionary(path_of(user_dictionary, "user_dictionary"))
+            path = path_of(user_dictionary, "user_dictionary")
+            try:
+                words = read_user_dictionary(path)
+            except TokenizerError as error:
+                raise TokenizerError(_without_group(error)) from None
         self._begin(words)
 
     def _begin(self, words: bytes) -> None:
         try:
             self._config = KkmaConfig(name="kkma", **self._settings)
-        except ConfigError as error:  # names the settings of commands
-            raise ConfigError(str(error).removeprefix("tokenizer.")) from None
+        except ConfigError as error:
+            raise ConfigError(_without_group(error)) from None
         self._words = words
         self._state = _State()
         weakref.finalize(self, _State.close, self._state)
@@ -250,6 +254,11 @@ class Kkma:
         if self._words:
             settings.append(f"words={digest_of(self._words)}")
         return f"{type(self).__name__}({', '.join(settings)})"
+
+
+def _without_group(error: Exception) -> str:
+    """Return a message about a setting of commands, ``tokenizer.NAME``, as one about NAME."""
+    return str(error).removeprefix("tokenizer.")
 
 
 class _State:

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from korlm.utils.errors import TokenizerError, reading
+from korlm.utils.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,13 @@ def read_user_dictionary(path: str | Path) -> bytes:
         TokenizerError: the file cannot be read, or a line is not a word with known tags.
     """
     where = f"tokenizer.user_dictionary={path}"
-    with reading(where, TokenizerError, "name another file", "cannot be read"):
+    try:
         text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise TokenizerError(f"{where}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 (byte {error.start}); convert it to UTF-8"
+        raise TokenizerError(f"{where}: {problem}") from error
     words: dict[str, None] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = unicodedata.normalize("NFC", line).strip(" \r\ufeff")

@@ -1,18 +1,8 @@
 """Cache analyzed lines on disk, for all corpora, tokenizer versions and processes.
 
-``FOLDER/lines-v3.sqlite`` has one table. The key is a hash of the tokenizer version and the line;
-the value is a checksum and the line's analysis as deflated text:
-
-    ok                  status
-    0                   dropped
-    0 0 1 ...           eojeol index of each morph
-    NNG JKS VV ...      tags, separated by tabs
-    ...                 morphs, separated by tabs
-
-The cache only saves time. A file that is damaged or over its size limit is emptied as a whole;
-after any other error the run continues without a cache. Values are checked when they are read: a
-damaged one is a miss. In WAL mode, readers and one writer work at the same time, and a killed
-process leaves a consistent file. SQLite's locks need a local disk.
+``FOLDER/lines-v4.sqlite`` has one table. The key is a hash of the tokenizer version and the line;
+the value is the key again and the line's analysis as compressed JSON. The cache only saves time:
+after any error of the file the run continues without it, and a damaged value is a miss.
 """
 
 from __future__ import annotations
@@ -20,36 +10,27 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
-import itertools
+import json
 import logging
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.columns import analyses_of, list_rows, to_record_batch
+from korlm.tokenizers.columns import analyses_of, to_record_batch
 from korlm.tokenizers.workers.pool import Lines, TokenizerPool
-from korlm.utils.io.locks import file_lock
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
-
-FILE = "lines-v3.sqlite"  # to be renumbered whenever the table or its values change
+FILE = "lines-v4.sqlite"  # to be renumbered whenever the table or its values change
 BUSY_SECONDS = 10.0  # longest wait for another process, whose transactions take milliseconds
 KEYS = 500  # keys per query; old versions of SQLite allow 999
 PAGE = 4096  # size of a page of the file in bytes
-MAX_BYTES = 1 << 24  # largest decompressed value; a forged one could fill the memory
-MAX_INT = 1 << 31  # eojeol and dropped are 32-bit integers
-MAX_STATUS = 200  # largest number of characters of a status
-
-_SCHEMA = "CREATE TABLE lines (key BLOB PRIMARY KEY, value BLOB)"
 
 # Statuses of analyses that would be the same with more time or on another machine; also "lost: N".
 _REPRODUCIBLE = ("ok", "cut: over budget", "fallback: over budget")
@@ -58,19 +39,19 @@ _REPRODUCIBLE = ("ok", "cut: over budget", "fallback: over budget")
 class LineCache:
     """A persistent map from lines to their analyses, for one thread; a context manager.
 
-    No method raises an error because of the file. A file that is found damaged when it is opened is
-    recreated. Later damage, after which the file is deleted, a full disk, a read-only folder or a
-    file that stays locked disables the cache: all lines are misses. Each is logged as a warning.
+    No method raises an error because of the file. A damaged or locked file, a full disk or a
+    read-only folder costs one warning; then all lines are misses. The file is never deleted, since
+    other processes may use it.
 
     Args:
         folder: folder of the file; created if missing.
         version: version of the tokenizer; results of other versions are never returned.
-        limit_mb: size limit of the file in MiB, without the WAL of an open file. When the file
-            reaches it, all lines are deleted. 0: no cache.
+        limit_mb: size limit of the file in MiB, without the WAL of an open file. Before a batch of
+            lines would exceed it, all lines are deleted.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, LineCache(Path(folder), "1", 10) as cache:
-    ...     cache.put(["간다"], to_record_batch([Analysis(["가", "ㄴ다"], ["VV", "EFN"], [0, 0])]))
+    ...     cache.put({"간다": Analysis(["가", "ㄴ다"], ["VV", "EFN"], [0, 0])})
     ...     [result and result.morphs for result in cache.get(["간다", "온다"])]
     [['가', 'ㄴ다'], None]
     """
@@ -82,10 +63,9 @@ class LineCache:
         self._version = hashlib.blake2b(version.encode()).digest()
         self._limit = limit_mb << 20
         self._connection: sqlite3.Connection | None = None
-        self._file_id = (0, 0)  # device and inode of the open file
-        if limit_mb > 0:
-            self._open()
-            self._try(self._shrink)
+        with self._errors_disable():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._connection = _connect(self._path)
 
     def __enter__(self) -> LineCache:
         return self
@@ -96,34 +76,35 @@ class LineCache:
     def get(self, texts: Sequence[str]) -> list[Analysis | None]:
         """Return the analysis of each line, or None if the cache does not have it."""
         keys = [self._key(text) for text in texts]
-        values = self._try(lambda connection: _select(connection, keys)) or {}
+        values: dict[bytes, Any] = {}
+        with self._errors_disable():
+            if self._connection is not None:
+                for begin in range(0, len(keys), KEYS):
+                    some = keys[begin : begin + KEYS]
+                    marks = ",".join("?" * len(some))
+                    query = f"SELECT key, value FROM lines WHERE key IN ({marks})"
+                    values.update(self._connection.execute(query, some))
         results = [_decode(key, values.get(key)) for key in keys]
         misses = results.count(None)
         self.hits += len(texts) - misses
         self.misses += misses
         return results
 
-    def put(self, texts: Sequence[str], columns: pa.RecordBatch) -> None:
-        """Store the analyses of lines without their ``seconds``, in one transaction.
-
-        Lines with a tab or a line break in a token or status are skipped.
-        """
+    def put(self, analyses: dict[str, Analysis]) -> None:
+        """Store the analyses of lines, without ``seconds`` and ``spans``, in one transaction."""
         if self._connection is None:
             return
-        fields = (
-            columns["status"].to_pylist(),
-            columns["dropped"].to_pylist(),
-            list_rows(columns["eojeol"]),
-            pc.binary_join(columns["tags"], "\t").to_pylist(),
-            pc.binary_join(columns["morphs"], "\t").to_pylist(),
-        )
-        rows = []
-        for text, *row in zip(texts, *fields, strict=True):
-            key = self._key(text)
-            value = _encode(key, *row)
-            if value is not None:
-                rows.append((key, value))
-        self._try(lambda connection: self._insert(connection, rows))
+        keys = map(self._key, analyses)
+        rows = [(key, _encode(key, row)) for key, row in zip(keys, analyses.values(), strict=True)]
+        # At most half of a page is left empty, where a value does not fit in any more.
+        num_bytes = sum(200 + 2 * len(value) for _, value in rows)
+        with self._errors_disable(), self._connection as connection:  # commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            if pages * PAGE + num_bytes > self._limit:
+                connection.execute("DELETE FROM lines")
+            if num_bytes < self._limit:
+                connection.executemany("INSERT OR REPLACE INTO lines VALUES (?, ?)", rows)
 
     def close(self) -> None:
         """Close the file; further calls do nothing."""
@@ -136,179 +117,45 @@ class LineCache:
         data = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(data, digest_size=16, key=self._version).digest()
 
-    def _open(self) -> None:
-        """Connect to the file, recreate it if it is damaged, or disable the cache."""
+    @contextlib.contextmanager
+    def _errors_disable(self) -> Iterator[None]:
+        """Continue without the cache after an error of the file."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock():
-                for old in self._path.parent.glob("lines-*.sqlite*"):  # files of other formats
-                    if not old.name.startswith(FILE):
-                        old.unlink()
-                try:
-                    self._connection = _connect(self._path)
-                except sqlite3.DatabaseError as error:
-                    if not _is_damage(error):
-                        raise
-                    logger.warning(
-                        "line cache %s is damaged (%s): recreating it", self._path, error
-                    )
-                    self._delete()
-                    self._connection = _connect(self._path)
-                self._file_id = _file_id(self._path)
+            yield
         except (sqlite3.Error, OSError) as error:
-            self._disable(error)
-
-    def _try(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
-        """Return the result of ``work``; None after an error or without a connection."""
-        if self._connection is None:
-            return None
-        try:
-            return work(self._connection)
-        except (sqlite3.Error, OSError) as error:
-            self._disable(error)
-            return None
-
-    def _disable(self, error: sqlite3.Error | OSError) -> None:
-        if _is_damage(error):
-            with contextlib.suppress(OSError), self._lock():
-                # Compared while the file is open: its inode number cannot be that of a new file.
-                if self._file_id == _file_id(self._path):  # no other process has recreated it
-                    self.close()
-                    self._delete()
-        self.close()
-        logger.warning("line cache %s disabled: %s", self._path, error)
-
-    def _delete(self) -> None:
-        """Delete the file; the lock is held.
-
-        The database itself is deleted last, so that no process can find the log of a deleted
-        database beside a new one.
-        """
-        for ending in ("-wal", "-shm", ""):
-            self._path.with_name(FILE + ending).unlink(missing_ok=True)
-
-    def _lock(self) -> contextlib.AbstractContextManager[None]:
-        return file_lock(self._path.with_name("lines.lock"), timeout=BUSY_SECONDS)
-
-    def _insert(self, connection: sqlite3.Connection, rows: list[tuple[bytes, bytes]]) -> None:
-        # At most half of a page is left empty, where a value does not fit in any more.
-        num_bytes = sum(200 + 2 * len(value) for _, value in rows)
-        with connection:  # commits, or rolls back after an error
-            connection.execute("BEGIN IMMEDIATE")
-            if self._is_full(connection, num_bytes):
-                connection.execute("DELETE FROM lines")  # the file keeps its pages for new lines
-                if self._is_full(connection, num_bytes):
-                    return  # they alone are too large
-            connection.executemany("INSERT OR REPLACE INTO lines VALUES (?, ?)", rows)
-
-    def _shrink(self, connection: sqlite3.Connection) -> None:
-        """Empty a file that was filled under a larger limit."""
-        if self._is_full(connection, 0):
-            connection.execute("DELETE FROM lines")
-        if connection.execute("PRAGMA page_count").fetchone()[0] * PAGE > self._limit:
-            connection.execute("VACUUM")
-
-    def _is_full(self, connection: sqlite3.Connection, num_bytes: int) -> bool:
-        """Return True if the file would exceed its limit with this many more bytes."""
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-        return bool((pages - free) * PAGE + num_bytes > self._limit)
-
-
-def _encode(
-    key: bytes, status: str, dropped: int, eojeol: list[int], tags: str, morphs: str
-) -> bytes | None:
-    """Return the value of an analysis; its checksum includes the key.
-
-    None: a token or the status contains a separator, or the value is too large.
-    """
-    text = f"{status}\n{dropped}\n{' '.join(map(str, eojeol))}\n{tags}\n{morphs}"
-    data = text.encode()
-    tabs = 2 * max(len(eojeol) - 1, 0)
-    if text.count("\n") != 4 or text.count("\t") != tabs or len(data) > MAX_BYTES:
-        return None
-    # A window of 4 kB: allocating the default one takes longer than compressing a line.
-    compressor = zlib.compressobj(1, zlib.DEFLATED, -12, 5)
-    body = compressor.compress(data) + compressor.flush()
-    return zlib.crc32(body, zlib.crc32(key)).to_bytes(4, "big") + body
-
-
-def _decode(key: bytes, value: Any) -> Analysis | None:
-    """Return the analysis of a value; None if it is damaged, forged or that of another key."""
-    if not isinstance(value, bytes):
-        return None
-    body = value[4:]
-    if value[:4] != zlib.crc32(body, zlib.crc32(key)).to_bytes(4, "big"):
-        return None
-    decompressor = zlib.decompressobj(-12)
-    try:
-        raw = decompressor.decompress(body, MAX_BYTES)
-        status, dropped, eojeol, tags, morphs = raw.decode().split("\n")
-        analysis = Analysis(
-            morphs.split("\t") if eojeol else [],
-            tags.split("\t") if eojeol else [],
-            list(map(int, eojeol.split())),
-            status,
-            int(dropped),
-        )
-    except (zlib.error, ValueError):
-        return None
-    return analysis if decompressor.eof and _is_valid(analysis) else None
-
-
-def _is_valid(analysis: Analysis) -> bool:
-    """Return True if the fields of an analysis are consistent, and valid in ``ANALYSIS``."""
-    eojeol = analysis.eojeol
-    return (
-        len(analysis.morphs) == len(analysis.tags) == len(eojeol)
-        and eojeol == sorted(eojeol)
-        and (not eojeol or 0 <= eojeol[0] <= eojeol[-1] < MAX_INT)
-        and 0 <= analysis.dropped < MAX_INT
-        and 0 < len(analysis.status) <= MAX_STATUS
-        and analysis.status.isprintable()
-    )
-
-
-def _file_id(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino
-
-
-def _is_damage(error: sqlite3.Error | OSError) -> bool:
-    """Return True if a file is damaged; SQLite raises subclasses of DatabaseError otherwise."""
-    return type(error) is sqlite3.DatabaseError
+            self.close()
+            advice = "if it is damaged, delete it while no other command is running"
+            logger.warning("line cache %s disabled: %s; %s", self._path, error, advice)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
-        connection.text_factory = bytes  # damaged text must not raise when it is decoded
         connection.execute(f"PRAGMA page_size={PAGE}")
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA auto_vacuum=FULL")  # the file shrinks when lines are deleted
+        connection.execute("PRAGMA journal_mode=WAL")  # a killed process leaves a consistent file
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA journal_size_limit=4194304")
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            # Also a test that the file can be written.
-            connection.execute(_SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
-        schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL").fetchall()
-        if schema != [(_SCHEMA.encode(),)]:  # a foreign trigger, for one
-            raise sqlite3.DatabaseError("unexpected tables")
+        connection.execute("CREATE TABLE IF NOT EXISTS lines (key BLOB PRIMARY KEY, value BLOB)")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Any]:
-    """Return the values of all keys that the table has."""
-    values: dict[bytes, Any] = {}
-    for begin in range(0, len(keys), KEYS):
-        chunk = keys[begin : begin + KEYS]
-        marks = ",".join("?" * len(chunk))
-        query = f"SELECT key, value FROM lines WHERE key IN ({marks})"
-        values.update(connection.execute(query, chunk).fetchall())
-    return values
+def _encode(key: bytes, analysis: Analysis) -> bytes:
+    data = json.dumps(analysis[:5], ensure_ascii=False, separators=(",", ":"))
+    return key + zlib.compress(data.encode(), 1)
+
+
+def _decode(key: bytes, value: Any) -> Analysis | None:
+    """Return the analysis of a value; None if it is missing, damaged or that of another key."""
+    try:
+        if value[: len(key)] != key:
+            return None
+        return Analysis(*json.loads(zlib.decompress(value[len(key) :])))
+    except (zlib.error, ValueError, TypeError):
+        return None
 
 
 def map_cached(
@@ -331,26 +178,26 @@ def map_cached(
                 yield texts
                 continue
             unique = dict.fromkeys(texts)
-            cached = {text: EMPTY for text in unique if is_blank(text)}
-            non_blank = [text for text in unique if text not in cached]
+            known = {text: EMPTY for text in unique if is_blank(text)}
+            non_blank = [text for text in unique if text not in known]
             results = zip(non_blank, cache.get(non_blank), strict=True)
-            cached.update((text, analysis) for text, analysis in results if analysis is not None)
-            missing = [text for text in non_blank if text not in cached]
-            waiting.append((texts, cached, missing))
-            yield missing or _columns(texts, cached)
+            known.update((text, analysis) for text, analysis in results if analysis is not None)
+            missing = [text for text in non_blank if text not in known]
+            waiting.append((texts, known, missing))
+            yield missing or _columns(texts, known)
 
     for columns in pool.map(misses()):
-        texts, cached, missing = waiting.popleft()
+        texts, known, missing = waiting.popleft()
         if missing:
-            final = [
-                status in _REPRODUCIBLE or status.startswith("lost")
-                for status in columns["status"].to_pylist()
-            ]
-            cache.put(list(itertools.compress(missing, final)), columns.filter(pa.array(final)))
+            new = dict(zip(missing, analyses_of(columns), strict=True))
+            cache.put({text: row for text, row in new.items() if _is_final(row.status)})
             if len(missing) < len(texts):
-                new = zip(missing, analyses_of(columns), strict=True)
-                columns = _columns(texts, {**cached, **dict(new)})
+                columns = _columns(texts, {**known, **new})
         yield columns
+
+
+def _is_final(status: str) -> bool:
+    return status in _REPRODUCIBLE or status.startswith("lost")
 
 
 def _columns(texts: Iterable[str], analyses: dict[str, Analysis]) -> pa.RecordBatch:

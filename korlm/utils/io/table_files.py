@@ -13,7 +13,7 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,19 @@ def check_target(path: Path, key: str) -> None:
             f"{key}={path}: the folder {path.parent} does not exist; create it, "
             f"or give another {key}=FILE"
         )
+
+
+def check_not_read(outputs: Mapping[str, str | None], inputs: Iterable[str | Path | None]) -> None:
+    """Raise an ``OutputError`` if a command would replace one of the files that it reads.
+
+    Args:
+        outputs: setting -> its file; ``-`` is standard output.
+        inputs: the files that are read.
+    """
+    paths = {os.path.realpath(path) for path in inputs if path is not None}
+    for key, target in outputs.items():
+        if target not in (None, STDOUT) and os.path.realpath(target) in paths:
+            raise OutputError(f"{key}={target}: is also read; give another file")
 
 
 class TableWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
@@ -55,21 +56,34 @@ def tsv_row(values: Iterable[object]) -> str:
     return "\t".join(map(tsv_cell, values)) + "\n"
 
 
-def aligned(cells: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
-    """Return rows with aligned columns, separated by two spaces; those of ``left`` left-aligned.
+def text_table(rows: Iterable[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Return rows as a table for a terminal; the columns of ``left`` are left-aligned.
 
-    >>> aligned([["run", "loss"], ["a", "3.5"]])
-    ['run  loss', 'a     3.5']
+    >>> print(text_table([["run", "loss"], ["a", "3.5"]]))
+    run  loss
+    a     3.5
     """
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    rows = []
-    for row in cells:
-        padded = []
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            blanks = " " * (width - _width(cell))
-            padded.append(cell + blanks if index in left else blanks + cell)
-        rows.append("  ".join(padded))
-    return rows
+    rows = list(rows)
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        blanks = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = (
+            cell + blank if index in left else blank + cell
+            for index, (cell, blank) in enumerate(zip(row, blanks, strict=True))
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def rounded(value: float) -> str:
+    """Return a number with four digits, or without decimals if it is large.
+
+    >>> [rounded(value) for value in (52.57668, 1234567.8, 0.5, math.inf)]
+    ['52.58', '1,234,568', '0.5', 'inf']
+    """
+    is_large = isinstance(value, int) or 1000 <= abs(value) < math.inf
+    return f"{value:,.0f}" if is_large else f"{value:.4g}"
 
 
 def _width(text: str) -> int:

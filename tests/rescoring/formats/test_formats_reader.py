@@ -148,7 +148,11 @@ def test_the_sort_command_for_numbered_hypotheses(tmp_path: Path) -> None:
         ("n.txt", [], "contains no hypotheses"),
         ("n.txt", ["", "  "], "contains no hypotheses"),
         ("n.txt", ["a -1 가", "b"], "n.txt:2: b has no score; lines must be"),
-        ("n.txt", ["a 가 나"], "n.txt:1: the score '가' is not a number"),
+        (
+            "n.txt",
+            ["a 가 나"],
+            "n.txt:1: the score '가' is not a number; lines must be 'utterance score ",
+        ),
         ("n.txt", ["a -1 가", "", "a nan 가"], "n.txt:3: the score is nan; it must be finite"),
         ("n.txt", ["a -1 가", "b -1 가", "a -2 나"], "n.txt:3: utterance a occurs above already"),
         ("n.txt", ["a -1 가", "b -1 가", "a -2 나"], "must be adjacent: sort -s -k1,1 "),

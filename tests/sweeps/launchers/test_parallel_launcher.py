@@ -15,7 +15,7 @@ from conftest import LIGHT, Command, TinyCorpus
 from sweep_results import results, when
 
 from korlm.config import Device
-from korlm.sweeps.launchers.base import Job
+from korlm.sweeps.launchers.base import SweepJob
 from korlm.sweeps.launchers.parallel_launcher import JobProcess, ParallelLauncher
 from korlm.sweeps.launchers.resources import VISIBLE
 from korlm.sweeps.launchers.submitit_launcher import LocalLauncher
@@ -91,7 +91,7 @@ def test_a_killed_process_loses_its_own_job(
 
 def test_a_process_has_its_own_share(tmp_path: Path) -> None:
     show = (sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])")
-    jobs = [Job(at, (), tmp_path / str(at), show) for at in range(2)]
+    jobs = [SweepJob(at, (), tmp_path / str(at), show) for at in range(2)]
     shares = [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
     processes = [JobProcess(job, share) for job, share in zip(jobs, shares, strict=True)]
     assert [process.process.wait() for process in processes] == [0, 0]

@@ -12,7 +12,7 @@ import pytest
 from conftest import LIGHT, ROOT, Command, TinyCorpus
 from sweep_results import results, when
 
-from korlm.sweeps.launchers.base import Job
+from korlm.sweeps.launchers.base import SweepJob
 from korlm.sweeps.launchers.submitit_launcher import LocalLauncher, SlurmLauncher
 
 pytest.importorskip("submitit")
@@ -98,7 +98,7 @@ def test_the_reason_of_a_job_whose_process_died(
     """It is read from what the job wrote to stderr."""
     monkeypatch.setattr(LocalLauncher, "_shares", lambda *_: [{}])
     script = "echo korlm: it is too cold >&2; kill -9 $PPID"
-    job = Job(0, (), tmp_path / "job", ("sh", "-c", script))
+    job = SweepJob(0, (), tmp_path / "job", ("sh", "-c", script))
     job.folder.mkdir()
     launcher = LocalLauncher(folder=str(tmp_path / "logs/%j"))
     assert launcher.run_all([job]) == {job: "it is too cold"}

@@ -8,7 +8,7 @@ import pytest
 from searches import space_of
 
 from korlm.config import Pruner, SearchConfig
-from korlm.config.objective import cost
+from korlm.config.metrics import cost
 from korlm.sweeps.search.pruning import open_callback
 from korlm.sweeps.search.study import Search, open_search, reason
 from korlm.utils.errors import Pruned, TrainingError

@@ -14,7 +14,12 @@ from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
 from korlm.modules.encoder import RecurrentEncoder
 from korlm.modules.state import State
 from korlm.tasks.heads.attention import Memory
-from korlm.tasks.heads.beam_search import MIN_COVERAGE, BeamSettings, Hypothesis, beam_search
+from korlm.tasks.heads.beam_search import (
+    MIN_COVERAGE,
+    BeamSettings,
+    DecodedSequence,
+    batched_beam_search,
+)
 from korlm.tasks.heads.decoder import AttentionDecoder
 
 VOCAB_SIZE = 7
@@ -34,7 +39,7 @@ def models(request: pytest.FixtureRequest) -> tuple[RecurrentEncoder, AttentionD
 @torch.no_grad()
 def score(
     decoder: AttentionDecoder, memory: Memory, state: State, ids: tuple[int, ...], s: BeamSettings
-) -> Hypothesis:
+) -> DecodedSequence:
     """Score a text of one source by the formulas, from teacher-forced probabilities."""
     inputs, targets = torch.tensor([[BOS_ID, *ids]]), [*ids, EOS_ID]
     out = decoder(inputs, memory, state)
@@ -47,7 +52,7 @@ def score(
         if is_token
     )
     divisor = ((5 + len(targets)) / 6) ** s.length_penalty
-    return Hypothesis(ids, log_prob, log_prob / divisor + s.coverage_penalty * coverage)
+    return DecodedSequence(ids, log_prob, log_prob / divisor + s.coverage_penalty * coverage)
 
 
 def of_source(memory: Memory, state: State, source: int) -> tuple[Memory, State]:
@@ -55,7 +60,7 @@ def of_source(memory: Memory, state: State, source: int) -> tuple[Memory, State]
     return memory.select(rows), tuple(part[rows] for part in state)
 
 
-def check(actual: list[Hypothesis], expected: list[Hypothesis]) -> None:
+def check(actual: list[DecodedSequence], expected: list[DecodedSequence]) -> None:
     assert [hypothesis.ids for hypothesis in actual] == [hypothesis.ids for hypothesis in expected]
     for one, other in zip(actual, expected, strict=True):
         assert one.log_prob == pytest.approx(other.log_prob, rel=1e-4)
@@ -68,7 +73,7 @@ def test_a_beam_for_every_text_finds_the_best_ones(
 ) -> None:
     memory, state = start(*models)
     settings = BeamSettings(200, 5, alpha, beta)
-    result = beam_search(models[1], memory, state, LIMITS, settings)
+    result = batched_beam_search(models[1], memory, state, LIMITS, settings)
     for source, limit in enumerate(LIMITS):
         texts = itertools.chain.from_iterable(
             itertools.product(WORDS, repeat=length) for length in range(limit + 1)
@@ -81,10 +86,10 @@ def test_a_beam_for_every_text_finds_the_best_ones(
 
 def search_with_lists(
     decoder: AttentionDecoder, memory: Memory, state: State, limit: int, settings: BeamSettings
-) -> list[Hypothesis]:
+) -> list[DecodedSequence]:
     """Run beam search for one source; each text is scored from its start."""
     live: list[tuple[int, ...]] = [()]
-    complete: list[Hypothesis] = []
+    complete: list[DecodedSequence] = []
     while live:
         candidates = []  # a text that ends in <eos> is complete
         for ids in live:
@@ -124,11 +129,13 @@ def test_search_equals_a_search_with_lists(
     memory, state = start(*models)
     limits = [8, 5, 0]
     settings = BeamSettings(num_beams, num_beams, alpha, beta)
-    result = beam_search(models[1], memory, state, limits, settings)
+    result = batched_beam_search(models[1], memory, state, limits, settings)
     for source, limit in enumerate(limits):
         one = of_source(memory, state, source)
         check(result[source], search_with_lists(models[1], *one, limit, settings))
-        first = beam_search(models[1], *one, [limit], BeamSettings(num_beams, 1, alpha, beta))
+        first = batched_beam_search(
+            models[1], *one, [limit], BeamSettings(num_beams, 1, alpha, beta)
+        )
         check(first[0], result[source][:1])
         for hypothesis in result[source]:
             assert len(hypothesis.ids) <= limit
@@ -140,11 +147,11 @@ def test_batch_order_and_padding_do_not_matter(
 ) -> None:
     settings = BeamSettings(3, 3, 0.5, 0.2)
     limits = [6, 4, 5]
-    expected = beam_search(models[1], *start(*models), limits, settings)
+    expected = batched_beam_search(models[1], *start(*models), limits, settings)
     order = torch.tensor([2, 0, 1])
     padded = torch.cat([SOURCES, torch.zeros(3, 2, dtype=torch.int64)], 1)
     moved = start(*models, padded[order], LENGTHS[order])
-    actual = beam_search(models[1], *moved, [limits[n] for n in order.tolist()], settings)
+    actual = batched_beam_search(models[1], *moved, [limits[n] for n in order.tolist()], settings)
     for row, n in enumerate(order.tolist()):
         check(actual[row], expected[n])
 
@@ -153,4 +160,4 @@ def test_no_sources(models: tuple[RecurrentEncoder, AttentionDecoder]) -> None:
     memory, state = start(*models)
     none = torch.zeros(0, dtype=torch.int64)
     state = tuple(part[none] for part in state)
-    assert beam_search(models[1], memory.select(none), state, [], BeamSettings()) == []
+    assert batched_beam_search(models[1], memory.select(none), state, [], BeamSettings()) == []

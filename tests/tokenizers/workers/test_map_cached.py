@@ -156,28 +156,6 @@ def test_lines_that_are_not_stored_are_sent_once_a_batch(tmp_path: Path) -> None
     assert results == expected([texts, texts])
 
 
-def test_a_line_that_the_cache_cannot_hold_is_sent_again(tmp_path: Path) -> None:
-    texts = ["가", "나 다", "", "나 다", "라 <lost>"]
-
-    class Tabbed(FakePool):
-        def map(self, batches: Iterable[Lines]) -> Iterator[pa.RecordBatch]:
-            for columns in super().map(batches):
-                yield to_record_batch(
-                    [
-                        row._replace(morphs=[morph.replace("다", "다\t") for morph in row.morphs])
-                        for row in analyses_of(columns)
-                    ]
-                )
-
-    for sent in (["가", "나 다", "라 <lost>"], ["나 다"]):
-        pool = Tabbed()
-        with LineCache(tmp_path, "1", 100) as cache:
-            (columns,) = mapped(pool, cache, [texts])
-        assert pool.lines == sent
-        morphs = columns["morphs"].to_pylist()
-        assert morphs == [["가"], ["나", "다\t"], [], ["나", "다\t"], ["라", "<lost>"]]
-
-
 def test_columns_may_be_part_of_larger_ones(tmp_path: Path) -> None:
     """A pool may return a slice of larger columns."""
 
@@ -215,15 +193,11 @@ def test_blank_lines_do_not_reach_the_cache(tmp_path: Path) -> None:
     assert pool.sent == [["가"], [" 나 "]]
 
 
-@pytest.mark.parametrize("limit", [0, 100])
-def test_without_a_usable_cache(tmp_path: Path, limit: int) -> None:
+def test_without_a_usable_cache(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    if limit:
-        folder.write_text("no folder")
+    folder.write_text("no folder")
     batches: list[Lines] = [["가", "나", "가"], ["가", ""], to_record_batch([EMPTY])]
-    pool = FakePool()
-    with LineCache(folder, "1", limit) as cache:
-        results = [plain(columns) for columns in mapped(pool, cache, batches)]
+    pool, results = through(folder, batches)
     assert results == expected(batches)
     assert pool.sent == [["가", "나"], ["가"]]
 

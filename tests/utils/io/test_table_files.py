@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from korlm.utils.errors import OutputError
-from korlm.utils.io.table_files import TableWriter, tsv_lines
+from korlm.utils.io.table_files import TableWriter, check_not_read, tsv_lines
 
 TABLE = pa.table(
     {
@@ -79,3 +79,13 @@ def test_cells_are_read_as_they_were() -> None:
     lines = tsv_lines(pa.table({"a": cells, "b": cells[::-1]})).decode()
     rows = list(csv.reader(io.StringIO(lines, newline=""), delimiter="\t"))
     assert rows == [list(row) for row in zip(cells, cells[::-1], strict=True)]
+
+
+def test_a_file_that_is_read_is_no_output(tmp_path: Path) -> None:
+    items, link = tmp_path / "items.tsv", tmp_path / "link.tsv"
+    items.touch()
+    link.symlink_to(items)
+    for target in (items, link, tmp_path / "." / "items.tsv"):
+        with pytest.raises(OutputError, match=r"output=.*\.tsv: is also read; give another file"):
+            check_not_read({"plot": None, "output": str(target)}, [None, "-", items])
+    check_not_read({"output": "-", "plot": str(tmp_path / "new.tsv")}, [items, "-"])
