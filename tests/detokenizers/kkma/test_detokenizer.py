@@ -1,5 +1,6 @@
 """Detokenizer of Kkma's morphs: round trip, files, invalid files."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -86,5 +87,15 @@ def test_invalid_arrays(
     with np.load(path) as arrays:
         changed = {**arrays, name: value}
     np.savez(path, **changed)
+    with pytest.raises(PreparedError, match="damaged or missing"):
+        KkmaDetokenizer.load(path)
+
+
+def test_a_header_that_is_not_python(trained: KkmaDetokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "recomposition.npz"
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1,), \n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\x00"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("format.npy", data)
     with pytest.raises(PreparedError, match="damaged or missing"):
         KkmaDetokenizer.load(path)
