@@ -15,7 +15,7 @@ from korlm.config import registry
 from korlm.config.keys import conf_dir
 from korlm.config.serialization import as_typed
 from korlm.config.validation import MISSING, enums_of, setting_of
-from korlm.utils.errors import ConfigError, not_a_choice
+from korlm.utils.errors import ConfigError, not_a_choice, reading
 
 _KEY_WIDTH = 34
 _FOOTER = """\
@@ -131,10 +131,8 @@ def _config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, ConfigError, "correct it", "cannot be read"):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     return content if isinstance(content, dict) else {}
 
 

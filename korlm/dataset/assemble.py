@@ -97,6 +97,7 @@ def assemble(
                 for split, shard in shards.items()
             }
             if is_remote:
+                (building / "ids").mkdir()
                 for name in (*ENCODER_FILES, *ids):
                     copy_file(encoded_folder / name, building / name)
                 manifest["remote"] = str(tokens.folder)

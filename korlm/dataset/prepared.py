@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from korlm.dataset.storage.shards import (
 )
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import Vocab, id_dtype
-from korlm.utils.errors import PreparedError
+from korlm.utils.errors import PreparedError, reading
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays
 
@@ -74,24 +76,16 @@ class Prepared:
         return ids
 
     def _ids_of(self, path: Path) -> Ids:
-        try:
-            checksums.check_file(path, self.folder, self.manifest[checksums.CRC32_KEY])
+        with _verified(path, self.folder, self.manifest):
             ids: Ids = map_shard(path)
             if ids.dtype != id_dtype(len(self.vocab)):
                 raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
             if ids.ndim != 1:
                 raise ValueError(f"holds {ids.shape} ids")
-        except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
-            raise PreparedError(
-                f"{path}: damaged ({error}); {mend_prepared(self.folder)}"
-            ) from error
-        blocks = (ids[begin : begin + BLOCK] for begin in range(0, len(ids), BLOCK))
-        largest = max((int(block.max()) for block in blocks), default=0)
-        if largest >= len(self.vocab):
-            raise PreparedError(
-                f"{path}: damaged: holds the id {largest}, the vocabulary ends at "
-                f"{len(self.vocab) - 1}; {mend_prepared(self.folder)}"
-            )
+            blocks = (ids[begin : begin + BLOCK] for begin in range(0, len(ids), BLOCK))
+            largest = max((int(block.max()) for block in blocks), default=0)
+            if largest > (last := len(self.vocab) - 1):
+                raise ValueError(f"holds the id {largest}, the vocabulary ends at {last}")
         return ids
 
     def labels(self, split: str) -> list[str]:
@@ -133,7 +127,7 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         raise PreparedError(
             f"{folder}: not a complete prepared corpus: it holds no manifest.json; {advice}"
         )
-    try:
+    with reading(folder, PreparedError, advice, "not a complete prepared corpus"):
         manifest = read_json(folder / "manifest.json")
         if (version := manifest["format"]) != FORMAT:
             raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {advice}")
@@ -144,12 +138,7 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         actual = manifest["fingerprint"]
         vocab_config = VocabConfig(**manifest["settings"]["vocab"])
         str(manifest["settings"]["tokenizer"]["name"])
-        stats = {name: SplitStats(**split) for name, split in manifest["splits"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PreparedError(
-            f"{folder}: not a complete prepared corpus ({error!r}); {advice}"
-        ) from error
-    _check_file(folder / "vocab.tsv", folder, manifest)
+        stats = {name: SplitStats(**split) for name, split in dict(manifest["splits"]).items()}
     computed = prepared_fingerprint(
         manifest.get("tokens_fingerprint"),
         vocab_config,
@@ -161,30 +150,26 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
             raise PreparedError(
                 f"{folder}: its fingerprint is {actual}, {expected} is needed; {advice}"
             )
-    vocab = Vocab.load(folder / "vocab.tsv", vocab_config)
-    if len(vocab) != manifest.get("vocab_size"):
-        raise PreparedError(
-            f"{folder / 'vocab.tsv'}: {len(vocab)} tokens, the manifest says "
-            f"{manifest.get('vocab_size')}; {advice}"
-        )
-    _check_file(folder / "spelling.npz", folder, manifest)
-    try:
-        spelling = CharNgramModel.from_arrays(read_arrays(folder / "spelling.npz"))
-    except (OSError, ValueError, LookupError, MemoryError) as error:
-        raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {advice}") from error
+    with _verified(folder / "vocab.tsv", folder, manifest) as path:
+        vocab = Vocab.load(path, vocab_config)
+        if len(vocab) != (expected := manifest["vocab_size"]):
+            raise ValueError(f"{len(vocab)} tokens, the manifest says {expected}")
+    with _verified(folder / "spelling.npz", folder, manifest) as path:
+        spelling = CharNgramModel.from_arrays(read_arrays(path))
     tokenizer_model = None
-    for path in (folder / name for name in TOKENIZER_MODEL_FILES):
-        if path.name in manifest[checksums.CRC32_KEY]:
-            _check_file(path, folder, manifest)
-            tokenizer_model = path.read_bytes()
+    for name in TOKENIZER_MODEL_FILES:
+        if name in manifest[checksums.CRC32_KEY]:
+            with _verified(folder / name, folder, manifest) as path:
+                tokenizer_model = path.read_bytes()
     return Prepared(folder, actual, vocab, vocab_config, spelling, stats, manifest, tokenizer_model)
 
 
-def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
-    """Raise a ``PreparedError`` if a file of a prepared corpus is missing or has changed."""
-    try:
+@contextmanager
+def _verified(path: Path, folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
+    """Yield the path of a file of a prepared corpus, after its checksum has been verified.
+
+    The block reads the file; see ``reading``.
+    """
+    with reading(path, PreparedError, mend_prepared(folder)):
         checksums.check_file(path, folder, manifest[checksums.CRC32_KEY])
-    except (OSError, ValueError) as error:
-        raise PreparedError(
-            f"{path}: damaged or missing ({error}); {mend_prepared(folder)}"
-        ) from error
+        yield path

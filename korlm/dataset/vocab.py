@@ -19,8 +19,7 @@ import numpy.typing as npt
 from torchtext.vocab import Vocab as TorchtextVocab
 
 from korlm.config import VocabConfig
-from korlm.config.paths import mend_prepared
-from korlm.utils.errors import VocabError
+from korlm.utils.errors import VocabError, reading
 from korlm.utils.io.tables import escape_tsv, unescape_tsv
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
@@ -142,20 +141,11 @@ class Vocab:
 
     @classmethod
     def load(cls, path: Path, config: VocabConfig) -> Vocab:
-        """Read vocab.tsv.
-
-        Raises:
-            VocabError: the file is missing or damaged.
-        """
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-            rows = [line.rsplit("\t", 1) for line in lines]
-            tokens = [unescape_tsv(token) for token, _ in rows]
-            return cls.restore(tokens, [int(count) for _, count in rows], config)
-        except (OSError, ValueError) as error:
-            raise VocabError(
-                f"{path}: damaged or missing ({error}); {mend_prepared(path.parent)}"
-            ) from error
+        """Read vocab.tsv; ``reading`` turns its exceptions into one of korlm."""
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        rows = [line.rsplit("\t", 1) for line in lines]
+        tokens = [unescape_tsv(token) for token, _ in rows]
+        return cls.restore(tokens, [int(count) for _, count in rows], config)
 
     def recounted(self, counts: Iterable[tuple[str, int]]) -> Vocab:
         """Return a vocabulary of the same tokens with the counts of another text."""
@@ -202,12 +192,8 @@ def read_given_vocab(config: VocabConfig) -> Vocab | None:
     if config.file is None:
         return None
     name = f"vocab.file={config.file}"
-    try:
+    with reading(name, VocabError, "convert it, or name another file", "cannot be read"):
         lines = Path(config.file).read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise VocabError(f"{name}: cannot be read ({error.strerror}); name another file") from error
-    except UnicodeDecodeError as error:
-        raise VocabError(f"{name}: is not UTF-8 (byte {error.start + 1}); convert it") from error
     lines = [line.removesuffix("\r") for line in lines]
     if lines and not lines[-1]:  # after the last line end
         lines.pop()

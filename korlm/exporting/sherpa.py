@@ -29,7 +29,7 @@ from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, LoopBody, Sha
 from korlm.exporting.onnx_step import LOG_PROBS, add_step, begin_state, state_shapes
 from korlm.models.neural import NeuralLM
 from korlm.modules.onnx_nodes import IDS, NEXT
-from korlm.utils.errors import ExportError
+from korlm.utils.errors import ExportError, reading
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +76,11 @@ def read_tokens(path: Path, vocab: Vocab, start_id: int) -> TokenTable:
         ExportError: the file cannot be read, or the model has none of its tokens.
     """
     name = f"recognizer_tokens={path}"
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = list(file)  # str.splitlines would also split at characters of tokens
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExportError(f"{name}: cannot be read ({error}); name another file") from error
+    with (
+        reading(name, ExportError, "name another file", "cannot be read"),
+        open(path, encoding="utf-8") as file,
+    ):
+        lines = list(file)  # str.splitlines would also split at characters of tokens
     by_id: dict[int, str] = {}
     for number, line in enumerate(lines, start=1):
         token, _, digits = line.rstrip().rpartition(" ")

@@ -17,6 +17,7 @@ rng           (last.pt) states of the random number generators; with several pro
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import shlex
@@ -28,7 +29,7 @@ from typing import Any
 import torch
 
 from korlm.config.stored import check_settings
-from korlm.utils.errors import CheckpointError, OutputError
+from korlm.utils.errors import CheckpointError, OutputError, reading
 from korlm.utils.io.atomic_files import atomic_write
 
 FORMAT = 1
@@ -101,6 +102,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "use the version that wrote it"
         )
     return loaded
+
+
+def loading(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Return ``reading`` for a block that builds a model and loads the checkpoint into it."""
+    advice = "copy it again, or train again"
+    return reading(path, CheckpointError, advice, "does not match its own settings")
 
 
 def _alternative_to(path: Path) -> str:

@@ -13,11 +13,12 @@ tokenizer.model      of a tokenizer that was trained or given, in its own format
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from korlm.config import VocabConfig
 from korlm.config.stored import check_settings, read_json
 from korlm.dataset.vocab import SPECIALS, Vocab
 from korlm.runs.checkpoint import Checkpoint
-from korlm.utils.errors import CheckpointError, VocabError
+from korlm.utils.errors import CheckpointError, reading
 from korlm.utils.io import checksums
 
 FORMAT = 2
@@ -100,7 +101,7 @@ def load_weights(folder: Path) -> Checkpoint:
         CheckpointError: a file is missing or damaged.
     """
     path = folder / CONFIG
-    try:
+    with _reading(path):
         config = read_json(path)
         if (version := config["format"]) != FORMAT:
             raise CheckpointError(
@@ -113,23 +114,16 @@ def load_weights(folder: Path) -> Checkpoint:
         origin = {key: str(config[key]) for key in ("fingerprint", "prepared")}
         tokenizer = tokenizer_file(settings["tokenizer"]["name"])
         has_tokenizer = tokenizer in config[checksums.CRC32_KEY]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise _damaged(path, error) from error
     for name in (VOCAB, MODEL, SPELLING, *([tokenizer] if has_tokenizer else [])):
-        try:
+        with _reading(folder / name):
             checksums.check_file(folder / name, folder, config[checksums.CRC32_KEY])
-        except (OSError, ValueError) as error:
-            raise _damaged(folder / name, error) from error
-    try:
+    with _reading(folder / VOCAB):
         vocab = Vocab.load(folder / VOCAB, vocab_config)
-    except VocabError as error:
-        raise _damaged(folder / VOCAB, error.__cause__ or error) from error
-    model, tied = _load(folder / MODEL)
-    for name, first in tied.items():
-        if first not in model:
-            raise _damaged(folder / MODEL, KeyError(first))
-        model[name] = model[first]
-    spelling, _ = _load(folder / SPELLING)
+    with _reading(folder / MODEL):
+        model, tied = _load(folder / MODEL)
+        model |= {name: model[first] for name, first in tied.items()}
+    with _reading(folder / SPELLING):
+        spelling, _ = _load(folder / SPELLING)
     entries = {"tokens": vocab.tokens, "counts": vocab.counts}
     learned = None
     if has_tokenizer:
@@ -143,14 +137,10 @@ def load_weights(folder: Path) -> Checkpoint:
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a safetensors file, on the CPU, and its metadata."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (OSError, SafetensorError, MemoryError, RuntimeError) as error:
-        raise _damaged(path, error) from error
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
 
-def _damaged(path: Path, error: BaseException) -> CheckpointError:
-    reason = " ".join(str(error).split())[:200]
-    return CheckpointError(f"{path}: damaged or missing ({reason}); export the run again")
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return reading(path, CheckpointError, "export the run again")

@@ -22,7 +22,7 @@ from korlm.cli.output_dirs import create_folder
 from korlm.config.keys import rename_override
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import ConfigError, reading
 from korlm.utils.io.atomic_files import new_folder
 
 Settings = frozenset[tuple[str, str]]
@@ -71,15 +71,11 @@ def read_job_settings(job: Path) -> dict[str, str] | None:
 def read_overrides(job: Path) -> list[str] | None:
     """Return the overrides of the job in a folder; None if it was killed before writing them."""
     path = job / ".hydra" / "overrides.yaml"
-    try:
+    advice = "move the folder of this job out of the sweep and resume the sweep: it will run again"
+    with reading(path, ConfigError, advice):
         typed = read_yaml(path) if path.exists() else None
         if not (typed is None or isinstance(typed, list)):
             raise ValueError("not a list")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path}: damaged ({error}); move the folder of this job out of the sweep and "
-            "resume the sweep: the job will run again"
-        ) from error
     return None if typed is None else [rename_override(str(one)) for one in typed]
 
 
@@ -186,13 +182,10 @@ def _stored(sweep: Path) -> list[str]:
             f"resume={sweep}: no multirun.yaml in there; with -m give the folder of a sweep, such "
             "as outputs/sweeps/<date>_<time>; to resume a single run, remove -m"
         )
-    try:
+    with reading(path, ConfigError, "type the whole sweep again"):
         overrides = read_yaml(path)["hydra"]["overrides"]
         task = [rename_override(str(override)) for override in overrides["task"]]
         hydra = [rename_override(str(override)) for override in overrides["hydra"] or []]
-    except (LookupError, TypeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path}: damaged ({reason}); type the whole sweep again") from error
     search = [o for o in hydra if re.match(r"hydra[/.]sweeper\b", key_of(o))]
     return [*_without_prepare(task), *search]
 

@@ -21,13 +21,14 @@ from korlm.dataset.prepared import Prepared
 from korlm.modules.state import State
 from korlm.runs.checkpoint import (
     Checkpoint,
+    loading,
     random_states,
     restore_random_states,
     save_checkpoint,
 )
 from korlm.training.progress import Progress
 from korlm.utils.distributed import ProcessGroup
-from korlm.utils.errors import CheckpointError, PreparedError
+from korlm.utils.errors import PreparedError
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def restore_training(
             "text, or start a new run"
         )
     state = None
-    try:
+    with loading(path):
         model.load_state_dict(checkpoint["model"])
         progress = Progress.from_state_dict(checkpoint["progress"])
         if resume_from is ResumeFrom.last:
@@ -127,9 +128,6 @@ def restore_training(
             if checkpoint["state"] is not None:
                 rows = slice(group.rank, None, group.world_size)
                 state = tuple(part[rows] for part in checkpoint["state"])
-    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: does not match its own settings ({reason})") from error
     if resume_from is ResumeFrom.best:
         progress.validated_step = progress.step
         if group.is_main_process:

@@ -129,6 +129,36 @@ def output_errors(
         raise OutputError(f"{error.filename or path}: {reason}") from error
 
 
+@contextmanager
+def reading(
+    path: str | Path, kind: type[KorlmError], advice: str, problem: str = "damaged or missing"
+) -> Iterator[None]:
+    """Turn failures to read a file within the block into an error of the class ``kind``, one line.
+
+    Libraries raise almost any exception for damaged bytes. Those that a damaged file does not
+    cause, but a bug of korlm does, are left alone; so is too little memory.
+
+    Args:
+        path: the file.
+        kind: class of the error.
+        advice: what the message tells the user to do.
+        problem: what the message says about the file.
+    """
+    try:
+        yield
+    except (KorlmError, MemoryError, AttributeError, NameError, AssertionError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"it has no {reason}"
+        elif isinstance(error, UnicodeDecodeError):
+            reason = f"is not UTF-8 at byte {error.start + 1}"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        raise kind(f"{path}: {problem} ({reason}); {advice}") from error
+
+
 def not_a_choice(typed: str, value: str, choices: Collection[str]) -> str:
     """Return the message about a value that is not one of the choices; suggest the most similar.
 

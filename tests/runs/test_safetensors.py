@@ -157,7 +157,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a shared weight that is missing": (
         "model.safetensors",
         lambda p: change_model(p, lambda t: [t.pop("embedding.weight")]),
-        "damaged or missing ('embedding.weight')",
+        "damaged or missing (it has no 'embedding.weight')",
     ),
 }
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -71,11 +70,12 @@ class _Shard:
         self._stack.close()
         return crc32
 
-    def discard(self, *error: Any) -> None:
-        """Close and remove the file after an error, unless it is complete."""
+    def discard(self) -> None:
+        """Close and remove the file, unless it is complete."""
         with contextlib.suppress(OSError):  # the disk may be full
             self.writer.close()
-        self._stack.__exit__(*error)
+        with contextlib.suppress(RuntimeError), self._stack:
+            raise RuntimeError("not complete")  # atomic_write removes the file
 
 
 class PieceWriter:
@@ -102,10 +102,10 @@ class PieceWriter:
     def __enter__(self) -> PieceWriter:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._thread.shutdown()
         for shard in self._shards.values():
-            shard.discard(*error)
+            shard.discard()
         # Arrow does not return freed memory to the system by itself.
         pa.default_memory_pool().release_unused()
 

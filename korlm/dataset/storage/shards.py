@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import read_json
-from korlm.utils.errors import PreparedError
+from korlm.utils.errors import PreparedError, reading
 from korlm.utils.io import checksums
 from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.stores import copy_file
@@ -124,14 +124,10 @@ def read_counts(path: Path) -> ShardCounts:
     Raises:
         PreparedError: the file is damaged or not a shard of korlm.
     """
-    try:
+    with reading(path, PreparedError, mend_prepared(path.parents[1])):
         _verify(path)
         metadata = pq.read_metadata(path).metadata or {}
         return ShardCounts(**json.loads(metadata[_COUNTS]))
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise PreparedError(
-            f"{path}: damaged or not a token shard ({error}); {mend_prepared(path.parents[1])}"
-        ) from error
 
 
 def split_counts(folder: Path, split: str) -> ShardCounts:
@@ -148,16 +144,12 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     Raises:
         PreparedError: the file is damaged.
     """
-    try:
+    with reading(path, PreparedError, mend_prepared(path.parents[1])):
         _verify(path)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=list(columns))
                 yield from table.combine_chunks().to_batches()
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise PreparedError(
-            f"{path}: damaged ({error}); {mend_prepared(path.parents[1])}"
-        ) from error
 
 
 def _verify(path: Path) -> None:
@@ -182,15 +174,15 @@ def _verify(path: Path) -> None:
 def _fetch(path: Path, remote: str) -> None:
     """Copy a shard from ``prepare.folder``, where the tokens of a prepared corpus have stayed."""
     source = to_path(remote, PreparedError) / "tokens" / path.name
-    try:
-        with atomic_write(path, shared=True) as temporary:
-            copy_file(source, temporary)
-    except OSError as error:
-        advice = mend_prepared(path.parents[1])
-        raise PreparedError(
-            f"{source}: cannot be fetched ({error.strerror or error}); prepare.folder had the "
-            f"tokens of this corpus written there: move them back, or {advice}"
-        ) from error
+    advice = (
+        "prepare.folder had the tokens of this corpus written there: move them back, or "
+        + mend_prepared(path.parents[1])
+    )
+    with (
+        reading(source, PreparedError, advice, "cannot be fetched"),
+        atomic_write(path, shared=True) as temporary,
+    ):
+        copy_file(source, temporary)
 
 
 def _manifest_values(folder: Path) -> tuple[str, dict[str, str]]:

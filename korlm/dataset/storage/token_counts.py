@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from korlm.config.paths import mend_prepared
-from korlm.utils.errors import PreparedError
+from korlm.utils.errors import PreparedError, reading
 from korlm.utils.io import checksums
 from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.stores import local_copy
@@ -80,10 +80,8 @@ def _write(path: Path, table: pa.Table) -> str:
 
 
 def _read(path: Path) -> pa.Table:
-    try:
-        with local_copy(path) as local:
-            return pq.read_table(local, schema=_SCHEMA, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise PreparedError(
-            f"{path}: damaged or missing ({error}); {mend_prepared(path.parents[1])}"
-        ) from error
+    with (
+        reading(path, PreparedError, mend_prepared(path.parents[1])),
+        local_copy(path) as local,
+    ):
+        return pq.read_table(local, schema=_SCHEMA, page_checksum_verification=True)

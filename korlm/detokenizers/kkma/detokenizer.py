@@ -14,7 +14,7 @@ from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.kkma.decision_list import LITERAL, Join, choose_operation
 from korlm.detokenizers.kkma.rules import max_cut
 from korlm.detokenizers.kkma.spacing import SHAPES, FollowingMorphs, SpacingModel
-from korlm.utils.errors import PreparedError, output_errors
+from korlm.utils.errors import PreparedError, output_errors, reading
 from korlm.utils.io.arrays import read_arrays
 from korlm.utils.io.atomic_files import atomic_write
 
@@ -120,7 +120,8 @@ class KkmaDetokenizer(Detokenizer):
         Raises:
             PreparedError: the file is missing or damaged.
         """
-        try:
+        advice = "delete it, then korlm.train or korlm.prepare with the same text creates it again"
+        with reading(path, PreparedError, advice):
             arrays = read_arrays(path)
             if arrays["format"].tolist() != [FORMAT]:
                 raise ValueError(f"format {arrays['format'].tolist()}, not {FORMAT}")
@@ -128,11 +129,6 @@ class KkmaDetokenizer(Detokenizer):
             morphs = json.loads(arrays["morphs"].tobytes())
             classes, shapes, weights = (arrays[n] for n in ("classes", "shapes", "weights"))
             _validate(decisions, morphs, classes, shapes, weights)
-        except (OSError, ValueError, LookupError, RecursionError) as error:
-            raise PreparedError(
-                f"{path}: missing or damaged ({error}); delete it, then korlm.train or "
-                "korlm.prepare with the same text creates it again"
-            ) from error
         return cls(decisions, SpacingModel(morphs, classes, shapes, weights))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from korlm.utils.errors import TokenizerError
+from korlm.utils.errors import TokenizerError, reading
 from korlm.utils.io.checksums import short_hash
 
 MAX_MB = 256
@@ -15,16 +15,14 @@ def read_tokenizer_file(path: str) -> bytes:
         TokenizerError: it cannot be read, is empty or too large.
     """
     where = f"tokenizer.file={path}"
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_MB << 20)
-            is_complete = not file.read(1)
-    except OSError as error:
-        raise TokenizerError(f"{where}: {error.strerror}; name another file") from error
-    if not content or not is_complete:
-        size = f"has more than {MAX_MB} MB" if content else "is empty"
-        raise TokenizerError(f"{where}: {size}; name another file")
-    return content
+    with (
+        reading(where, TokenizerError, "name another file", "cannot be read"),
+        open(path, "rb") as file,
+    ):
+        content = file.read(MAX_MB << 20)
+        if not content or file.read(1):
+            raise ValueError(f"has more than {MAX_MB} MB" if content else "is empty")
+        return content
 
 
 def digest_of(content: bytes) -> str:

@@ -49,23 +49,3 @@ def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
         with contextlib.suppress(OSError):  # Windows cannot remove open files
             path.unlink(missing_ok=True)
         lock.release()
-
-
-@contextmanager
-def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock within the block, and remove its file at the end.
-
-    Raises:
-        filelock.Timeout: another process still holds the lock after ``timeout`` seconds; -1: no
-            limit.
-    """
-    from filelock import FileLock
-
-    lock = FileLock(path)
-    lock.acquire(timeout=timeout)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        lock.release()

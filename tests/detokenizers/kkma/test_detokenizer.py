@@ -1,5 +1,6 @@
 """Detokenizer of Kkma's morphs: round trip, files, invalid files."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_damaged_files(trained: KkmaDetokenizer, tmp_path: Path) -> None:
     for data in (b"", b"no zip", whole[: len(whole) // 2], whole[:60] + whole[70:]):
         path.write_bytes(data)
         with pytest.raises(
-            PreparedError, match=r"recomposition\.npz: missing or damaged"
+            PreparedError, match=r"recomposition\.npz: damaged or missing"
         ) as raised:
             KkmaDetokenizer.load(path)
         assert "\n" not in str(raised.value)
@@ -86,5 +87,15 @@ def test_invalid_arrays(
     with np.load(path) as arrays:
         changed = {**arrays, name: value}
     np.savez(path, **changed)
-    with pytest.raises(PreparedError, match="missing or damaged"):
+    with pytest.raises(PreparedError, match="damaged or missing"):
+        KkmaDetokenizer.load(path)
+
+
+def test_a_header_that_is_not_python(trained: KkmaDetokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "recomposition.npz"
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1,), \n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\x00"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("format.npy", data)
+    with pytest.raises(PreparedError, match="damaged or missing"):
         KkmaDetokenizer.load(path)
