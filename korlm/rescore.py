@@ -7,7 +7,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config import RescoreContext, RescoreSettings
+from korlm.config import RescoreSettings
 from korlm.sweeps.command import command
 
 if TYPE_CHECKING:
@@ -38,18 +38,8 @@ def main(settings: RescoreSettings) -> None:
     check_not_read({"output": settings.output}, read)
     lists = open_lists(path, options)
     references = _references(settings, lists.sizes.keys())
-    names = None
-    if settings.context is RescoreContext.recording:
-        names = RecordingNames(settings.recording_pattern, settings.recording_field)
     runs = _runs(settings)
     linear = _is_linear(settings, runs)
-    weights = ScoreWeights(
-        settings.lm_weight,
-        settings.length_bonus,
-        settings.mixture_weights,
-        settings.length_unit,
-        settings.normalize,
-    )
     with (
         tf32(False),
         LMScorer(
@@ -63,10 +53,10 @@ def main(settings: RescoreSettings) -> None:
         ) as write,
     ):
         rescore_lists(
-            *(lists, scorer, write, weights, references),
+            *(lists, scorer, write, ScoreWeights.from_settings(settings), references),
             tune_metric=settings.tune_metric if settings.tune is not None else None,
             batch_size=settings.batch_size,
-            recordings=names,
+            recordings=RecordingNames.from_settings(settings),
         )
 
 

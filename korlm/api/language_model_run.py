@@ -190,8 +190,7 @@ class LanguageModelRun(TrainedRun):
         )
         checked_texts([prompt])
         with self.lock, tf32(False):
-            text = "".join(next(self.generator.texts(prompt, settings)))
-        return text.removesuffix("\n")
+            return "".join(next(self.generator.texts(prompt, settings))).removesuffix("\n")
 
     def rescore(
         self,
@@ -232,26 +231,27 @@ class LanguageModelRun(TrainedRun):
             raise ConfigError("nbest: give a dict, utterance -> [(text, score), ...]")
         if not isinstance(mix, Sequence) or not all(isinstance(run, TrainedRun) for run in mix):
             raise ConfigError("mix: give a list of runs, as korlm.load returns them")
-        context = choice_of(RescoreContext, "context", context)
         if isinstance(mixture_weights, tuple | np.ndarray):
             mixture_weights = list(mixture_weights)
-        RescoreSettings(
+        settings = RescoreSettings(
             run="",
             nbest="",
             mix=[""] * len(mix),
             mixture_weights=mixture_weights,  # type: ignore[arg-type]  # its type is checked here
             lm_weight=lm_weight,
             length_bonus=length_bonus,
+            open_vocabulary=open_vocabulary,
+            context=choice_of(RescoreContext, "context", context),
             recording_pattern=recording_pattern,
-        )  # checks the bounds
+        )
         lists = [NBest(str(utt), _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
-        recordings = None
-        if context is RescoreContext.recording:
-            recordings = RecordingNames(recording_pattern)
-        weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
+        weights = ScoreWeights.from_settings(settings)
+        recordings = RecordingNames.from_settings(settings)
         with self.lock, tf32(False):
-            scorer = LMScorer(runs, linear, mixture_weights, open_vocabulary, self.device)
+            scorer = LMScorer(
+                *(runs, linear, settings.mixture_weights, settings.open_vocabulary, self.device)
+            )
             rescored = rescore(lists, scorer, weights, recordings=recordings)
             # Keys as given, which need not be str.
             return {utt: hyps for utt, (_, hyps) in zip(nbest, rescored, strict=True)}

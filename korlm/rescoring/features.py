@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from korlm.config import LengthUnit, Normalize
+from korlm.config import LengthUnit, Normalize, RescoreSettings
 from korlm.evaluation.token_scores import Floats, Ints
 from korlm.rescoring.encoded_texts import normalize_spaces
 from korlm.rescoring.lm_scorer import TextScores
@@ -37,6 +37,17 @@ class ScoreWeights:
     mixture_weights: Sequence[float] = ()
     length_unit: LengthUnit = LengthUnit.token
     normalize: Normalize = Normalize.none
+
+    @classmethod
+    def from_settings(cls, settings: RescoreSettings) -> ScoreWeights:
+        """Return the weights of the settings; those of a mixture may still be empty."""
+        return cls(
+            settings.lm_weight,
+            settings.length_bonus,
+            settings.mixture_weights,
+            settings.length_unit,
+            settings.normalize,
+        )
 
     def model_weights(self, num_models: int) -> Floats:
         """Return the weight of each model, (K,)."""

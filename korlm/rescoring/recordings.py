@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from korlm.config import RescoreContext, RescoreSettings
 from korlm.rescoring.encoded_texts import EncodedTexts
 from korlm.rescoring.features import Features, ScoreWeights, best
 from korlm.rescoring.lm_scorer import LMScorer
@@ -33,6 +34,13 @@ class RecordingNames:
 
     pattern: str
     field: str | None = None
+
+    @classmethod
+    def from_settings(cls, settings: RescoreSettings) -> RecordingNames | None:
+        """Return the rule of the settings; None if utterances have no context."""
+        if settings.context is RescoreContext.utterance:
+            return None
+        return cls(settings.recording_pattern, settings.recording_field)
 
     def find(self, nbest: NBest) -> tuple[str, float]:
         """Return recording and begin of an utterance; all begin at 0 if the name has no time.
