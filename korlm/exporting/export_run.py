@@ -105,8 +105,8 @@ def export_run(
         save_config(building, checkpoint, start_id)
         results["metrics"] = trained_metrics(run.folder)
         write_json(building / "export.json", results)
-        names, table = {path.name for path in building.iterdir()}, export_table(results)
-        card = model_card(run, license_id, results["metrics"], names, table)
+        table = export_table(results)
+        card = model_card(run, license_id, results["metrics"], building, table)
         (building / CARD).write_text(card, encoding="utf-8", newline="\n")
     return results
 

@@ -1,24 +1,24 @@
 """Write the README.md of an export: a model card in the format of Hugging Face.
 
-A YAML header for the Hub, then what was trained on which text, figures, and usage with and without
-korlm.
+A YAML header for the Hub, then what was trained on which text, figures, usage with korlm, and the
+inputs and outputs of the ONNX graphs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from korlm._version import __version__
+from korlm.config import UnicodeForm
 from korlm.config.metrics import LANGUAGE_MODELING, metric_of
 from korlm.config.stored import read_json
-from korlm.exporting.usage import usage
 from korlm.prediction.task_run import TaskRun
-from korlm.runs.safetensors import tokenizer_file
+from korlm.runs.safetensors import MODEL, tokenizer_file
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.io.tables import rounded
 
@@ -59,12 +59,12 @@ def model_card(
     run: TrainedRun | TaskRun,
     license_id: str,
     metrics: Metrics,
-    files: Collection[str],
+    folder: Path,
     table: str,
 ) -> str:
     """Return the content of README.md.
 
-    ``files`` are the names of the exported files, ``table`` measurements of the exported models.
+    ``folder`` has the exported files, ``table`` measurements of the exported models.
     """
     settings = run.settings
     name = f"korlm-{settings.corpus.name}-{settings.model.name}"
@@ -74,7 +74,7 @@ def model_card(
         "## Data\n\n" + _data(run, metrics),
         *(["## Figures\n\n" + _figures(metrics)] if metrics else []),
         "Exported files, as measured by `korlm.export`:\n\n```\n" + table + "\n```",
-        "## Usage\n\n" + usage(run, files),
+        "## Usage\n\n" + _usage(run, folder),
     ]
     header = yaml.safe_dump(_header(run, name, license_id, metrics), allow_unicode=True)
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
@@ -149,6 +149,46 @@ def _data(run: TrainedRun | TaskRun, metrics: Metrics) -> str:
         shown = ", ".join(f"`{label}`" for label in run.labels[:20])
         lines.append(f"- labels: {shown}{', ...' * (len(run.labels) > 20)}")
     return "\n".join(lines)
+
+
+def _usage(run: TrainedRun | TaskRun, folder: Path) -> str:
+    parts = []
+    if (folder / MODEL).exists():
+        method = "score" if isinstance(run, TrainedRun) else "predict"
+        code = f'import korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 간다."]))\n'
+        parts.append(f"With korlm, in the folder of these files:\n\n```python\n{code}```")
+    graphs = [path for path in sorted(folder.glob("*.onnx")) if ".int8" not in path.suffixes]
+    if graphs:
+        parts += [
+            "Without korlm and PyTorch, use the ONNX graphs. Those with `int8` in their names have "
+            "the same inputs and outputs:\n\n" + _graph_table(graphs),
+            "The documentation of `korlm.export` (`korlm/exporting/README.md`) has an example for "
+            "each graph.",
+        ]
+    if changes := _changes(run):
+        parts.append(f"Before tokens are looked up in `vocab.tsv`: {', '.join(changes)}.")
+    return "\n\n".join(parts)
+
+
+def _graph_table(graphs: Sequence[Path]) -> str:
+    from korlm.exporting.onnx_graph import inputs_and_outputs
+
+    rows = ["| graph | | name | type | shape |", "| --- | --- | --- | --- | --- |"]
+    for path in graphs:
+        for use, name, kind, shape in inputs_and_outputs(path):
+            rows.append(f"| `{path.name}` | {use} | `{name}` | {kind} | {shape} |")
+    return "\n".join(rows)
+
+
+def _changes(run: TrainedRun | TaskRun) -> list[str]:
+    """Return what was changed in the text and the tokens of the vocabulary."""
+    settings = run.settings
+    changes = {
+        "normalize the text to NFKC": settings.corpus.unicode is UnicodeForm.nfkc,
+        "write tokens in lower case": settings.vocab.lowercase,
+        "normalize numbers (`vocab.normalize_numbers`)": settings.vocab.normalize_numbers,
+    }
+    return [change for change, is_needed in changes.items() if is_needed]
 
 
 def _quality(row: Mapping[str, Any]) -> dict[str, Any]:

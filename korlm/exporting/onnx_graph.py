@@ -16,6 +16,7 @@ Axes: B batch, N rows (outputs) of a matrix, M columns (inputs).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,19 @@ class Graph:
         onnx.checker.check_model(model, full_check=True)
         packed: bytes = model.SerializeToString(deterministic=True)
         return packed
+
+
+def inputs_and_outputs(path: Path) -> list[tuple[str, str, str, str]]:
+    """Return use, name, type and shape of each input and output of an ONNX file."""
+    graph = onnx.load(path).graph
+    rows = []
+    for use, values in (("input", graph.input), ("output", graph.output)):
+        for value in values:
+            tensor = value.type.tensor_type
+            kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+            shape = ", ".join(axis.dim_param or str(axis.dim_value) for axis in tensor.shape.dim)
+            rows.append((use, value.name, kind, f"({shape})"))
+    return rows
 
 
 def quantize_rows(values: npt.NDArray[np.float32]) -> tuple[Array, Array]:

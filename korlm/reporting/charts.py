@@ -6,52 +6,30 @@ Charts contain no names of runs: the legend is part of the page, which can draw 
 from __future__ import annotations
 
 import io
-import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from korlm.evaluation.metrics import MAX_NATS
 from korlm.reporting.tensorboard_events import Curve
-from korlm.utils.plotting import set_log_scale
+from korlm.utils.plotting import COLORS, draw_perplexities, set_log_scale, styled, tick_label
 
 Transform = Callable[[float], float]  # from the values of a curve to heights in the chart
 
 MAX_POINTS = 400  # largest number of points of a curve; more are averaged
 
-# Colors that color-blind people can distinguish, on white and on black (after Okabe and Ito 2008).
-COLORS = ("#0b84c6", "#e07b00", "#119c6d", "#d1478f", "#8f6be0", "#a8872a", "#d6493d", "#5d8aa0")
 DASHES = ("", "6 3", "2 2.5")
 INK, FAINT = "#010203", "#040506"  # placeholders, replaced by CSS variables of the page
 STYLE = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": FAINT,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlesize": 10.0,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.labelcolor": INK,
-    "grid.color": FAINT,
-    "grid.alpha": 0.5,
-    "grid.linewidth": 0.6,
-    "font.size": 9.0,
-    "font.family": "DejaVu Sans",
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "korlm",
+    **{"axes.edgecolor": FAINT, "grid.color": FAINT, "grid.alpha": 0.5, "axes.labelcolor": INK},
+    **{"text.color": INK, "xtick.color": INK, "ytick.color": INK, "text.parse_math": False},
+    **{"font.family": "DejaVu Sans", "svg.fonttype": "none", "svg.hashsalt": "korlm"},
 }
 
 
@@ -94,7 +72,7 @@ def draw_curves(
         styles: line style of each run.
         is_ngram: for each run, True for an n-gram model, which is drawn as a horizontal line.
     """
-    with matplotlib.style.context(["default", STYLE]):
+    with styled(**STYLE):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
         _plot_thin(left, train, styles, _perplexity)
@@ -104,7 +82,7 @@ def draw_curves(
             elif losses:
                 height = _perplexity(losses[-1][1])
                 left.axhline(height, color=style.color, linestyle=style.linestyle, linewidth=2.0)
-        set_log_scale(left, 1000)
+        set_log_scale(left)
         left.set_title("perplexity: valid thick, train thin")
         _draw_rates(right, learning_rates, styles)
         _label_steps(left, right)
@@ -120,7 +98,7 @@ def draw_task_curves(
     styles: Sequence[LineStyle],
 ) -> str:
     """Return a chart of a metric, loss and learning rate of a task over optimizer steps."""
-    with matplotlib.style.context(["default", STYLE]):
+    with styled(**STYLE):
         figure = Figure(figsize=(10, 3.4), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         _plot_thick(left, scores, styles, float)
@@ -157,13 +135,13 @@ def _draw_rates(axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle]
     for curve, style in zip(curves, styles, strict=True):
         _plot(axes, curve, style, float, linewidth=1.5)
     axes.set_title("learning rate")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.yaxis.set_major_formatter(tick_label)
 
 
 def _label_steps(*all_axes: Axes) -> None:
     for axes in all_axes:
         axes.set_xlabel("optimizer step")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.xaxis.set_major_formatter(tick_label)
 
 
 def draw_breakdowns(
@@ -179,46 +157,13 @@ def draw_breakdowns(
         position: position bin -> perplexity, for each of them.
         styles: the line style of each.
     """
-    with matplotlib.style.context(["default", STYLE]):
+    with styled(**STYLE):
         figure = Figure(figsize=(10, 3.5), layout="constrained")
-        titles = ("perplexity by count in train", "perplexity by position in the sentence")
-        breakdowns = zip(figure.subplots(1, 2), (frequency, position), titles, strict=True)
-        for axes, rows, title in breakdowns:
-            bins = sorted({name for row in rows for name in row}, key=_lower_bound)
-            for row, style in zip(rows, styles, strict=True):
-                values = [row.get(name, math.nan) for name in bins]
-                axes.plot(
-                    range(len(bins)),
-                    [value if 0 < value < math.inf else math.nan for value in values],
-                    color=style.color,
-                    linestyle=style.linestyle,
-                    linewidth=1.6,
-                    marker="o",
-                    markersize=3,
-                )
-            ticks = range(0, len(bins), 1 if len(bins) < 9 else 5)
-            axes.set_xticks(ticks, [_bin_label(bins[i]) for i in ticks], fontsize=8)
-            set_log_scale(axes, 1000)
-            axes.set_title(title)
+        left, right = figure.subplots(1, 2)
+        lines = [{"color": style.color, "linestyle": style.linestyle} for style in styles]
+        draw_perplexities(left, frequency, lines, "perplexity by count in train")
+        draw_perplexities(right, position, lines, "perplexity by position in the sentence")
         return _svg(figure, "perplexity by count in train and by position in the sentence")
-
-
-def _lower_bound(name: str) -> int:
-    """Return the first number in the name of a bin; 0 if there is none."""
-    match = re.search(r"\d{1,9}", name)
-    return int(match[0]) if match else 0
-
-
-def _bin_label(name: str) -> str:
-    """Return the label of a bin, whose name comes from a file of others.
-
-    >>> _bin_label("0"), _bin_label("5-9"), _bin_label("10000+")
-    ('0 or unknown', '5–9', '10,000+')
-    """
-    if name == "0":
-        return "0 or unknown"
-    bounds = [f"{int(bound):,}" for bound in re.findall(r"\d{1,9}", name)[:2]]
-    return "–".join(bounds) + ("+" if name.endswith("+") else "")
 
 
 def downsample(curve: Curve) -> tuple[list[float], list[float]]:
@@ -242,7 +187,6 @@ def _plot(axes: Axes, curve: Curve, style: LineStyle, transform: Transform, **op
 
 def _svg(figure: Figure, label: str) -> str:
     """Return a figure as an element of the page; ``label`` is inserted without escaping."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs every missing font
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

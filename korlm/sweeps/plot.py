@@ -13,9 +13,18 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
-from korlm.utils.plotting import COLORS, labels, save, styled
+from korlm.utils.plotting import (
+    COLORS,
+    GRAY,
+    LIGHT_GRAY,
+    labels,
+    save,
+    set_log_scale,
+    styled,
+    tick_label,
+)
 
 MAX_SETTINGS = 8  # largest number of settings that are drawn
 
@@ -25,7 +34,7 @@ MAX_TICKS, MIN_GAP = 9, 0.1
 
 BEST = COLORS[1]  # color of the best job
 
-BASELINE = "#55534e"  # color of the best n-gram model
+BASELINE = GRAY  # color of the best n-gram model
 
 # Ratio largest / smallest from which an axis is logarithmic: axis of a setting, of the objective.
 WIDE_SPAN, WIDE_GOAL = 20, 3
@@ -193,7 +202,7 @@ def _draw_setting(
         10**part if log else part for part, log in ((positions, scale.log), (heights, goal.log))
     )
     if scale.numeric and len(positions) == len(scale.ticks):
-        axes.plot(x_values, y_values, color="#c9c7c1", linewidth=1.2, zorder=1)
+        axes.plot(x_values, y_values, color=LIGHT_GRAY, linewidth=1.2, zorder=1)
     x = (10**scale.positions if scale.log else scale.positions)[order]
     y = (10**goal.positions if goal.log else goal.positions)[order]
     axes.plot(x, y, "o", color=COLORS[0], markersize=5, alpha=min(0.8, max(0.2, 60 / len(y))))
@@ -202,10 +211,8 @@ def _draw_setting(
     if scale.log:
         axes.set_xscale("log")
     if goal.log:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+        set_log_scale(axes)
+    axes.yaxis.set_major_formatter(tick_label)
     ticks = [10**tick if scale.log else tick for tick in scale.ticks]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())

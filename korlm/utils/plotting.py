@@ -1,22 +1,25 @@
-"""Set the style and the fonts of all plots, and write them as PNG files; no display is needed."""
+"""Set the style, colors and fonts of all plots, and write PNG files; no display is needed."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import logging
+import math
 import os
+import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from korlm.utils.io.atomic_files import atomic_write
 
@@ -24,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 MAX_LABEL = 30  # width of a label in characters; a Hangul syllable counts as two
 
-COLORS = ("#0b6e99", "#d9730d", "#4d8f3c", "#ad1a72", "#6940a5", "#8a6d3b", "#c2a200", "#787774")
+# Colors that color-blind people can distinguish, on white and on black (after Okabe and Ito 2008).
+COLORS = ("#0b84c6", "#e07b00", "#119c6d", "#d1478f", "#8f6be0", "#a8872a", "#d6493d", "#5d8aa0")
+GRAY, LIGHT_GRAY = "#55534e", "#c9c7c1"
 
 LATIN = "DejaVu Sans"  # comes with matplotlib
 
@@ -37,18 +42,19 @@ HANGUL = (
 
 STYLE = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9a9a97"},
+    "grid.linewidth": 0.6,
     **{"axes.grid": True, "grid.color": "#e6e6e3", "axes.axisbelow": True, "font.size": 9.0},
     **{"axes.titlesize": 10.0, "axes.titlelocation": "left", "axes.titleweight": "bold"},
-    **{"xtick.color": "#55534e", "ytick.color": "#55534e", "figure.facecolor": "white"},
+    **{"xtick.color": GRAY, "ytick.color": GRAY, "figure.facecolor": "white"},
 }
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Use korlm's plot style within the block."""
+def styled(**changes: Any) -> Iterator[None]:
+    """Use korlm's plot style within the block, with changes to it."""
     # For good: matplotlib logs every font that it checks.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with matplotlib.style.context(["default", {**STYLE, "font.family": fonts()}]):
+    with matplotlib.style.context(["default", STYLE | {"font.family": fonts()} | changes]):
         yield
 
 
@@ -58,13 +64,59 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=130)
 
 
-def set_log_scale(axes: Axes, max_ratio: float = 100) -> None:
-    """Give the y axis a logarithmic scale, with ticks at 1, 2, 5 if max / min < ``max_ratio``."""
+def tick_label(value: float, position: object = None) -> str:
+    """Return the label of a tick; used as formatter of an axis."""
+    return f"{value:,.10g}"
+
+
+def set_log_scale(axes: Axes) -> None:
+    """Give the y axis a logarithmic scale, with ticks at 1, 2, 5 if max / min < 1000."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < max_ratio else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    axes.yaxis.set_major_formatter(tick_label)
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_perplexities(
+    axes: Axes, rows: Sequence[Mapping[str, float]], lines: Sequence[Mapping[str, Any]], title: str
+) -> None:
+    """Draw the perplexity of each bin of tokens, such as those that train has 10 to 99 times.
+
+    Args:
+        axes: axes to draw on.
+        rows: bin, as ``"10-99"``, -> perplexity, for each line; bins without tokens are missing.
+        lines: color and style of each line, as matplotlib names them.
+        title: of the chart.
+    """
+    bins = sorted({name for row in rows for name in row}, key=_lower_bound)
+    for row, line in zip(rows, lines, strict=True):
+        values = [row.get(name, math.nan) for name in bins]
+        drawn = [value if 0 < value < math.inf else math.nan for value in values]
+        axes.plot(range(len(bins)), drawn, **line, linewidth=1.6, marker="o", markersize=3)
+    ticks = range(0, len(bins), 1 if len(bins) < 9 else 5)
+    axes.set_xticks(ticks, [bin_label(bins[tick]) for tick in ticks], fontsize=7)
+    set_log_scale(axes)
+    axes.set_title(title)
+
+
+def _lower_bound(name: str) -> int:
+    """Return the first number in the name of a bin; 0 if there is none."""
+    match = re.search(r"\d{1,9}", name)
+    return int(match[0]) if match else 0
+
+
+def bin_label(name: str) -> str:
+    """Return the label of a bin, whose name may come from a file of others.
+
+    >>> bin_label("0"), bin_label("5-9"), bin_label("10000+")
+    ('0 or unknown', '5–9', '10,000+')
+    """
+    if name == "0":
+        return "0 or unknown"
+    bounds = [int(bound) for bound in re.findall(r"\d{1,9}", name)[:2]]
+    dash = "–" if max(bounds, default=0) < 100 else "–\n"  # two lines, so that labels stay apart
+    return dash.join(f"{bound:,}" for bound in bounds) + ("+" if name.endswith("+") else "")
 
 
 @functools.cache

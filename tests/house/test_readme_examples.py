@@ -1,6 +1,7 @@
 """The Python examples of all READMEs run unchanged; those of a page share their names.
 
-``tests/house/test_extension.py`` runs the files of another package in korlm/README.md.
+``tests/house/test_extension.py`` runs the files of another package in korlm/README.md, and
+``tests/exporting/test_model_card.py`` the code for exports.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SMALL = [
     "trainer.sample_tokens=0",
     "trainer.device=cpu",
 ]
+ELSEWHERE = "korlm/exporting/README.md"
 NEEDS = {"korlm/tokenizers/README.md": pytest.mark.jvm}
 
 
@@ -43,9 +45,6 @@ def folder(korlm: Command, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
             command = ["corpus=text", "corpus.files=book.txt", *SMALL, *options]
             ended = korlm("train", *command, f"hydra.run.dir=outputs/runs/{name}")
             assert ended.code == 0, ended.err
-        if any("onnxruntime" in "".join(blocks) for blocks in EXAMPLES.values()):
-            pytest.importorskip("onnxruntime")
-            assert korlm("export", "run=outputs/runs/DIR", "output=export").code == 0
     return outputs
 
 
@@ -54,7 +53,8 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=NEEDS.get(page, ())) for page in EXAMPLES]
+    "page",
+    [pytest.param(page, marks=NEEDS.get(page, ())) for page in EXAMPLES if page != ELSEWHERE],
 )
 def test_examples_run(page: str, folder: Path) -> None:
     names: dict[str, object] = {}

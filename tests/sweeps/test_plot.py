@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.image
 import pytest
+from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 
 from korlm.sweeps import plot
@@ -61,7 +62,7 @@ def test_the_best_job_is_the_orange_one(tmp_path: Path) -> None:
         path = tmp_path / f"{larger}.png"
         assert draw_sweep(path, ("valid.loss", [1.0, 2.0]), {"seed": ["1", "9"]}, larger)
         pixels = matplotlib.image.imread(path)[..., :3]
-        orange = abs(pixels - [217 / 255, 115 / 255, 13 / 255]).sum(axis=-1) < 0.05
+        orange = abs(pixels - to_rgb(plot.BEST)).sum(axis=-1) < 0.05
         panel = orange[pixels.shape[0] * 6 // 10 :]  # the panel of the setting
         columns.append(float(panel.nonzero()[1].mean()))
     assert columns[0] < 400 < columns[1]

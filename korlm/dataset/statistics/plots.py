@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from korlm.dataset.statistics.scan import Ints, Statistics
-from korlm.utils.plotting import COLORS, labels, save, styled
+from korlm.utils.plotting import COLORS, GRAY, labels, save, styled, tick_label
 
 NAMED_RANKS = (1, 10, 100, 1000, 10_000, 100_000)
 NAMED_MIN_FREQS = (1, 2, 5)
-GREY = "#55534e"
 MAX_POINTS = 2000  # of the curve of ranks
 
 
@@ -41,9 +40,9 @@ def _draw_ranks(axes: Axes, statistics: Statistics, frequencies: Ints) -> None:
     named = [row for row in statistics["ranks"] if row["rank"] in NAMED_RANKS]
     for row, name in zip(named, labels([row["morph"] for row in named], "morph"), strict=True):
         point = (row["rank"], row["count"])
-        axes.annotate(name, point, (6, 5), textcoords="offset points", color=GREY)
+        axes.annotate(name, point, (6, 5), textcoords="offset points", color=GRAY)
     _thousands(axes)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.yaxis.set_major_formatter(tick_label)
     axes.set_xlabel("rank")
     axes.set_title(f"frequency of {last:,} different morphs")
     axes.legend(frameon=False)
@@ -64,7 +63,7 @@ def _draw_unknown(axes: Axes, statistics: Statistics) -> None:
         if row["min_freq"] in NAMED_MIN_FREQS:
             axes.annotate(
                 f"{row['min_freq']}×", (row["size"], row["rate"]), (0, 9), ha="center",
-                textcoords="offset points", color=GREY,
+                textcoords="offset points", color=GRAY,
             )  # fmt: skip
     _thousands(axes)
     axes.set_ylim(bottom=0)
@@ -75,6 +74,6 @@ def _draw_unknown(axes: Axes, statistics: Statistics) -> None:
 
 
 def _thousands(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.xaxis.set_major_formatter(tick_label)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())

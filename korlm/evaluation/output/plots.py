@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from korlm.evaluation.breakdown import FREQUENCY_BINS, POSITION_BINS
 from korlm.evaluation.evaluate import EvaluationResult, Metrics
-from korlm.utils.plotting import COLORS, labels, save, set_log_scale, styled
+from korlm.utils.plotting import (
+    COLORS,
+    LIGHT_GRAY,
+    bin_label,
+    draw_perplexities,
+    labels,
+    save,
+    styled,
+)
 
 logger = logging.getLogger(__name__)
 
 MAX_LINES = 8  # with more rows, breakdowns show only the modes that runs were trained in
 MAX_NAMED = 24  # documents on an axis of their own names; more are shown as a distribution
-
-BIN_LABELS = {
-    **{"0": "unknown", "1": "1", "2-9": "2–9", "10-99": "10–99", "100-999": "100–\n999"},
-    **{"1000-9999": "1,000–\n9,999", "10000+": "10,000+"},
-}
-WIDE_BINS = {"21-30": 24, "31-50": 28, "51+": 32}  # x of position bins of several positions
-POSITION_TICKS = ("1", "5", "10", "15", "20", *WIDE_BINS)
 
 
 def draw_breakdown(
@@ -45,10 +45,16 @@ def draw_breakdown(
         colors = {row: COLORS[index % len(COLORS)] for index, row in enumerate(shown)}
         _draw_intervals(top[0], metrics, names, colors)
         _draw_units(top[1], {row: rows[row] for row in shown}, colors)
-        _draw_frequencies(bottom[0], metrics, colors)
+        lines = [{"color": color} for color in colors.values()]
+        charts = (
+            (bottom[0], "bands", "perplexity by count in train"),
+            (bottom[2], "positions", "perplexity by position in the sentence"),
+        )
+        for axes, key, chart_title in charts:
+            drawn = [_perplexities(metrics[row], key) for row in shown]
+            draw_perplexities(axes, drawn, lines, chart_title)
         first, row_metrics = next(iter(metrics.items()))
         _draw_shares(bottom[1], row_metrics, names[first])
-        _draw_positions(bottom[2], metrics, colors)
         shown_names = [names[row] for row in shown]
         figure.legend(
             bottom[0].get_lines(), shown_names, loc="outside lower center", ncols=8, frameon=False
@@ -120,56 +126,21 @@ def _draw_units(
     axes.set_ylabel(f"share of {num_units:,} {first.resampled_unit}s with at most so many bits")
 
 
-def _draw_frequencies(
-    axes: Axes, metrics: Mapping[str, Metrics], colors: Mapping[str, str]
-) -> None:
-    """Draw perplexity by training frequency of the token."""
-    bins = _filled(metrics.values(), "bands", FREQUENCY_BINS)
-    for row, color in colors.items():
-        axes.plot(
-            range(len(bins)), _perplexities(metrics[row], "bands", bins), "o-", color=color,
-            linewidth=1.5, markersize=4,
-        )  # fmt: skip
-    axes.set_xticks(range(len(bins)), [BIN_LABELS[name] for name in bins], fontsize=8)
-    set_log_scale(axes)
-    axes.set_title("perplexity by count in train")
-
-
 def _draw_shares(axes: Axes, row_metrics: Metrics, name: str) -> None:
     """Draw the share of each frequency bin in tokens and in nats."""
-    bins = _filled([row_metrics], "bands", FREQUENCY_BINS)
-    kinds = (("token_share", "of tokens", "#c9c7c1"), ("nats_share", "of all nats", COLORS[0]))
+    bins = [name for name, part in row_metrics["bands"].items() if part["num_tokens"]]
+    kinds = (("token_share", "of tokens", LIGHT_GRAY), ("nats_share", "of all nats", COLORS[0]))
     for index, (key, label, color) in enumerate(kinds):
         heights = [row_metrics["bands"][name][key] for name in bins]
         x = np.arange(len(bins)) + 0.4 * index - 0.2
         axes.bar(x, np.nan_to_num(heights), 0.38, color=color, label=label)
-    axes.set_xticks(range(len(bins)), [BIN_LABELS[name] for name in bins], fontsize=8)
+    axes.set_xticks(range(len(bins)), map(bin_label, bins), fontsize=7)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(visible=False, axis="x")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(f"shares by count in train: {name}")
 
 
-def _draw_positions(axes: Axes, metrics: Mapping[str, Metrics], colors: Mapping[str, str]) -> None:
-    """Draw perplexity by position in the sentence."""
-    bins = _filled(metrics.values(), "positions", POSITION_BINS)
-    x_of = {name: WIDE_BINS.get(name) or int(name) for name in bins}
-    for row, color in colors.items():
-        perplexities = _perplexities(metrics[row], "positions", bins)
-        axes.plot(list(x_of.values()), perplexities, "-", color=color, linewidth=1.5)
-    ticks = [name for name in bins if name in POSITION_TICKS]
-    tick_labels = [name.replace("-", "–") for name in ticks]
-    axes.set_xticks([x_of[name] for name in ticks], tick_labels, fontsize=8)
-    set_log_scale(axes)
-    axes.set_title("perplexity by position in the sentence")
-
-
-def _filled(rows: Iterable[Metrics], key: str, bins: Iterable[str]) -> list[str]:
-    """Return the bins that contain tokens in any row."""
-    groups = [row[key] for row in rows]
-    return [name for name in bins if any(group[name]["num_tokens"] for group in groups)]
-
-
-def _perplexities(row: Metrics, key: str, bins: Sequence[str]) -> list[float]:
-    values = [row[key][name]["perplexity"] for name in bins]
-    return [value if np.isfinite(value) else np.nan for value in values]
+def _perplexities(row: Metrics, key: str) -> dict[str, float]:
+    """Return bin -> perplexity of the bins that contain tokens."""
+    return {name: part["perplexity"] for name, part in row[key].items() if part["num_tokens"]}
