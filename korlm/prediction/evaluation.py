@@ -178,21 +178,22 @@ def paired_test(
         Metric -> ``difference`` (second - first) and ``p``, which is never 0; NaN if the difference
         is not finite.
     """
+    compared = task.compared
 
     def difference(first_sums: Counts, second_sums: Counts) -> dict[str, float]:
         metrics = [task.metrics_of(sums, split) for sums in (first_sums, second_sums)]
-        return {key: metrics[1][key] - metrics[0][key] for key in task.compared}
+        return {key: metrics[1][key] - metrics[0][key] for key in compared}
 
     first, second = pair
     changes, first_sums, second_sums = second - first, first.sum(0), second.sum(0)
     observed = difference(first_sums, second_sums)
     # Number of permutations, including the observed one, that are at least as extreme.
-    num_extreme = dict.fromkeys(task.compared, 1)
+    num_extreme = dict.fromkeys(compared, 1)
     generator = np.random.default_rng(bootstrap.seed)
     for _ in range(bootstrap.samples):
         exchanged = generator.integers(2, size=len(first)) @ changes
         permuted = difference(first_sums + exchanged, second_sums - exchanged)
-        for key in task.compared:
+        for key in compared:
             # The tolerance allows for rounding errors, since sums are in another order.
             num_extreme[key] += abs(permuted[key]) >= abs(observed[key]) - 1e-9
     return {
@@ -201,7 +202,7 @@ def paired_test(
             # An infinite metric has no test.
             "p": num_extreme[key] / (bootstrap.samples + 1) if isfinite(observed[key]) else nan,
         }
-        for key in task.compared
+        for key in compared
     }
 
 

@@ -123,7 +123,7 @@ def restore_training(
         model.load_state_dict(checkpoint["model"])
         progress = Progress.from_state_dict(checkpoint["progress"])
         if resume_from is ResumeFrom.last:
-            optimizer.load_state_dict(checkpoint["optimizer"])
+            optimizer.load_state_dict(dict(checkpoint["optimizer"]))
             _restore_random_states(checkpoint["rng"], group)
             if checkpoint["state"] is not None:
                 rows = slice(group.rank, None, group.world_size)

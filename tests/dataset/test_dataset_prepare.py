@@ -256,6 +256,7 @@ def test_the_line_cache_changes_no_byte(
     fake = install_fake_kkma(tmp_path / "fake", monkeypatch)
     kkma = partial(KkmaConfig, name="kkma", engine=KkmaEngine.konlpy, threads=1)
     without = make(corpus, tmp_path / "none", kkma(cache_size_mb=0))
+    assert not (tmp_path / "none" / "cache").exists()
     cache = outputs / "cache"
     if state == "damaged":
         cache.mkdir(parents=True)

@@ -54,7 +54,10 @@ def test_escapes_are_those_of_tables(tmp_path: Path) -> None:
         ("가\n나\n가\n", "line 3 has '가' of line 1 again; remove it"),
         ("가\t1\n나\n", "line 2 must be a token, a tab and its count"),
         ("가\t1\n나\tx\n", "line 2 must be a token, a tab and its count"),
-        (b"\xb0\xa1\n", "is not UTF-8 at byte 1); convert it"),
+        (
+            b"\xb0\xa1\n",
+            "cannot be read (is not UTF-8 at byte 1); convert it, or name another file",
+        ),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str | bytes, message: str) -> None:

@@ -16,6 +16,7 @@ from tiny_runs import finish
 
 from korlm.api.runs import TaskRun
 from korlm.config import BootstrapConfig, CorpusConfig
+from korlm.config.metrics import metrics_of
 from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.prediction.evaluation import (
     build_task,
@@ -50,6 +51,8 @@ def test_metrics_equal_those_of_the_training(runs: tuple[Prepared, dict[str, Tas
         counts = count_examples(task, run, "valid")
         assert counts.shape == (10, task.num_counts)
         expected = task.evaluate(run.model, "valid")
+        declared = metrics_of(task.name)
+        assert all(any(metric.has_key(key) for metric in declared) for key in expected)
         for key, value in task.metrics_of(counts.sum(0), "valid").items():
             assert value == pytest.approx(expected[key], rel=1e-6, nan_ok=True), key
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,10 +107,8 @@ class KkmaDetokenizer(Detokenizer):
             "shapes": self.spacing.shapes,
             "weights": self.spacing.weights,
         }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        with output_errors(path), atomic_write(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+        with output_errors(path), atomic_write(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> KkmaDetokenizer:

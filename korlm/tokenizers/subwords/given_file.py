@@ -20,9 +20,11 @@ def read_tokenizer_file(path: str) -> bytes:
         open(path, "rb") as file,
     ):
         content = file.read(MAX_MB << 20)
-        if not content or file.read(1):
-            raise ValueError(f"has more than {MAX_MB} MB" if content else "is empty")
-        return content
+        is_complete = not file.read(1)
+    if not content or not is_complete:
+        size = f"has more than {MAX_MB} MB" if content else "is empty"
+        raise TokenizerError(f"{where}: {size}; name another file")
+    return content
 
 
 def digest_of(content: bytes) -> str:
