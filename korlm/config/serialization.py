@@ -84,9 +84,15 @@ def _schema_of(group: str, plain: Any) -> type[Any] | None:
 
 
 def plain_settings(settings: config.TrainSettings) -> dict[str, Any]:
-    """Return settings as plain dicts, lists, strings and numbers, for checkpoints."""
+    """Return settings as plain dicts, lists, strings and numbers, for checkpoints.
+
+    The options of a cluster are omitted: no run uses them after its corpus is prepared, and they
+    may name accounts.
+    """
     tree = OmegaConf.to_container(OmegaConf.structured(settings), resolve=True, enum_to_str=True)
-    return typing.cast(dict[str, Any], tree)
+    plain = typing.cast(dict[str, Any], tree)
+    del plain["prepare"]["options"]
+    return plain
 
 
 def dotted_items(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

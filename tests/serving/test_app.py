@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving needs it")
 import anyio
+from conftest import ROOT
 from local_server import Client, Echo, EchoTask, served
 
 from korlm.serving.app import _response
@@ -74,6 +76,13 @@ def test_responses(client: Client) -> None:
     assert client.post("/api/surprisal", {"text": "가"}).json["lines"][0]["text"] == "가"
     lines = client.post("/api/generate", {"prompt": "가", "max_tokens": 3}).text.splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["가", " 0", " 1"]
+
+
+def test_the_request_in_the_readme(client: Client) -> None:
+    text = (ROOT / "korlm" / "serving" / "README.md").read_text(encoding="utf-8")
+    body, path = re.search(r"^curl .* -d '(.*)' http://127.0.0.1:8600(\S+)$", text, re.M).groups()
+    answer = client.post(path, json.loads(body))
+    assert answer.status == 200 and answer.json["completions"]
 
 
 def test_old_names_in_requests(client: Client) -> None:
