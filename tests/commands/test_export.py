@@ -122,10 +122,10 @@ WITHOUT_TORCH = "import sys\nsys.modules['torch'] = sys.modules['korlm'] = None\
 
 def test_the_example_runs_unchanged(korlm: Command, run: Path, tmp_path: Path) -> None:
     readme = (ROOT / "korlm" / "exporting" / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    head, example, *_ = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert korlm("export", f"run={run}", "output=export").code == 0
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH + example],
+        [sys.executable, "-c", WITHOUT_TORCH + head + example],
         capture_output=True,
         text=True,
         cwd=tmp_path,
