@@ -127,7 +127,7 @@ def _modes(settings: EvaluateSettings, runs: Runs, device: torch.device) -> Eval
             check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)
         name = "ngram" if folder == settings.ngram else other.folder.resolve().name
         is_taken = name in {*others, *RESERVED_NAMES, *runs}
-        others[folder if is_taken else name] = other
+        others[str(other.folder.resolve()) if is_taken else name] = other
     adapt = len(runs) == 1 if settings.adapt is None else settings.adapt
     cache = settings.cache if adapt else CacheConfig(sizes=[])
     dynamic = settings.dynamic if adapt else DynamicConfig(learning_rates=[])
@@ -149,14 +149,15 @@ def _inputs(
         if settings.test and not any("test" in part.texts for part in inputs.values()):
             logger.info("no test split: results are on valid, which hyperparameters are tuned on")
         return inputs
-    by_fingerprint = _own_inputs(settings, runs, only_tuning=True) if modes.needs_tuning else {}
+    tuned_runs = {name: run for name, run in runs.items() if modes.needs_tuning(run)}
+    by_fingerprint = _own_inputs(settings, tuned_runs, only_tuning=True)
     texts = dict(zip(runs, read_texts(settings.corpus, list(runs.values())), strict=True))
     by_tokenizer = {run.settings.tokenizer.name: texts[name] for name, run in runs.items()}
     for tokenizer, text in by_tokenizer.items():
         logger.info("%s: lines: %s", tokenizer, summary(text.status))
     inputs = {}
     for name, run in runs.items():
-        own = by_fingerprint.get(run.fingerprint)
+        own = by_fingerprint.get(run.fingerprint) if name in tuned_runs else None
         tuning = None if own is None else own.tuning
         inputs[name] = EvaluationInputs({settings.corpus.name: texts[name]}, tuning)
     check_same_text(inputs, "evaluate runs with other corpus.unicode alone")

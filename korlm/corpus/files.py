@@ -318,7 +318,7 @@ def read_records(
         return read_lines(path, encoding, WHOLE if part.begin else part)
 
     if file_format in _COLUMNS:
-        return columns.read_columns(path, config, file_format, notes, part)
+        return columns.read_table_file(path, config, file_format, notes, part)
     if file_format is CorpusFormat.json:
         return read_json(path, "\n".join(read_lines(path, encoding)), config, notes)
     lines = enumerate(read_lines(path, encoding, part), part.lines + 1)

@@ -6,9 +6,9 @@ cache      carried, mixed with a neural cache
 dynamic    carried, with dynamic evaluation
 <run>      another run alone, in the mode that it was trained in
 mix        the model, in the mode that it was trained in, mixed with the other runs
-all        cache, dynamic evaluation and the other runs mixed with the model, if there is a cache or
-           dynamic evaluation; the cache is that of the dynamic pass if there is one
+all        the model mixed with cache and dynamic evaluation, if there is one, and the other runs
 
+The cache of ``all`` is that of the dynamic pass if there is one.
 ``tune`` chooses the hyperparameters on one text, ``run_modes`` applies them to another. Modes share
 passes over the text: carried and cache need one, and mixtures need none beyond those of their
 parts.
@@ -61,10 +61,15 @@ class EvaluationModes:
     dynamic: DynamicConfig
     device: torch.device
 
-    @property
-    def needs_tuning(self) -> bool:
-        """Return whether any mode has hyperparameters."""
-        return bool(self.others or self.cache.sizes or self.dynamic.learning_rates)
+    def needs_tuning(self, run: TrainedRun) -> bool:
+        """Return whether a mode of the run has hyperparameters; an n-gram model alone has none."""
+        has_cache = bool(self.cache.sizes) and isinstance(run.model, NeuralLM)
+        return bool(self.others) or has_cache or self.has_dynamic(run)
+
+    def has_dynamic(self, run: TrainedRun) -> bool:
+        """Return whether dynamic evaluation applies to the run: it has parameters to update."""
+        has_parameters = any(parameter.requires_grad for parameter in run.model.parameters())
+        return bool(self.dynamic.learning_rates) and has_parameters
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,15 @@ class TunedModes:
 
     Attributes:
         caches: (size, flatness) of the cache for the passes "carried" and "dynamic".
-        dynamic: None: no dynamic evaluation.
-        learning_rate: learning rate of dynamic evaluation; 0 if no rate is better than that.
+        dynamic_evaluation: None: no dynamic evaluation.
+        learning_rate: learning rate of dynamic evaluation; 0 if none lowers the loss: the model is
+            not adapted.
         decay: decay of dynamic evaluation.
         weights: mixture weights of the modes cache, mix and all.
     """
 
     caches: Mapping[str, CacheSetting] = field(default_factory=dict)
-    dynamic: DynamicEvaluation | None = None
+    dynamic_evaluation: DynamicEvaluation | None = None
     learning_rate: float = 0.0
     decay: float = 0.0
     weights: Mapping[str, Floats] = field(default_factory=dict)
@@ -111,9 +117,9 @@ def tune(
     The models must be on ``modes.device``; ``train`` has the ids on which dynamic evaluation
     computes its gradient statistics.
     """
-    tuned, others, dynamic = TunedModes(), modes.others, modes.dynamic
-    if dynamic.learning_rates and any(p.requires_grad for p in run.model.parameters()):
-        tuned = _tune_dynamic(run, valid, train, dynamic)
+    tuned, others = TunedModes(), modes.others
+    if modes.has_dynamic(run):
+        tuned = _tune_dynamic(run, valid, train, modes.dynamic)
     settings = list(itertools.product(modes.cache.sizes, modes.cache.flatness))
     scores = _score(run, others, valid, tuned, {"carried": settings, "dynamic": settings})
     caches = {name: _best_cache(part) for name, part in scores.items() if part.cached}
@@ -128,8 +134,8 @@ def run_modes(
     run: TrainedRun, others: Mapping[str, TrainedRun], ids: Ids, tuned: TunedModes
 ) -> dict[str, ModeResult]:
     """Return the result of every mode on a text, with hyperparameters that were chosen before."""
-    caches = {name: [setting] for name, setting in tuned.caches.items()}
-    return _results(run, others, _score(run, others, ids, tuned, caches), tuned)
+    cache_settings = {name: [setting] for name, setting in tuned.caches.items()}
+    return _results(run, others, _score(run, others, ids, tuned, cache_settings), tuned)
 
 
 def score_as_trained(run: TrainedRun, ids: Ids, description: str) -> TokenScores:
@@ -147,14 +153,14 @@ def _tune_dynamic(
     Each search ends at the first value that does not lower the loss. The first learning rate is 0:
     a model that no rate improves is not adapted.
     """
-    dynamic = DynamicEvaluation(
+    evaluation = DynamicEvaluation(
         run.model, train, run.start_id, config.segment, config.statistics_tokens
     )
     ids = valid[: config.tune_tokens]
 
     def loss_of(learning_rate: float, decay: float) -> float:
         description = f"learning rate {learning_rate:g} decay {decay:g}"
-        windows = dynamic.score(ids, learning_rate, decay)
+        windows = evaluation.score(ids, learning_rate, decay)
         return float(collect_scores(windows, len(ids), description).nats.mean())
 
     best, best_rate, best_decay = loss_of(0.0, 0.0), 0.0, 0.0
@@ -166,7 +172,7 @@ def _tune_dynamic(
         if not (loss := loss_of(best_rate, decay)) < best:
             break
         best, best_decay = loss, decay
-    return TunedModes(dynamic=dynamic, learning_rate=best_rate, decay=best_decay)
+    return TunedModes(dynamic_evaluation=evaluation, learning_rate=best_rate, decay=best_decay)
 
 
 def _score(
@@ -174,12 +180,12 @@ def _score(
     others: Mapping[str, TrainedRun],
     ids: Ids,
     tuned: TunedModes,
-    caches: Mapping[str, Sequence[CacheSetting]],
+    cache_settings: Mapping[str, Sequence[CacheSetting]],
 ) -> Scores:
-    """Make all passes over a text; ``caches`` has the cache settings of each pass."""
+    """Make all passes over a text; ``cache_settings`` has the settings to look up in each pass."""
 
     def new_cache(name: str) -> NeuralCache | None:
-        settings = caches.get(name)
+        settings = cache_settings.get(name)
         is_neural = isinstance(run.model, NeuralLM)
         return NeuralCache(run.model.vocab_size, settings) if settings and is_neural else None
 
@@ -188,9 +194,11 @@ def _score(
         "carried": collect_scores(windows, len(ids), "carried", new_cache("carried")),
         "reset": score_sentences(run.model, ids, run.start_id, "reset"),
     }
-    if tuned.dynamic is not None:
-        windows = tuned.dynamic.score(ids, tuned.learning_rate, tuned.decay)
+    if tuned.dynamic_evaluation is not None and tuned.learning_rate:
+        windows = tuned.dynamic_evaluation.score(ids, tuned.learning_rate, tuned.decay)
         scores["dynamic"] = collect_scores(windows, len(ids), "dynamic", new_cache("dynamic"))
+    elif tuned.dynamic_evaluation is not None:  # without updates the pass is the carried one
+        scores["dynamic"] = scores["carried"]
     return scores | {name: score_as_trained(other, ids, name) for name, other in others.items()}
 
 
@@ -208,14 +216,14 @@ def _mixtures(
     run: TrainedRun, others: Mapping[str, TrainedRun], scores: Scores, tuned: TunedModes
 ) -> dict[str, Scores]:
     """Return the parts of each mode that is a mixture."""
-    caches = {name: scores[name].cached[setting] for name, setting in tuned.caches.items()}
+    cached = {name: scores[name].cached[setting] for name, setting in tuned.caches.items()}
     own = {"model": scores["reset" if run.start_id == BOS_ID else "carried"]}
     other_scores = {name: scores[name] for name in others}
     adapted = {}
     mixtures: dict[str, Scores] = {}
-    if "carried" in caches:
-        mixtures["cache"] = {"model": scores["carried"], "cache": caches["carried"]}
-        adapted["cache"] = caches.get("dynamic", caches["carried"])
+    if "carried" in cached:
+        mixtures["cache"] = {"model": scores["carried"], "cache": cached["carried"]}
+        adapted["cache"] = cached.get("dynamic", cached["carried"])
     if "dynamic" in scores:
         adapted["dynamic"] = scores["dynamic"]
     if others:
@@ -230,33 +238,37 @@ def _results(
 ) -> dict[str, ModeResult]:
     """Return the result of every mode, mixtures included, in the order of the report."""
     mixtures = _mixtures(run, others, scores, tuned)
-    dynamic = {"learning_rate": tuned.learning_rate, "decay": tuned.decay}
+    dynamic_settings = {"learning_rate": tuned.learning_rate, "decay": tuned.decay}
     results = {}
     for mode in ("carried", "reset", "cache", "dynamic", *others, "mix", "all"):
         if mode in mixtures:
-            results[mode] = _mixed(mode, mixtures[mode], scores, tuned, dynamic)
+            results[mode] = _mixed(mode, mixtures[mode], scores, tuned, dynamic_settings)
         elif mode in scores:
             part = scores[mode]
-            settings = dynamic if mode == "dynamic" else {}
+            settings = dynamic_settings if mode == "dynamic" else {}
             results[mode] = ModeResult(part.nats, part.seconds, settings)
     return results
 
 
 def _mixed(
-    mode: str, parts: Scores, scores: Scores, tuned: TunedModes, dynamic: Mapping[str, float]
+    mode: str,
+    parts: Scores,
+    scores: Scores,
+    tuned: TunedModes,
+    dynamic_settings: Mapping[str, float],
 ) -> ModeResult:
     """Return the result of a mixture; without tuned weights all parts weigh the same."""
     weights = tuned.weights.get(mode, np.full(len(parts), 1 / len(parts)))
     rounded = (round(float(weight), 4) for weight in weights)
-    seconds = sum(part.seconds for part in parts.values())
+    passes = list(parts.values())
     settings: dict[str, Any] = {"weights": dict(zip(parts, rounded, strict=True))}
     if "cache" in parts:
-        source = "dynamic" if "dynamic" in parts else "carried"
-        settings["cache_size"], settings["flatness"] = tuned.caches[source]
-        if not any(part is scores[source] for part in parts.values()):
-            seconds += scores[source].seconds  # the pass that the cached hidden states are from
+        cached_pass = "dynamic" if "dynamic" in parts else "carried"
+        settings["cache_size"], settings["flatness"] = tuned.caches[cached_pass]
+        passes.append(scores[cached_pass])  # the hidden states of the cache are from it
     if "dynamic" in parts:
-        settings |= dynamic
+        settings |= dynamic_settings
+    seconds = sum({id(part): part.seconds for part in passes}.values())  # each pass once
     return ModeResult(mix(_stacked(parts), weights), seconds, settings)
 
 

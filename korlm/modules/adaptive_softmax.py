@@ -17,7 +17,7 @@ from korlm.dataset.vocab import PAD_ID
 from korlm.modules.fused_cross_entropy import (
     blockwise_cross_entropy,
     linear_cross_entropy,
-    log_softmax_with_entropy,
+    logits_and_entropy,
 )
 from korlm.modules.softmax import SoftmaxHead
 from korlm.utils import threads
@@ -120,12 +120,12 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
     ) -> tuple[Tensor, Tensor]:
         """Apply the chain rule: entropy of the head + sum of p(cluster) * entropy within it."""
         head_targets, rows_of = _assign_clusters(targets, self.clusters)
-        logits, log_sums, entropy = log_softmax_with_entropy(hidden, *self._head(weight))
+        logits, log_sums, entropy = logits_and_entropy(hidden, *self._head(weight))
         nll = log_sums - logits.gather(1, head_targets[:, None])[:, 0]
         gates = (logits[:, self.shortlist :] - log_sums[:, None]).exp()
         tails = zip(rows_of, self._tails(weight), gates.unbind(1), strict=True)
         for rows, (begin, tail_weight, bias), gate in tails:
-            logits, log_sums, tail_entropy = log_softmax_with_entropy(hidden, tail_weight, bias)
+            logits, log_sums, tail_entropy = logits_and_entropy(hidden, tail_weight, bias)
             entropy = entropy + gate * tail_entropy
             target_logits = logits[rows, targets[rows] - begin]
             nll = nll.index_add(0, rows, log_sums[rows] - target_logits)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from korlm.utils import threads
 
@@ -36,7 +37,8 @@ class LinearCrossEntropy(torch.autograd.Function):
         F.cross_entropy(F.linear(hidden, weight, bias), targets, None, ignore_index=ignore_index,
                         reduction="sum")
 
-    with matrix products in ``dtype`` and the softmax in that of ``hidden``.
+    with matrix products in ``dtype`` and the softmax in that of ``hidden``. A second derivative
+    raises a ``RuntimeError``.
     """
 
     @staticmethod
@@ -63,23 +65,24 @@ class LinearCrossEntropy(torch.autograd.Function):
                 logits = F.linear(hidden_lp[rows], weight_lp, bias_lp).to(hidden.dtype)
                 log_probs = logits.log_softmax(1)
                 at_targets = targets[rows, None]
-                counts = is_target[rows, None].to(hidden.dtype)  # 1 or 0
-                loss -= (log_probs.gather(1, at_targets) * counts).sum()
+                mask = is_target[rows, None].to(hidden.dtype)  # 0 for ignored rows
+                loss -= (log_probs.gather(1, at_targets) * mask).sum()
                 # softmax - onehot(target), subtracted before rounding: the difference is small for
-                # an almost certain token.
-                grad_logits = log_probs.exp_().scatter_add_(1, at_targets, -torch.ones_like(counts))
-                grad_bias.addmv_(grad_logits.t(), counts[:, 0])
+                # an almost certain token. In place: log_probs is not needed any more.
+                grad_logits = log_probs.exp_().scatter_add_(1, at_targets, -torch.ones_like(mask))
+                grad_bias.addmv_(grad_logits.t(), mask[:, 0])
                 grad_logits = grad_logits.to(dtype)
-                grad_hidden[rows] = (grad_logits @ weight_lp) * counts
-                counted = hidden_lp[rows] * counts.to(dtype)
+                grad_hidden[rows] = (grad_logits @ weight_lp) * mask
+                masked_hidden = hidden_lp[rows] * mask.to(dtype)
                 if dtype is weight.dtype:
-                    grad_weight.addmm_(grad_logits.t(), counted)
+                    grad_weight.addmm_(grad_logits.t(), masked_hidden)
                 else:
-                    grad_weight += grad_logits.t() @ counted
+                    grad_weight += grad_logits.t() @ masked_hidden
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients, scaled by that of the loss."""
         (scale,) = grads
@@ -124,7 +127,7 @@ def blockwise_cross_entropy(
         )
 
 
-def log_softmax_with_entropy(
+def logits_and_entropy(
     hidden: Tensor, weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return shifted logits, log partition function and entropy of a softmax.

@@ -18,7 +18,7 @@ from korlm.modules.fused_cross_entropy import (
     block_rows,
     blockwise_cross_entropy,
     linear_cross_entropy,
-    log_softmax_with_entropy,
+    logits_and_entropy,
 )
 from korlm.utils import threads
 
@@ -90,7 +90,7 @@ class SoftmaxHead(nn.Module):
     def _nll_and_entropy(
         self, hidden: Tensor, targets: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        logits, log_sums, entropy = log_softmax_with_entropy(hidden, weight, self.bias)
+        logits, log_sums, entropy = logits_and_entropy(hidden, weight, self.bias)
         return log_sums - logits.gather(1, targets[:, None])[:, 0], entropy
 
     def cross_entropy_sum(

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from korlm.config import JavaConfig, WorkerConfig
 from korlm.tokenizers.analysis import Analysis, Span
 from korlm.tokenizers.jvm import java_exceptions, start_java
-from korlm.tokenizers.offsets import analysis_of, eojeol_starts, find_spans, loss
+from korlm.tokenizers.offsets import analysis_of, eojeol_of_visible, find_spans, status_and_dropped
 from korlm.tokenizers.workers.external import LineAnalyzer
 from korlm.utils.errors import TokenizerError
 from korlm.utils.io.checksums import short_hash
@@ -190,15 +190,16 @@ class Hannanum(_Tagger):
         morphs: list[str] = []
         tags: list[str] = []
         eojeol: list[int] = []
-        starts, position = eojeol_starts(text), 0
+        eojeol_at = eojeol_of_visible(text)
+        position = 0
         for surface, reading in hannanum_units(output):
             for token in self._tagged.findall(reading.strip()):
                 morph, tag = token.rsplit("/", 1)
                 morphs.append(morph)
                 tags.append(tag)
-                eojeol.append(starts[min(position, len(starts) - 1)])
+                eojeol.append(eojeol_at[min(position, len(eojeol_at) - 1)])
             position += len("".join(surface.split()))
-        return Analysis(morphs, tags, eojeol, *loss("".join(text.split())[position:]))
+        return Analysis(morphs, tags, eojeol, *status_and_dropped("".join(text.split())[position:]))
 
 
 def hannanum_units(output: str) -> list[tuple[str, str]]:

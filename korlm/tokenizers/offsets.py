@@ -24,7 +24,7 @@ def eojeol_of(text: str) -> list[int]:
     return indices
 
 
-def eojeol_starts(text: str) -> list[int]:
+def eojeol_of_visible(text: str) -> list[int]:
     """Return the index of the eojeol of each character that is not white space."""
     return [index for index, eojeol in enumerate(text.split()) for _ in eojeol]
 
@@ -70,10 +70,10 @@ def analysis_of(text: str, morphs: list[str], tags: list[str], spans: Sequence[S
         covered[begin:end] = b"\1" * (end - begin)
     eojeol = [eojeol_at[min(begin, len(text) - 1)] for begin, _ in spans]
     lost = (char for char, is_covered in zip(text, covered, strict=True) if not is_covered)
-    return Analysis(morphs, tags, eojeol, *loss(lost))
+    return Analysis(morphs, tags, eojeol, *status_and_dropped(lost))
 
 
-def loss(lost: Iterable[str]) -> tuple[str, int]:
+def status_and_dropped(lost: Iterable[str]) -> tuple[str, int]:
     """Return ``status`` and ``dropped`` of an analysis, given the characters that are in no token.
 
     Control and format characters count as dropped, but do not change the status.

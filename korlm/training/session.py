@@ -65,7 +65,8 @@ def build_session(
     """Build a run: model, task, optimizer, logger and trainer, restored from a checkpoint if given.
 
     Args:
-        settings: of the run; of a resumed run those in its checkpoint.
+        settings: of the run; of a resumed run those of its checkpoint with the overrides of this
+            command.
         prepared: the corpus.
         folder: the run directory; created unless the settings or the checkpoint are refused.
         resumed: last.pt or best.pt of the run to resume.
@@ -79,7 +80,8 @@ def build_session(
     task = task_class(settings, prepared, folder, device, group)
     model = _build_model(settings, prepared, task, device, bf16, is_new=resumed is None)
     optimizer = _build_optimizer(settings, model, bf16)
-    progress, state = Progress(), None
+    progress = Progress()
+    state = None
     if resumed is not None:
         source = settings.resume_from
         path = folder / "checkpoints" / f"{source.value}.pt"
@@ -98,10 +100,19 @@ def build_session(
         copy_to_run(prepared.folder, folder)
         first_step = 0 if resumed is None else progress.step + 1
         tracker = build_trackers(settings.trainer.tracker, folder, config, first_step, task.charts)
-    steps, stop = count_total_steps(settings.trainer, len(task.train_batches)), StopSignal(group)
     is_ngram = isinstance(model, NgramLM)
-    shared = (model, task, progress, checkpoints, tracker, stop, group)
-    validator = Validator(*shared, 1 if is_ngram else steps, callbacks)
+    total_steps = count_total_steps(settings.trainer, len(task.train_batches))
+    validator = Validator(
+        model=model,
+        task=task,
+        progress=progress,
+        checkpoints=checkpoints,
+        tracker=tracker,
+        stop=StopSignal(group),
+        group=group,
+        total_steps=1 if is_ngram else total_steps,
+        callbacks=callbacks,
+    )
     trainer = None
     if not is_ngram:
         trainer = _build_trainer(settings, validator, optimizer, device, bf16, state)
@@ -139,7 +150,9 @@ def _build_model(
     _configure_threads(settings, model, bf16, task.group)
     model.to(device)
     task.group.broadcast_parameters(model)
-    if not task.group.is_main_process:  # a different dropout in each process
+    # A different dropout in each process. From here on, nothing random may change parameters or
+    # summed gradients: they must stay the same in all processes.
+    if not task.group.is_main_process:
         torch.manual_seed(settings.seed + task.group.rank)
     return model
 
@@ -196,6 +209,7 @@ def _configure_threads(
     max_threads = settings.trainer.threads
     if max_threads is None and not bf16:  # metrics must not depend on the number of cores
         max_threads = min(threads.all_threads(), threads.SAME_IN_FP32)
+    # Multiply-adds of the largest matrix product in a time step decide on the number of threads.
     rows = settings.batches.batch_size // group.world_size
     largest_matrix = max((weight.numel() for weight, _ in model.muon_weights()), default=0)
     threads.configure_threads(max_threads, rows * largest_matrix)
@@ -221,10 +235,13 @@ class TrainingSession:
     bf16: bool
 
     def __post_init__(self) -> None:
-        shared = self.validator
-        self.model, self.task, self.progress = shared.model, shared.task, shared.progress
-        self.checkpoints, self.tracker = shared.checkpoints, shared.tracker
-        self.stop, self.group = shared.stop, shared.group
+        self.model = self.validator.model
+        self.task = self.validator.task
+        self.progress = self.validator.progress
+        self.checkpoints = self.validator.checkpoints
+        self.tracker = self.validator.tracker
+        self.stop = self.validator.stop
+        self.group = self.validator.group
 
     @property
     def total_steps(self) -> int:
@@ -233,7 +250,7 @@ class TrainingSession:
 
     @property
     def num_parameters(self) -> int:
-        """Number of trained parameters; of an n-gram model the number of n-grams."""
+        """Number of parameters, frozen ones included; of an n-gram model the number of n-grams."""
         if isinstance(self.model, NgramLM):
             return self.model.num_grams
         return sum(parameter.numel() for parameter in self.model.parameters())
@@ -258,7 +275,8 @@ class TrainingSession:
                 self.tracker.start()
                 with self.stop:
                     self._train()
-                    return self._finish()
+                    splits = self._finish()
+                status = RunStatus.finished
             except OSError:
                 with output_errors(self.folder, again=self._resume_hint()):
                     raise
@@ -273,6 +291,9 @@ class TrainingSession:
                 ) from None
             finally:
                 self.tracker.close(status)
+        if self.group.is_main_process:
+            self._log_end(splits)
+        return splits
 
     def _train(self) -> None:
         """Train until the end or a stop signal; write last.pt in both cases."""
@@ -315,10 +336,6 @@ class TrainingSession:
         self._log_final_scalars(splits)
         self.tracker.log_result(self.progress.step, self.config, splits)
         write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
-        self.tracker.close()
-        logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
-        written = [name for name in RESULTS if (self.folder / name).exists()]
-        logger.info("%s: %s", self.folder, ", ".join(written))
         return splits
 
     def _check_best(self) -> None:
@@ -402,6 +419,12 @@ class TrainingSession:
         )
         for line in self.task.log_hints():
             logger.info("%s", line)
+
+    def _log_end(self, splits: Splits) -> None:
+        """Log the metrics of the best model and the names of the files that are written."""
+        logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
+        written = [name for name in RESULTS if (self.folder / name).exists()]
+        logger.info("%s: %s", self.folder, ", ".join(written))
 
     def _resume_hint(self) -> str:
         """Return how to continue after an output error."""

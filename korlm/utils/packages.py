@@ -20,7 +20,7 @@ def konlpy_folder() -> Path:
     return folder_of("konlpy")
 
 
-def version_of(package: str, tokenizer: str) -> str:
+def package_version(package: str, tokenizer: str) -> str:
     """Return the version of a package of a tokenizer without importing it.
 
     Raises:

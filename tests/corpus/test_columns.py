@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from korlm.config import CorpusConfig, CorpusFormat
-from korlm.corpus.files import read_records
+from korlm.corpus.files import other_columns, read_records
 from korlm.corpus.notes import Notes
 from korlm.corpus.sources import find_sources
 from korlm.utils.errors import CorpusError
@@ -117,3 +117,45 @@ def test_strings_that_are_not_utf8(tmp_path: Path) -> None:
     config = CorpusConfig(name="a", files=[str(path)], text_column="text")
     with pytest.raises(CorpusError, match=r"a.parquet: the column 'text' has strings that are not"):
         list(read_records(path, config))
+
+
+def read_kept(path: Path, column: pa.Array) -> list[str]:
+    """Return the values of a column "x" that is kept."""
+    pq.write_table(pa.table({"text": ["가"] * len(column), "x": column}), path)
+    config = CorpusConfig(name="a", files=[str(path)], keep_columns=["x"])
+    return [record.kept[0] for record in read_records(path, config)]
+
+
+def test_nanoseconds_are_read_without_pandas(tmp_path: Path) -> None:
+    column = pa.array([1_700_000_000_000_000_001, None], pa.timestamp("ns"))
+    assert read_kept(tmp_path / "a.parquet", column) == ["2023-11-14 22:13:20", ""]
+
+
+def test_bytes_are_read_as_utf8(tmp_path: Path) -> None:
+    for kind in (pa.binary(), pa.large_binary(), pa.binary(3)):
+        assert read_kept(tmp_path / "a.parquet", pa.array(["가".encode(), None], kind)) == [
+            "가",
+            "",
+        ]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([10**18], pa.timestamp("s")),  # later than the year 9999
+        pa.array([1], pa.timestamp("us", "Mars/X")),
+        pa.array([b"\xb0\xa1"]),
+    ],
+)
+def test_values_that_cannot_be_text(tmp_path: Path, column: pa.Array) -> None:
+    with pytest.raises(
+        CorpusError, match=r"a.parquet: the column 'x' \(.*\) cannot be read as text"
+    ):
+        read_kept(tmp_path / "a.parquet", column)
+
+
+def test_other_columns(path: Path) -> None:
+    """Each name once, without empty names, lists and bytes, as in a table with a header."""
+    columns = [pa.array(["가"]), *[pa.array([1])] * 3, pa.array([[1]]), pa.array([b"x"])]
+    WRITERS[path.name](pa.table(columns, ["text", "b", "b", "", "list", "bytes"]), path)
+    assert other_columns(path, CorpusConfig(name="a", files=[str(path)])) == ["b"]

@@ -261,6 +261,44 @@ def test_a_corpus_that_runs_normalize_differently(monkeypatch: pytest.MonkeyPatc
 
 
 def test_modes_that_need_tuning() -> None:
-    assert not EvaluationModes({}, NO_CACHE, NO_DYNAMIC, CPU).needs_tuning
-    assert modes(NO_CACHE).needs_tuning
-    assert EvaluationModes({}, CACHE, NO_DYNAMIC, CPU).needs_tuning
+    neural, ngram = lstm(), toy_run()
+    assert not EvaluationModes({}, NO_CACHE, NO_DYNAMIC, CPU).needs_tuning(neural)
+    assert modes(NO_CACHE).needs_tuning(neural)
+    assert EvaluationModes({}, CACHE, NO_DYNAMIC, CPU).needs_tuning(neural)
+    assert EvaluationModes({}, NO_CACHE, DynamicConfig(), CPU).needs_tuning(neural)
+    # A model without hidden states and parameters has neither cache nor dynamic evaluation.
+    assert not EvaluationModes({}, CACHE, DynamicConfig(), CPU).needs_tuning(ngram)
+    assert modes(NO_CACHE).needs_tuning(ngram)
+
+
+def test_an_ngram_run_alone_is_not_tuned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its prepared corpus is not opened: the text to evaluate on is enough."""
+    monkeypatch.setattr("korlm.api.evaluation.read_texts", lambda corpus, runs: [random_text(200)])
+    settings = EvaluateSettings(corpus=CorpusConfig(name="text", files=["a.txt"]))
+    monkeypatch.setattr("korlm.api.evaluation.open_text", None)
+    results = evaluate_language_models(settings, {"a": toy_run(prepared=tmp_path)}, CPU)
+    assert list(results["text"]) == ["carried", "reset"]
+
+
+@pytest.mark.parametrize("name", ["ngram", "carried", "own"])
+def test_a_mixed_run_whose_name_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    others = {
+        "kn5": toy_run(folder=tmp_path / "kn5"),
+        name: toy_run(folder=tmp_path / name),
+        "mix": toy_run(folder=tmp_path / "mix"),
+    }
+    monkeypatch.setattr("korlm.api.evaluation.load_mixed_runs", lambda *settings: others)
+    monkeypatch.setattr("korlm.api.evaluation.read_texts", lambda corpus, runs: [random_text(200)])
+    settings = EvaluateSettings(
+        corpus=CorpusConfig(name="text", files=["a.txt"]),
+        ngram="kn5",
+        mix=[name, "mix"],
+        adapt=False,
+    )
+    results = evaluate_language_models(settings, {"own": toy_run()}, CPU)
+    names = ["ngram", str(tmp_path / name), str(tmp_path / "mix")]
+    assert list(results["text"]) == ["carried", "reset", *names, "mix"]
+    assert results["text"]["ngram"].metrics["run"] == str(tmp_path / "kn5")
+    assert results["text"]["carried"].metrics["run"] == "runs/known"

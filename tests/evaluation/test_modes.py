@@ -100,6 +100,24 @@ def test_a_learning_rate_that_diverges_is_not_chosen(rates: list[float]) -> None
     assert np.isfinite(results["all"].nats).all()
 
 
+def test_a_model_that_is_not_adapted_needs_no_dynamic_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dynamic = DynamicConfig(segment=5, learning_rates=[1e30], tune_tokens=30, statistics_tokens=30)
+    run = toy_run(model=make_model("lstm"))
+    chosen, valid = tune(run, modes_of({}, dynamic), VALID, TRAIN)
+    assert chosen.dynamic_evaluation is not None and chosen.learning_rate == 0
+    windows = list(chosen.dynamic_evaluation.score(TEST, 0.0, 0.0))
+    monkeypatch.setattr(chosen.dynamic_evaluation, "score", None)
+    for results in (valid, run_modes(run, {}, TEST, chosen)):
+        np.testing.assert_array_equal(results["dynamic"].nats, results["carried"].nats)
+        # The carried pass counts once in the mixture of all.
+        assert results["all"].seconds == results["cache"].seconds
+        assert results["all"].settings["learning_rate"] == 0
+    nats = np.concatenate([window.nats.numpy() for window in windows])
+    np.testing.assert_allclose(results["dynamic"].nats, nats, rtol=1e-6)
+
+
 NAN = float("nan")
 
 

@@ -98,6 +98,16 @@ def test_gradcheck_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.autograd.gradcheck(summed, (leaf, weight, bias))
 
 
+def test_a_second_derivative_is_refused() -> None:
+    """The gradients of the forward pass are constants: their derivatives would be 0."""
+    layer, (hidden, targets) = make_layer(), make_rows(7)
+    hidden.requires_grad_()
+    loss = layer.cross_entropy_sum(hidden, targets)
+    (gradient,) = torch.autograd.grad(loss**2, hidden, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
 def test_gradients_reach_a_shared_matrix_from_both_sides() -> None:
     """A tied matrix is both embedding and output weight."""
     shared = torch.nn.Parameter(random(V, H))

@@ -68,6 +68,7 @@ class ToyRun:
     folder: Path = Path("runs/known")
     fingerprint: str = "f"
     start_id: int = EOS_ID
+    prepared: Path = Path("missing")
     settings: Any = field(
         default_factory=lambda: SimpleNamespace(
             model=SimpleNamespace(name="lstm"), tokenizer=SimpleNamespace(name="syllable")

@@ -5,7 +5,13 @@ import random
 import pytest
 
 from korlm.tokenizers.analysis import Analysis, Span
-from korlm.tokenizers.offsets import analysis_of, eojeol_of, eojeol_starts, find_spans, loss
+from korlm.tokenizers.offsets import (
+    analysis_of,
+    eojeol_of,
+    eojeol_of_visible,
+    find_spans,
+    status_and_dropped,
+)
 
 
 def test_eojeol_of_characters_and_blanks() -> None:
@@ -20,12 +26,12 @@ def test_eojeol_of_characters_and_blanks() -> None:
             own = [c for c, at in zip(text, owner, strict=True) if at == index]
             assert "".join(own).strip() == unit
         letters = [at for c, at in zip(text, owner, strict=True) if not c.isspace()]
-        assert eojeol_starts(text) == letters
+        assert eojeol_of_visible(text) == letters
 
 
-def test_eojeol_starts() -> None:
-    assert eojeol_starts(" 가나 다\xa0라 ") == [0, 0, 1, 2]
-    assert eojeol_starts("  ") == []
+def test_eojeol_of_visible() -> None:
+    assert eojeol_of_visible(" 가나 다\xa0라 ") == [0, 0, 1, 2]
+    assert eojeol_of_visible("  ") == []
 
 
 def test_find_spans() -> None:
@@ -47,5 +53,5 @@ def test_characters_in_no_token_are_lost() -> None:
     ("lost", "expected"), [("", ("ok", 0)), ("\x00\u200b", ("ok", 2)), ("가\x00", ("lost: 1", 2))]
 )
 def test_control_characters_are_no_loss(lost: str, expected: tuple[str, int]) -> None:
-    status, count = loss(lost)
+    status, count = status_and_dropped(lost)
     assert (status.removesuffix(" characters"), count) == expected

@@ -5,13 +5,13 @@ import importlib.metadata
 import pytest
 
 from korlm.utils.errors import TokenizerError, install_command
-from korlm.utils.packages import version_of
+from korlm.utils.packages import package_version
 
 
 def test_versions() -> None:
-    assert version_of("pyarrow", "x") == importlib.metadata.version("pyarrow")
+    assert package_version("pyarrow", "x") == importlib.metadata.version("pyarrow")
     with pytest.raises(TokenizerError) as caught:
-        version_of("no-such-package", "kiwi")
+        package_version("no-such-package", "kiwi")
     assert str(caught.value) == (
         f"tokenizer=kiwi: no-such-package is not installed: {install_command('no-such-package')}"
     )

@@ -22,7 +22,7 @@ _NAMES = {CorpusFormat.parquet: "a Parquet", CorpusFormat.arrow: "an Arrow"}
 _ARROW_FILE = b"ARROW1"  # first bytes of an Arrow file; an Arrow stream has no signature
 
 
-def read_columns(
+def read_table_file(
     path: Path,
     config: TextConfig,
     file_format: CorpusFormat,
@@ -40,10 +40,14 @@ def read_columns(
         for key, name in config.columns:
             if names.count(name) == 1:
                 continue
-            problem = f"has no column {name!r}, only {', '.join(names)}; give"
             if name in names:
-                problem = f"has several columns {name!r}; rename all but the one to read, or give"
-            raise CorpusError(f"{path}: {problem} corpus.{key}=NAME")
+                raise CorpusError(
+                    f"{path}: has several columns {name!r}; rename all but the one to read, or "
+                    f"give corpus.{key}=NAME"
+                )
+            raise CorpusError(
+                f"{path}: has no column {name!r}, only {', '.join(names)}; give corpus.{key}=NAME"
+            )
         first = 1
         if part.begin:
             groups = range(reader.num_row_groups)[: part.begin]  # fewer if the file has changed
@@ -78,27 +82,54 @@ def _rows(
     path: Path, batches: Iterable[pa.RecordBatch], columns: list[str]
 ) -> Iterator[tuple[Any, ...]]:
     for batch in batches:
-        values = []
-        for name in columns:
-            try:
-                values.append(batch.column(name).to_pylist())
-            except UnicodeDecodeError:  # Arrow does not check strings when it reads them
-                raise CorpusError(
-                    f"{path}: the column {name!r} has strings that are not UTF-8; write the file "
-                    "again"
-                ) from None
-        yield from zip(*values, strict=True)
+        yield from zip(*(_values(path, batch, name) for name in columns), strict=True)
+
+
+def _values(path: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
+    """Return the values of a column as Python objects; bytes are decoded as UTF-8.
+
+    Raises:
+        CorpusError: a value has no such object, as a date after the year 9999.
+    """
+    column: Any = batch.column(name)
+    try:
+        if _is_binary(column.type):
+            column = column.cast(pa.large_string())
+        elif pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+            # Only pandas has timestamps with nanoseconds.
+            column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:  # Arrow does not check strings when it reads them
+        raise CorpusError(
+            f"{path}: the column {name!r} has strings that are not UTF-8; write the file again"
+        ) from None
+    except (ValueError, OverflowError, KeyError) as error:  # KeyError: an unknown time zone
+        reason = " ".join(str(error).split())[:200]
+        raise CorpusError(
+            f"{path}: the column {name!r} ({column.type}) cannot be read as text ({reason}); store "
+            "it as strings, or read other columns (corpus.text_column, corpus.keep_columns, ...)"
+        ) from None
+    return values
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    is_variable = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(is_variable or pa.types.is_fixed_size_binary(kind))
 
 
 def read_names(path: Path, config: TextConfig, file_format: CorpusFormat) -> list[str]:
-    """Return the other columns than that of the text, without lists and structs.
+    """Return the other columns than that of the text, without lists, structs and bytes.
 
     Raises:
         CorpusError: the file is damaged or of another format.
     """
     with _open_table(path, file_format) as reader:
-        plain = [field.name for field in _schema_of(reader) if not pa.types.is_nested(field.type)]
-        return [name for name in plain if name != config.text_column]
+        names = dict.fromkeys(
+            field.name
+            for field in _schema_of(reader)
+            if not (pa.types.is_nested(field.type) or _is_binary(field.type))
+        )
+        return [name for name in names if name and name != config.text_column]
 
 
 def row_groups(path: Path) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
-"""Run Kkma as a tokenizer: the version of both engines, and KoNLPy's engine in a worker.
+"""Run KoNLPy's Kkma in a worker, and return the version of both engines of ``tokenizer=kkma``.
 
-The fast engine has a process of its own (``process.py``).
+``engine=konlpy`` is built here; ``engine=fast`` runs in a Java process of its own (``process.py``).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.jvm import java_exceptions, java_home, java_options
 from korlm.tokenizers.kkma.process import SELF_TEST, check_self_test
 from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
-from korlm.tokenizers.offsets import eojeol_starts, loss
+from korlm.tokenizers.offsets import eojeol_of_visible, status_and_dropped
 from korlm.tokenizers.workers.external import LineAnalyzer
 from korlm.utils.errors import TokenizerError
-from korlm.utils.packages import version_of
+from korlm.utils.packages import package_version
 
 FAST_VERSION = 2  # version of the fast engine's results; part of fingerprints and cache keys
 
@@ -36,8 +36,9 @@ class KonlpyKkma(LineAnalyzer):
         super().__init__(config)
         os.environ["JAVA_HOME"] = str(java_home())
         # konlpy starts Java itself, without options.
-        options = [os.environ.get("JAVA_TOOL_OPTIONS", ""), *(f'"{o}"' for o in java_options())]
-        os.environ["JAVA_TOOL_OPTIONS"] = " ".join(filter(None, options))
+        given = os.environ.get("JAVA_TOOL_OPTIONS", "")
+        options = [option for o in java_options() if (option := f'"{o}"') not in given]
+        os.environ["JAVA_TOOL_OPTIONS"] = " ".join(filter(None, [given, *options]))
         from konlpy.tag import Kkma
 
         try:
@@ -53,14 +54,14 @@ class KonlpyKkma(LineAnalyzer):
         morphs: list[str] = []
         tags: list[str] = []
         eojeol: list[int] = []
-        starts = eojeol_starts(text)
+        eojeol_at = eojeol_of_visible(text)
         position = 0
         surfaces: list[str] = []
         # The surfaces of Kkma's units are the line without white space, in order (1,391 of 1,391
         # lines of docs-lm and nsmc-lm); a unit is often smaller than an eojeol.
         for sentence in self._kkma.jki.morphAnalyzer(text) or ():
             for unit in sentence:
-                index = starts[min(position, len(starts) - 1)]
+                index = eojeol_at[min(position, len(eojeol_at) - 1)]
                 for morpheme in unit:
                     morphs.append(str(morpheme.getString()))
                     tags.append(str(morpheme.getTag()))
@@ -69,7 +70,7 @@ class KonlpyKkma(LineAnalyzer):
                 position += len(surfaces[-1])
         lost = collections.Counter("".join(text.split()))
         lost.subtract("".join(surfaces))
-        return Analysis(morphs, tags, eojeol, *loss(lost.elements()))
+        return Analysis(morphs, tags, eojeol, *status_and_dropped(lost.elements()))
 
     @classmethod
     def train(cls, config: WorkerConfig, lines: Iterable[str]) -> bytes | None:
@@ -81,10 +82,13 @@ class KonlpyKkma(LineAnalyzer):
 
     @classmethod
     def version_of(cls, config: WorkerConfig, learned: bytes | None = None) -> str:
-        """Return the version of the engine with its limits and user words."""
+        """Return the version of the engine with its limits and user words.
+
+        ``version`` is not a part of it: existing fingerprints lack it.
+        """
         assert isinstance(config, KkmaConfig)
         words = learned or cls.train(config, [])
-        version = f"konlpy {version_of('konlpy', config.name)}"
+        version = f"konlpy {package_version('konlpy', config.name)}"
         if config.engine is KkmaEngine.fast:
             version += f", fast {FAST_VERSION}"
         if config.limit_work:

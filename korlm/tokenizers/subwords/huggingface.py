@@ -18,7 +18,7 @@ from korlm.tokenizers.base import InProcessTokenizer
 from korlm.tokenizers.offsets import analysis_of, trimmed
 from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError, require_extra
-from korlm.utils.packages import version_of
+from korlm.utils.packages import package_version
 
 VERSION = 1
 
@@ -84,7 +84,7 @@ class HuggingFaceTokenizer(InProcessTokenizer):
             TokenizerError: the package is not installed, or the file cannot be read.
         """
         digest = digest_of(_read(config) if learned is None else learned)
-        return f"{VERSION}, tokenizers {version_of('tokenizers', config.name)}, {digest}"
+        return f"{VERSION}, tokenizers {package_version('tokenizers', config.name)}, {digest}"
 
     def analyze(self, text: str) -> Analysis:
         """Return the tokens of one line."""

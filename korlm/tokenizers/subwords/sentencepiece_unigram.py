@@ -18,7 +18,7 @@ from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer
 from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError
-from korlm.utils.packages import version_of
+from korlm.utils.packages import package_version
 
 VERSION = 1  # version of the parameters passed to sentencepiece; part of fingerprints
 
@@ -121,7 +121,7 @@ class SentencePieceTokenizer(InProcessTokenizer):
             TokenizerError: sentencepiece is not installed, or the file cannot be read.
         """
         assert isinstance(config, SentencePieceConfig)
-        version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, "
+        version = f"{VERSION}, sentencepiece {package_version('sentencepiece', config.name)}, "
         if config.file is not None:
             model = read_tokenizer_file(config.file) if learned is None else learned
             return version + digest_of(model)

@@ -16,7 +16,7 @@ from korlm.tokenizers.analysis import EMPTY, Analysis, Span
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.utils.cpu import available_cores
-from korlm.utils.packages import version_of
+from korlm.utils.packages import package_version
 
 TIMEOUT = "too slow"  # reason in the status of a line that exceeds ``line_timeout_s``
 CLOCK_FACTOR = 10  # seconds by the clock that count as one second of CPU time
@@ -34,7 +34,8 @@ class LineAnalyzer(ABC):
 
     Attributes:
         exceptions: exceptions after which a line counts as failed.
-        version: version of the conversion of the packages' results; part of fingerprints.
+        version: version of the conversion of the packages' results; part of ``version_of`` unless a
+            subclass overrides that method.
         packages: packages that the analyzer needs; their versions are part of fingerprints.
     """
 
@@ -66,7 +67,7 @@ class LineAnalyzer(ABC):
         Raises:
             TokenizerError: a package is not installed.
         """
-        packages = [f"{name} {version_of(name, config.name)}" for name in cls.packages]
+        packages = [f"{name} {package_version(name, config.name)}" for name in cls.packages]
         return ", ".join([cls.version, *packages, f"{config.line_timeout_s:g} s"])
 
     @abstractmethod

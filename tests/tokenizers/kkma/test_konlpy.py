@@ -44,7 +44,11 @@ results["methods"] = [
      of(kkma.sentences, t)]
     for t in texts
 ]
-tokenizer = KonlpyKkma.from_config(with_defaults(KkmaConfig(name="kkma", engine=KkmaEngine.konlpy)))
+config = with_defaults(KkmaConfig(name="kkma", engine=KkmaEngine.konlpy))
+tokenizer = KonlpyKkma.from_config(config)
+options = os.environ["JAVA_TOOL_OPTIONS"]
+KonlpyKkma.from_config(config)
+results["options"] = [options, os.environ["JAVA_TOOL_OPTIONS"]]
 for analysis in tokenizer.analyze_lines(texts):
     results["status"].append(analysis.status)
     results["engine"].append(list(zip(analysis.morphs, analysis.tags)))
@@ -149,3 +153,9 @@ def test_both_in_the_same_process(konlpy: dict[str, Any]) -> None:
     first, theirs, later = konlpy["beside"]
     assert first == theirs == later and first
     assert konlpy["environment"], "korlm.Kkma changed the environment"
+
+
+@pytest.mark.jvm
+def test_options_of_java_are_given_once(konlpy: dict[str, Any]) -> None:
+    first, second = konlpy["options"]
+    assert first == second and first
