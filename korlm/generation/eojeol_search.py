@@ -150,7 +150,8 @@ class EojeolSearch:
 
         Args:
             typed: keys of the eojeol, may be empty.
-            num_eojeols: k, 1 or more; the search ends when no node is more probable than the k-th eojeol.
+            num_eojeols: k, 1 or more; the search ends when no node is more probable than the k-th
+                eojeol.
             max_expansions: maximum number of nodes that this search expands, whether or not an
                 earlier one has computed them.
         """
