@@ -66,14 +66,14 @@ class Prepared:
         """
         names = self.manifest[checksums.CRC32_KEY]
         paths = (self.folder / name for name in names if name.startswith(f"ids/{split}-"))
-        ids = join_shards([self._ids_of(path) for path in in_piece_order(paths)])
-        expected = self.stats[split].num_tokens
-        if len(ids) != expected:
+        shards = [self._ids_of(path) for path in in_piece_order(paths)]
+        num_ids, expected = sum(map(len, shards)), self.stats[split].num_tokens
+        if num_ids != expected:
             raise PreparedError(
-                f"{self.folder / 'ids'}: holds {len(ids)} ids of {split}, the manifest says "
+                f"{self.folder / 'ids'}: holds {num_ids} ids of {split}, the manifest says "
                 f"{expected}; {mend_prepared(self.folder)}"
             )
-        return ids
+        return join_shards(shards)
 
     def _ids_of(self, path: Path) -> Ids:
         with _verified(path, self.folder, self.manifest):

@@ -83,14 +83,15 @@ def _pool(model: Classifier, graph: Graph, outputs: list[LayerOutputs]) -> str:
         masked = add("Where", mask, scores, graph.scalar(-math.inf))
         weighted = add("Mul", add("Softmax", masked, axis=0), output_or_zero)
         return add("ReduceSum", weighted, first_axis, keepdims=0)
-    parts = []
+    pooled_parts = []
     if pooling.mode in (Pooling.last, Pooling.concat):
-        parts.append(concat(graph, [encoded.state[0] for encoded in outputs]))
+        pooled_parts.append(concat(graph, [encoded.state[0] for encoded in outputs]))
     if pooling.mode in (Pooling.max, Pooling.concat):
         masked = add("Where", mask, output, graph.scalar(-math.inf))
-        parts.append(add("ReduceMax", masked, axes=[0], keepdims=0))
+        pooled_parts.append(add("ReduceMax", masked, axes=[0], keepdims=0))
     if pooling.mode in (Pooling.mean, Pooling.concat):
         counts = add("Unsqueeze", add("Cast", LENGTHS, to=FLOAT), graph.integers([-1]))
         total = add("ReduceSum", output_or_zero, first_axis, keepdims=0)
-        parts.append(add("Div", total, counts))
-    return concat(graph, parts)
+        pooled_parts.append(add("Div", total, counts))
+    assert pooled_parts, f"no ONNX of pooling {pooling.mode.name}"
+    return concat(graph, pooled_parts)

@@ -116,7 +116,13 @@ class Completer:
         return Completions(eojeols, total, rest)
 
     def search(self, text: str, num_eojeols: int, max_expansions: int) -> SearchResult:
-        """Run the search of ``complete``; also returns the token sequences of the eojeols."""
+        """Run the search of ``complete``; also returns the token sequences of the eojeols.
+
+        Raises:
+            ConfigError: ``num_eojeols`` is below 1.
+        """
+        if num_eojeols < 1:
+            raise ConfigError(f"num_eojeols={num_eojeols}: must be at least 1")
         context, typed = split_typed(text)
         return self._search_after(context)[1].search(keys_of(typed), num_eojeols, max_expansions)
 

@@ -96,7 +96,8 @@ class _Frontier:
 
     Attributes:
         typed: the typed keys.
-        typed_probability: P(typed | c) of what the search has seen.
+        typed_probability: P(typed | c) of what the search has seen; a difference of sums in double
+            precision, so that even those of tiny probability have correct digits.
         heap: nodes to expand, and the most probable child of each expanded node that is left.
     """
 
@@ -117,8 +118,9 @@ class SearchResult:
 
     Attributes:
         eojeols: P(e | c) of each eojeol, and its most probable token sequence.
-        typed_probability: P(typed | c), the probability of all eojeols that start as typed; without
-            altered syllables where the search does not get to.
+        typed_probability: P(typed | c), the probability of all eojeols that start as typed, at
+            least that of those found; for nodes that the search has not reached, as if no syllable
+            were altered.
     """
 
     eojeols: dict[str, tuple[float, Node]]
@@ -144,20 +146,22 @@ class EojeolSearch:
     def search(self, typed: str, num_eojeols: int, max_expansions: int) -> SearchResult:
         """Return the most probable eojeols that start with the typed keys.
 
-        The result does not depend on earlier searches.
+        The result does not depend on earlier searches, but for rounding.
 
         Args:
             typed: keys of the eojeol, may be empty.
-            num_eojeols: k; the search ends when no node is more probable than the k-th eojeol.
+            num_eojeols: k, 1 or more; the search ends when no node is more probable than the k-th
+                eojeol.
             max_expansions: maximum number of nodes that this search expands, whether or not an
                 earlier one has computed them.
         """
         eojeols: dict[str, tuple[float, Node]] = {}
+        # Nothing typed: 1 if any eojeol is possible; all of them start as typed.
         frontier = _Frontier(typed, 0.0 if typed else float(self.root.child_probs.any()))
         self._push_children(frontier, self.root)
         while max_expansions > 0:
-            best = heapq.nlargest(num_eojeols, (p for p, _ in eojeols.values()))
-            threshold = best[-1] if len(best) == num_eojeols else 0.0
+            top_probs = heapq.nlargest(num_eojeols, (p for p, _ in eojeols.values()))
+            threshold = top_probs[-1] if len(top_probs) == num_eojeols else 0.0
             batch = self._pop_batch(frontier, min(BATCH_SIZE, max_expansions), threshold)
             if not batch:
                 break
@@ -166,13 +170,14 @@ class EojeolSearch:
             for node in batch:
                 matches = keys_of(node.surface).startswith(typed)
                 if matches and node.surface and node.end_prob > 0:
-                    prob, best_node = eojeols.get(node.surface, (0.0, node))
-                    best_node = node if node.end_prob > best_node.end_prob else best_node
-                    eojeols[node.surface] = prob + node.end_prob, best_node
+                    prob, top_node = eojeols.get(node.surface, (0.0, node))
+                    top_node = node if node.end_prob > top_node.end_prob else top_node
+                    eojeols[node.surface] = prob + node.end_prob, top_node
                 if matches and not node.stable.keys.startswith(typed):
                     frontier.typed_probability += node.end_prob
                 self._push_children(frontier, node)
-        return SearchResult(eojeols, frontier.typed_probability)
+        found = sum(prob for prob, _ in eojeols.values())
+        return SearchResult(eojeols, max(frontier.typed_probability, found))
 
     def _pop_batch(self, frontier: _Frontier, size: int, threshold: float) -> list[Node]:
         """Pop up to ``size`` compatible nodes above the threshold in descending order of weight."""
@@ -184,9 +189,10 @@ class EojeolSearch:
             if siblings is not None:
                 frontier.push_next(parent, siblings)
                 if not parent.stable.keys.startswith(typed):
-                    starts = node.stable.keys.startswith(typed)
-                    starts_as_expected = self._is_expected(parent, ids[-1], typed)
-                    frontier.typed_probability += node.prob * (starts - starts_as_expected)
+                    surely_starts = node.stable.keys.startswith(typed)
+                    was_counted = self._starts_if_unaltered(parent, ids[-1], typed)
+                    change = int(surely_starts) - int(was_counted)
+                    frontier.typed_probability += node.prob * change
                     if not node.stable.is_compatible(typed):
                         continue
                     keys = keys_of(node.surface)
@@ -210,11 +216,11 @@ class EojeolSearch:
         lexicon, keys = self._lexicon, keys_of(node.surface)
         if keys.startswith(typed):
             candidates = self._top_ids(node)
-            frontier.typed_probability += float(node.child_probs.sum())
+            frontier.typed_probability += float(node.child_probs.sum(dtype=np.float64))
         elif typed.startswith(keys):
             rest = typed[len(keys) :]
             starting = lexicon.starting_with(rest)
-            frontier.typed_probability += float(node.child_probs[starting].sum())
+            frontier.typed_probability += float(node.child_probs[starting].sum(dtype=np.float64))
             matching = np.concatenate([starting, lexicon.prefixes_of(rest)])
             candidates = _top(node.child_probs, matching, MAX_MATCHING)
         else:  # a later token may drop the last syllable: 영화+이+다 -> 영화다
@@ -224,7 +230,7 @@ class EojeolSearch:
         candidates = np.union1d(candidates, node.altering_ids)
         frontier.push_next(node, iter(_descending(node.child_probs, candidates).tolist()))
 
-    def _is_expected(self, parent: Node, token_id: int, typed: str) -> bool:
+    def _starts_if_unaltered(self, parent: Node, token_id: int, typed: str) -> bool:
         """Return whether a child starts as typed if its token alters no syllable."""
         keys = keys_of(parent.surface)
         if typed.startswith(keys):

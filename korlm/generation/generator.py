@@ -205,8 +205,6 @@ class Generator(Completer):
         if not split_typed(prompt)[1]:
             return []
         result = self.search(prompt, MAX_PROMPT_COMPLETIONS, PROMPT_EXPANSIONS)
-        if result.typed_probability <= 0:  # a sum of differences, which may be rounded to 0
-            return []
         completions = sorted(
             result.eojeols.values(), key=lambda eojeol: (-eojeol[0], eojeol[1].surface)
         )

@@ -2,7 +2,8 @@
 
     total = score + sum_k weight_k ln p_k(text) + length_bonus * length
 
-Axes: U utterances, M hypotheses of all of them, K models (1 for a linear mixture).
+Axes: U utterances, M hypotheses of all utterances together, K models, without the recognizer (1 for
+a linear mixture).
 """
 
 from __future__ import annotations

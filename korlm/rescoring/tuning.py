@@ -3,11 +3,12 @@
 Och 2003, "Minimum Error Rate Training in Statistical Machine Translation", section 4: along a line
 in weight space the combined score of each hypothesis is a linear function, the best hypothesis of
 an utterance changes at the corners of their upper envelope, and between all corners the number of
-errors is constant. So a line is searched exactly. Lines along single weights and in a few random
-directions alternate until none reduces the errors. Random directions have a fixed seed: the same
-lists give the same weights.
+errors is constant. So a line is searched exactly, but for the rounding of the weights found to 6
+significant digits. Lines along single weights and in a few random directions alternate until none
+reduces the errors. Random directions have a fixed seed: the same lists give the same weights.
 
-Axes: U utterances, M hypotheses of all of them, K models. A point is (K weights, length bonus).
+Axes: U utterances, M hypotheses of all utterances together, K models, without the recognizer, whose
+weight is 1. A point is (K weights, length bonus).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from korlm.evaluation.token_scores import Floats, Ints, segment_sums
 from korlm.rescoring.features import Features, best, weighted_sum
 
-STARTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # initial LM weights, beside the given ones
+INITIAL_LM_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # beside the given ones
 NUM_DIRECTIONS = 4  # random directions of each round, beside those of single weights
 
 
@@ -30,7 +31,8 @@ class TunedWeights:
 
     Attributes:
         weights: (K,), 0 or more.
-        length_bonus: per unit of length.
+        length_bonus: per token, eojeol or character (``length_unit``); per eojeol it is a word
+            insertion bonus.
         num_errors: number of errors of the best hypotheses under these weights.
     """
 
@@ -42,13 +44,18 @@ class TunedWeights:
 def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float) -> TunedWeights:
     """Search for the weights with the fewest errors.
 
-    ``errors`` (M,) are those of each hypothesis. The result is never worse than the initial
-    weights.
+    The result is never worse than the initial weights.
+
+    Args:
+        features: of all utterances.
+        errors: (M,), number of errors of each hypothesis.
+        weights: (K,), initial weights, 0 or more.
+        length_bonus: initial length bonus.
     """
     num_models, weight_sum = len(weights), weights.sum()
     mixture = weights / weight_sum if weight_sum > 0 else np.full(num_models, 1 / num_models)
     starts = [np.append(weights, length_bonus)]
-    starts += [np.append(start * mixture, 0.0) for start in STARTS]
+    starts += [np.append(weight * mixture, 0.0) for weight in INITIAL_LM_WEIGHTS]
     results = [_descend(features, errors, start) for start in starts]
     return min(results, key=lambda result: result.num_errors)  # the first of ties
 
@@ -115,9 +122,11 @@ def line_search(
         high: upper bound of x; may be infinite.
 
     Returns:
-        The middle of the widest interval with the fewest errors.
+        The middle of the widest interval with the fewest errors; finite intervals are preferred.
     """
-    corners, changes, first_errors = [np.zeros(0)], [np.zeros(0, np.int64)], 0
+    corners = [np.zeros(0)]
+    changes = [np.zeros(0, np.int64)]
+    first_errors = 0
     for number, (x, before, after) in enumerate(_envelopes(base, slopes, sizes, low)):
         if number == 0:
             first_errors = int(errors[after].sum())
@@ -170,8 +179,8 @@ def _best_x(edges: Floats, counts: Ints) -> float:
     ``edges`` (n + 1,) rise, the last one is larger than the first; ``counts`` (n,) are the errors
     between them.
     """
-    is_wide = np.diff(edges) > 0  # intervals of width 0 do not separate their neighbors
-    edges, counts = np.append(edges[:-1][is_wide], edges[-1]), counts[is_wide]
+    has_width = np.diff(edges) > 0  # intervals of width 0 do not separate their neighbors
+    edges, counts = np.append(edges[:-1][has_width], edges[-1]), counts[has_width]
     is_best = np.concatenate([[False], counts == counts.min(), [False]])
     changes = np.flatnonzero(np.diff(is_best.astype(np.int8)))
     starts, ends = edges[changes[::2]], edges[changes[1::2]]

@@ -924,6 +924,15 @@ def test_ids_that_are_none_are_refused(
     )
 
 
+def test_a_split_without_files(corpus: CorpusConfig, outputs: Path) -> None:
+    prepared = make(corpus, outputs)
+    del prepared.manifest["crc32"]["ids/train-00000.npy"]
+    message = "holds 0 ids of train, the manifest says 11"
+    assert_error(
+        PreparedError, lambda: prepared.ids("train"), str(prepared.folder / "ids"), message
+    )
+
+
 FILES = [
     "manifest.json",
     "vocab.tsv",

@@ -45,6 +45,19 @@ def test_a_range_is_a_view_within_a_shard() -> None:
         stream[::2]
 
 
+def test_a_stream_cannot_be_an_array_without_a_copy() -> None:
+    stream = IdStream([np.arange(3), np.arange(2)])
+    assert np.asarray(stream).tolist() == stream.__array__(copy=None).tolist() == [0, 1, 2, 0, 1]
+    assert stream.__array__(copy=True).tolist() == [0, 1, 2, 0, 1]
+    with pytest.raises(ValueError, match="copy"):
+        stream.__array__(copy=False)
+
+
+def test_shards_of_several_dtypes_are_no_stream() -> None:
+    with pytest.raises(ValueError, match="uint16, uint32"):
+        IdStream([np.zeros(1, np.uint16), np.array([70_000], np.uint32)])
+
+
 def test_shards_are_mapped_without_open_files(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     for ids in (np.arange(1000, dtype=np.uint16), np.arange(0, dtype=np.uint32)):

@@ -102,6 +102,13 @@ def test_names_and_metadata() -> None:
     assert json.loads(metadata["labels"]) == LABELS and metadata["max_length"] == "99"
 
 
+def test_a_pooling_without_onnx_is_noticed() -> None:
+    model = classifier(MODELS["lstm"])
+    model.pooling.mode = SimpleNamespace(name="median")
+    with pytest.raises(AssertionError, match="median"):
+        build_classifier(model, Graph(), LABELS)
+
+
 def test_layer_normalization_is_refused() -> None:
     model = classifier(LSTMConfig("lstm", **SIZES, layer_norm=True))
     with pytest.raises(ExportError, match=r"model\.layer_norm=true.*formats=\[safetensors\]"):

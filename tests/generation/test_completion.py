@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import pytest
-from toys import syllable_run, toy_run
+from toys import PairsModel, ToyRun, syllable_run, toy_run, toy_vocab
 
 from korlm.generation.completion import Completer, split_typed
 from korlm.text.keyboard import keys_of
@@ -45,6 +45,21 @@ def test_no_completion(typed: str) -> None:
     assert (result.eojeols, result.typed_probability, result.rest) == ([], 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("spread", "seed", "typed"),
+    [(4.0, 8, "돕ㅇ"), (8.0, 1, "돕ㅇ"), (8.0, 3, "하ㅇ"), (8.0, 6, "먹도ㅂㅇ"), (12.0, 8, "돕ㅇ")],
+)
+def test_keys_of_tiny_probability(spread: float, seed: int, typed: str) -> None:
+    """Their probability is a difference of sums that are much larger."""
+    run = ToyRun(PairsModel(seed=seed, spread=spread), toy_vocab())
+    with Completer(run) as completer:
+        found = sum(p for p, _ in completer.search(typed, 10, 600).eojeols.values())
+        result = completer.complete(typed, max_expansions=600)
+    assert 0 < found < 1e-6
+    assert result.typed_probability == pytest.approx(found, rel=0.01, abs=0)
+    assert sum(e.probability for e in result.eojeols) + result.rest == pytest.approx(1)
+
+
 def test_a_context_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with Completer(toy_run()) as completer:
         encoded = []
@@ -62,6 +77,14 @@ def test_one_completion_is_the_minimum(num_completions: int) -> None:
         pytest.raises(ConfigError, match=f"num_completions={num_completions}: must be at least 1"),
     ):
         completer.complete("먹 ", num_completions)
+
+
+def test_a_search_is_for_one_eojeol_or_more() -> None:
+    with (
+        Completer(toy_run()) as completer,
+        pytest.raises(ConfigError, match="num_eojeols=0: must be at least 1"),
+    ):
+        completer.search("먹 ", 0, 5)
 
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
-from toys import TOKENS, ToyRun, syllable_run, toy_run
+from toys import TOKENS, PairsModel, ToyRun, syllable_run, toy_run, toy_vocab
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.generation.generator import Generator, StoppingCriteria
@@ -57,15 +55,13 @@ def test_an_unknown_last_eojeol_is_kept() -> None:
         assert generator.beam_search("먹 컴퓨터", 3)[0][0].startswith("먹 컴퓨터 ")
 
 
-def test_a_last_eojeol_whose_probability_is_rounded_to_0_is_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with Generator(toy_run()) as generator:
-        result = generator.search("도", 5, 5)
-        assert result.eojeols
-        unlikely = dataclasses.replace(result, typed_probability=0.0)
-        monkeypatch.setattr(generator, "search", lambda *arguments: unlikely)
-        assert "".join(generator.stream("도")).startswith("도 ")
+@pytest.mark.parametrize(("spread", "seed"), [(8.0, 3), (12.0, 11)])
+def test_a_last_eojeol_of_tiny_probability_is_completed(spread: float, seed: int) -> None:
+    """Its probability is less than the rounding of the sums that it is the difference of."""
+    run = ToyRun(PairsModel(seed=seed, spread=spread), toy_vocab())
+    with Generator(run) as generator:
+        eojeol = "".join(generator.stream("하ㅇ")).split()[0]
+        assert eojeol != "하ㅇ" and keys_of(eojeol).startswith(keys_of("하ㅇ"))
 
 
 def test_the_seed_determines_the_text(run: ToyRun) -> None:

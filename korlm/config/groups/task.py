@@ -110,8 +110,8 @@ class ClassificationConfig(EncoderTaskConfig):
 
     pooling: Pooling = setting(
         Pooling.concat,
-        "Vector of a text: the last state of each direction, the maximum or the mean over time, "
-        "concat: all three (Howard and Ruder 2018), or attention (Yang et al. 2016).",
+        "Vector of a text: last: the last state of each direction; max, mean: over time; "
+        "concat: these three (Howard and Ruder 2018); attention (Yang et al. 2016).",
     )
     class_weights: ClassWeights = setting(
         ClassWeights.equal,

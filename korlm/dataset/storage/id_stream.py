@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Ids = npt.NDArray[np.integer[Any]]
+Ids = npt.NDArray[np.integer[Any]]  # uint16 or uint32 on disk, see vocab.id_dtype
 Int64 = npt.NDArray[np.int64]
 
 
@@ -22,33 +22,41 @@ class IdStream:
     NumPy functions accept a stream as an array, but copy all of it.
 
     >>> stream = IdStream([np.array([4, 5, 3]), np.array([6, 3])])
-    >>> len(stream), stream[1:4].tolist(), stream.rows(np.array([-1, 2]), 3).tolist()
-    (5, [5, 3, 6], [[0, 4, 5], [3, 6, 3]])
+    >>> len(stream), stream[1:4].tolist(), stream.rows(np.array([0, 2]), 3).tolist()
+    (5, [5, 3, 6], [[4, 5, 3], [3, 6, 3]])
+
+    Raises:
+        ValueError: the dtypes differ.
     """
 
     def __init__(self, shards: Sequence[Ids]) -> None:
         # A view is indexed faster than a memory map and keeps it open.
         self.shards = [np.asarray(shard) for shard in shards]
         self.dtype = self.shards[0].dtype
+        if any(shard.dtype != self.dtype for shard in self.shards):
+            dtypes = ", ".join(sorted({str(shard.dtype) for shard in self.shards}))
+            raise ValueError(f"shards of one stream have several dtypes: {dtypes}")
         self._ends = list(itertools.accumulate(map(len, shards)))
 
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, part: slice) -> Ids:
+    def __getitem__(self, span: slice) -> Ids:
         """Return a range: a view within a shard, else a copy."""
-        begin, end, step = part.indices(len(self))
+        begin, end, step = span.indices(len(self))
         if step != 1:
             raise ValueError("a range of a stream has the step 1")
-        first = bisect.bisect_right(self._ends, begin)
+        shard = bisect.bisect_right(self._ends, begin)
         parts = []
         while begin < end:
-            offset = self._ends[first] - len(self.shards[first])
-            parts.append(self.shards[first][begin - offset : end - offset])
-            begin, first = self._ends[first], first + 1
+            offset = self._ends[shard] - len(self.shards[shard])
+            parts.append(self.shards[shard][begin - offset : end - offset])
+            begin, shard = self._ends[shard], shard + 1
         return parts[0] if len(parts) == 1 else np.concatenate([self.shards[0][:0], *parts])
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Ids:
+        if copy is False:
+            raise ValueError("a stream becomes one array only by a copy")
         return np.concatenate(self.shards, dtype=dtype, casting="unsafe")
 
     def rows(self, starts: Int64, size: int) -> Ids:
@@ -61,15 +69,15 @@ class IdStream:
                 row[:] = self.shards[shard][offset : offset + size]
             else:
                 part = self[max(begin, 0) : max(begin + size, 0)]
-                first = max(-begin, 0)
-                row[first : first + len(part)] = part
+                column = max(-begin, 0)
+                row[column : column + len(part)] = part
         return rows
 
 
 def map_shard(path: Path) -> Ids:
     """Return the array of a .npy file, memory-mapped and read-only.
 
-    Other than NumPy's, the map keeps no file open: a corpus may have more shards than a process may
+    Unlike NumPy's, the map keeps no file open: a corpus may have more shards than a process may
     open files.
 
     Raises:
@@ -88,7 +96,7 @@ def map_shard(path: Path) -> Ids:
 
 
 def join_shards(shards: Sequence[Ids]) -> Ids | IdStream:
-    """Return shards as one stream; a single one as it is."""
+    """Return shards, at least one, as one stream; a single one as it is."""
     return shards[0] if len(shards) == 1 else IdStream(shards)
 
 

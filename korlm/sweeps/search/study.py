@@ -27,6 +27,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from korlm.config import Sampler, SearchConfig
+from korlm.config.metrics import cost
 from korlm.sweeps.folder import Settings, settings_of
 from korlm.sweeps.search.names import DATABASE, PRUNED
 from korlm.sweeps.search.space import Dimension, Space
@@ -42,6 +43,8 @@ from korlm.utils.errors import (
 from korlm.utils.io.locks import locked
 
 logger = logging.getLogger(__name__)
+
+GIVE_UP = 5  # give up if this many first trials have all failed
 
 
 def distribution(dim: Dimension) -> BaseDistribution:
@@ -74,25 +77,27 @@ def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     return min(finished, key=lambda trial: trial.value or 0.0, default=None)
 
 
-def last_reason(trials: Sequence[FrozenTrial]) -> str:
-    """Return a text about why the last trial without a result has none."""
-    reasons = [text for trial in trials if (text := reason(trial))]
+def last_failure(trials: Sequence[FrozenTrial]) -> str:
+    """Return a text about why the last finished trial without a result has none."""
+    reasons = [text for trial in trials if (text := failure_reason(trial))]
     return f"the last with: {reasons[-1]}" if reasons else "no objective is finite"
 
 
-def reason(trial: FrozenTrial) -> str:
-    """Return why a trial has no result; empty if it has one."""
-    is_complete = trial.state is TrialState.COMPLETE
-    return "" if is_complete else str(trial.user_attrs.get(PRUNED, trial.user_attrs.get("reason")))
+def failure_reason(trial: FrozenTrial) -> str:
+    """Return why a finished trial has no result; empty if it has one or is not finished."""
+    if trial.state is TrialState.COMPLETE or not trial.state.is_finished():
+        return ""
+    return str(trial.user_attrs.get(PRUNED, trial.user_attrs.get("reason")))
 
 
-def format_objective(value: float | None) -> str:
-    """Return an objective as text, without the negative sign of maximized metrics."""
-    assert value is not None
-    return f"{abs(value):,.4f}" if math.isfinite(value) else "infinite"
+def format_objective(objective: str, value: float | None) -> str:
+    """Return the metric of a trial as text, given its cost.
 
-
-GIVE_UP = 5  # give up if this many first trials have all failed
+    >>> format_objective("valid.accuracy", -0.5), format_objective("valid.perplexity", 1234.5)
+    ('0.5000', '1,234.5000')
+    """
+    metric = cost(objective, value)  # the negative of a negative, if larger is better
+    return f"{metric + 0.0:,.4f}" if math.isfinite(metric) else "infinite"  # 0, not -0
 
 
 @dataclass(frozen=True)
@@ -121,13 +126,16 @@ class Search:
             study_name=STUDY, storage=storage, load_if_exists=True, direction="minimize"
         )
         self._running: dict[int, Trial] = {}
-        self._duplicates: dict[int, int] = {}  # trial -> running trial with the same settings
+        self._duplicates: dict[int, int] = {}  # trial -> first trial of the same batch
         self._compare()
         pruner = (config.pruner.value, config.prune_min_trials, config.prune_warmup_ratio)
         self.study.set_user_attr("pruner", pruner)
 
     def _compare(self) -> None:
-        """Raise ``ConfigError`` if this search differs from the one in the database."""
+        """Raise ``ConfigError`` if this search differs from the one in the database.
+
+        The sampler and the pruner may change.
+        """
         current = self.space.description() | {"objective": f"objective={self.objective}"}
         stored = self.study.user_attrs.get("space")
         if stored is None:
@@ -169,9 +177,10 @@ class Search:
             )
 
     def propose(self, count: int) -> list[Proposal]:
-        """Return up to ``count`` next trials to run; none if ``n_trials`` is reached.
+        """Return up to ``count`` next trials that need a job; none if ``n_trials`` is reached.
 
-        A trial with the same settings as an earlier one gets the result of that one.
+        A trial with the same settings as an earlier one gets the result of that one, also if it
+        failed. Such duplicates consume trial numbers too.
         """
         proposals: dict[Settings, Proposal] = {}
         while len(proposals) < count and (number := self._upcoming()) is not None:
@@ -184,7 +193,8 @@ class Search:
             earlier = self._finished(proposal.settings)
             if earlier is not None:
                 logger.info("trial %d: same settings as trial %d", trial.number, earlier.number)
-                self._end(trial.number, earlier.state, earlier.values, reason(earlier))
+                why = failure_reason(earlier)
+                self._store_end(trial.number, earlier.state, earlier.values, why)
             elif (first := proposals.get(proposal.settings)) is not None:
                 self._duplicates[trial.number] = first.number
             else:
@@ -213,6 +223,10 @@ class Search:
         the sampler should avoid them; other failures are not reported to the sampler. The job has
         stored the reason in the database, because launchers may lose its exception.
 
+        Args:
+            number: the number of a proposal.
+            result: the cost, to be minimized, never NaN; or the error that ended the job.
+
         Raises:
             OutputError: ``result``, if it would affect all other trials as well.
         """
@@ -222,15 +236,15 @@ class Search:
         for each in (number, *duplicates):
             self._duplicates.pop(each, None)
             if not isinstance(result, BaseException):
-                self._end(each, TrialState.COMPLETE, [result])
+                self._store_end(each, TrialState.COMPLETE, [result])
                 continue
             is_pruned = PRUNED in self.trials[number].user_attrs
             about_settings = is_pruned or isinstance(result, (Pruned, TrainingError))
             state = TrialState.PRUNED if about_settings else TrialState.FAIL
-            self._end(each, state, None, reason_of(result))
-        logger.info("%s", self._line(number))
+            self._store_end(each, state, None, reason_of(result))
+        logger.info("%s", self._result_line(number))
 
-    def _end(
+    def _store_end(
         self,
         number: int,
         state: TrialState,
@@ -244,13 +258,17 @@ class Search:
         final = values if state is TrialState.COMPLETE else None
         self.study.tell(trial, final, state=state)
 
-    def _line(self, number: int) -> str:
+    def _result_line(self, number: int) -> str:
         """Return a line with the result of a trial and the best one so far."""
         trials = self.trials
         trial, best = trials[number], best_of(trials)
         settings = (f"{k}={d.text(trial.params[k])}" for k, d in self.space.searched.items())
-        result = reason(trial) or f"{self.objective} {format_objective(trial.value)}"
-        best_text = f" (best: {format_objective(best.value)}, trial {best.number})" if best else ""
+        metric = format_objective(self.objective, trial.value)
+        result = failure_reason(trial) or f"{self.objective} {metric}"
+        best_text = ""
+        if best:
+            best_metric = format_objective(self.objective, best.value)
+            best_text = f" (best: {best_metric}, trial {best.number})"
         total = max(self.config.n_trials, len(trials))
         ended = sum(trial.state.is_finished() for trial in trials)
         return f"trial {number} ({ended} of {total}): {result}{best_text}; {' '.join(settings)}"
@@ -261,7 +279,7 @@ class Search:
         failed = [trial for trial in ended if trial.state is TrialState.FAIL]
         if len(ended) == len(failed) >= min(GIVE_UP, self.config.n_trials):
             raise SearchError(
-                f"all of the first {len(failed)} trials failed, {last_reason(failed)}"
+                f"all of the first {len(failed)} trials failed, {last_failure(failed)}"
             )
 
     def require_result(self) -> None:
@@ -270,7 +288,7 @@ class Search:
         if best_of(trials) is None:
             raise SearchError(
                 f"none of the {len(trials)} trials has a finite {self.objective}, "
-                + last_reason(trials)
+                + last_failure(trials)
             )
 
 

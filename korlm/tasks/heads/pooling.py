@@ -1,5 +1,7 @@
 """Pooling: the hidden states of a text as one vector.
 
+``korlm.exporting.onnx_classifier`` builds the same computation in ONNX.
+
 Axes: B batch, T time, D features of the encoder.
 """
 
@@ -13,13 +15,14 @@ from korlm.modules.padding import last_valid, valid_mask
 
 
 class SequencePooling(nn.Module):
-    """Pools the outputs of an encoder; positions beyond a row's length never count.
+    """Pools the outputs of an encoder; padding is ignored.
 
     Args:
-        mode: last: the last output of the forward direction and the first of the backward one;
-            max, mean: over time; concat: these three side by side (Howard and Ruder 2018);
-            attention: a mean with learned weights (Yang et al. 2016, equations 5 to 7).
-        dim: D.
+        mode: last: the last state of each direction, the output at the last position of the
+            forward one and at the first of the backward one; max, mean: over time; concat: these
+            three side by side (Howard and Ruder 2018); attention: a mean with learned weights
+            (Yang et al. 2016, equations 5 to 7).
+        dim: D, of both directions together.
         bidirectional: whether the second half of the features comes from a backward direction.
     """
 
@@ -34,7 +37,8 @@ class SequencePooling(nn.Module):
     def forward(self, output: Tensor, lengths: Tensor | None) -> Tensor:
         """Return a vector for each row of ``output`` (B, T, D), (B, output_dim).
 
-        ``lengths``, int64 (B,), are the valid positions of each row; None: all.
+        ``lengths``, int64 (B,), are the number of valid positions of each row, 1 or more; None:
+        all.
         """
         if lengths is None:
             lengths = torch.full((len(output),), output.shape[1])
@@ -45,16 +49,17 @@ class SequencePooling(nn.Module):
             weights = scores.float().masked_fill(~mask, -torch.inf).softmax(1)
             pooled: Tensor = (weights.to(output.dtype) * output.masked_fill(~mask, 0)).sum(1)
             return pooled
-        parts = []
+        pooled_parts = []
         if self.mode in (Pooling.last, Pooling.concat):
-            parts.append(self._last(output, lengths))
+            pooled_parts.append(self._last_of_directions(output, lengths))
         if self.mode in (Pooling.max, Pooling.concat):
-            parts.append(output.masked_fill(~mask, torch.finfo(output.dtype).min).amax(1))
+            pooled_parts.append(output.masked_fill(~mask, torch.finfo(output.dtype).min).amax(1))
         if self.mode in (Pooling.mean, Pooling.concat):
-            parts.append(output.masked_fill(~mask, 0).sum(1) / lengths[:, None])
-        return torch.cat(parts, -1)
+            pooled_parts.append(output.masked_fill(~mask, 0).sum(1) / lengths[:, None])
+        return torch.cat(pooled_parts, -1)
 
-    def _last(self, output: Tensor, lengths: Tensor) -> Tensor:
+    def _last_of_directions(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """Return the last state of each direction, (B, D)."""
         last = last_valid(output, lengths)
         if not self.bidirectional:
             return last

@@ -10,7 +10,7 @@ from searches import space_of
 from korlm.config import Pruner, SearchConfig
 from korlm.config.metrics import cost
 from korlm.sweeps.search.pruning import open_callback
-from korlm.sweeps.search.study import Search, open_search, reason
+from korlm.sweeps.search.study import Search, failure_reason, open_search
 from korlm.utils.errors import Pruned, TrainingError
 
 PERPLEXITY = "valid.perplexity"
@@ -102,7 +102,7 @@ def test_the_search_finds_pruned_jobs_of_any_launcher(tmp_path: Path) -> None:
             raise TrainingError("the loss is not finite")
         search.record(proposal.number, RuntimeError("job 0: the loss is not finite"))
         assert search.trials[0].state.name == "PRUNED"
-        assert reason(search.trials[0]) == "the loss is not finite"
+        assert failure_reason(search.trials[0]) == "the loss is not finite"
         (proposal,) = search.propose(1)
         search.record(proposal.number, RuntimeError("job 1: no memory"))
         assert search.trials[1].state.name == "FAIL"

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from searches import SPACE, BreakError, figure, search, space_of
 
 from korlm.config import Sampler, SearchConfig
+from korlm.config.metrics import cost
 from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.sweeps.search.study import open_search
 from korlm.utils.errors import ConfigError, OutputError, Pruned, SearchError, TrainingError
@@ -188,13 +189,32 @@ def test_failures_do_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture
     ]
 
 
-def test_objectives_are_logged_without_sign(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("objective", "value", "text"),
+    [
+        ("valid.tokens_per_second", 1234.5, "1,234.5000"),
+        ("valid.accuracy", 0.0, "0.0000"),
+        ("valid.accuracy", -0.25, "-0.2500"),
+        ("valid.perplexity", 3.5, "3.5000"),
+        ("valid.loss", -1.5, "-1.5000"),
+    ],
+)
+def test_objectives_are_logged_with_their_own_sign(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, objective: str, value: float, text: str
 ) -> None:
-    """Speeds are minimized as negative numbers."""
+    """Metrics of which larger values are better are minimized as their negatives."""
     with caplog.at_level(logging.INFO):
-        search(tmp_path, lambda _: -1234.5, n_trials=1, objective="valid.tokens_per_second")
-    assert "valid.tokens_per_second 1,234.5000 (best: 1,234.5000, trial 0)" in caplog.text
+        search(tmp_path, lambda _: cost(objective, value), n_trials=1, objective=objective)
+    assert f"{objective} {text} (best: {text}, trial 0)" in caplog.text
+
+
+def test_a_running_trial_has_no_reason(tmp_path: Path) -> None:
+    config = SearchConfig(n_trials=2)
+    with open_search(tmp_path, space_of(), config, "valid.perplexity") as opened:
+        first, _ = opened.propose(2)
+        opened.record(first.number, math.inf)
+        with pytest.raises(SearchError, match="no objective is finite"):
+            opened.require_result()
 
 
 def test_errors_of_every_trial_end_the_search(tmp_path: Path) -> None:
