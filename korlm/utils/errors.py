@@ -135,8 +135,8 @@ def reading(
 ) -> Iterator[None]:
     """Turn failures to read a file within the block into an error of the class ``kind``, one line.
 
-    Libraries raise almost any exception for damaged bytes. Those that a damaged file does not
-    cause, but a bug of korlm does, are left alone; so is too little memory.
+    Libraries raise almost any exception for damaged bytes, and so does code that finds a value of
+    another type. Those that only a bug of korlm causes are left alone; so is too little memory.
 
     Args:
         path: the file.
@@ -146,7 +146,7 @@ def reading(
     """
     try:
         yield
-    except (KorlmError, MemoryError, AttributeError, NameError, AssertionError):
+    except (KorlmError, MemoryError, NameError, AssertionError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__

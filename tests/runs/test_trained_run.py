@@ -79,6 +79,20 @@ def test_manipulated_settings(
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.parametrize(
+    "changes", [{"model": None}, {"model": {"a": 1}}, {"spelling": []}, {"learned": "x"}], ids=repr
+)
+def test_parts_of_another_type(
+    tiny_run: Callable[[str], Any], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    checkpoint = load_checkpoint(tiny_run("lstm").folder / "checkpoints" / "best.pt")
+    path = tmp_path / "run" / "checkpoints" / "best.pt"
+    path.parent.mkdir(parents=True)
+    save_checkpoint(path, checkpoint | changes)
+    with pytest.raises(CheckpointError, match=r"best\.pt: does not match its own settings"):
+        korlm.load(tmp_path / "run")
+
+
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no checkpoints/best\.pt"):
         korlm.load(tmp_path)
