@@ -243,8 +243,10 @@ def _check_registered(
     the settings are not trusted.
     """
     settings = tree.get(group)
-    name = settings.get("name") if isinstance(settings, dict) else None
-    if name is None or (isinstance(name, str) and name in registry.schemas(group)):
+    if not isinstance(settings, dict) or "name" not in settings:
+        return
+    name = settings["name"]
+    if isinstance(name, str) and name in registry.schemas(group):
         return
     _check_value(f"{group}.name", name, source, kind)
     stored = tree.get("imports")

@@ -50,6 +50,7 @@ def test_a_trained_tokenizer_is_saved_with_the_run(tmp_path: Path) -> None:
         ("model", {"embedding_dim": 60_000}, "fewer than they require"),
         ("model", {"num_layers": 256}, "fewer than they require"),
         ("model", {"num_layers": 257}, "model.num_layers=257: must be in [1, 256]"),
+        ("model", {"name": None}, "is not registered"),
         ("model", {"name": "${oc.env:HOME}"}, "must be a plain value"),
         ("trainer", {"device": "${oc.env:HOME}"}, "must be a plain value"),
         ("corpus", {"files": ["${korlm_sweep_dir:made,null}"]}, "must be a plain value"),
