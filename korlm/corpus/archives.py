@@ -66,7 +66,7 @@ def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
         raise FileNotFoundError(path)
     try:
         return opened_archive.open(members[name])
-    except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (RuntimeError, NotImplementedError, UnicodeError, zipfile.BadZipFile) as error:
         raise CorpusError(f"{path}: cannot be read ({error}); unpack the archive first") from error
 
 
@@ -112,7 +112,8 @@ def _open_cached(
 ) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     try:
         archive = zipfile.ZipFile(open_binary(path) if is_url(path) else path)
-    except zipfile.BadZipFile as error:
+    # A name that is not in the encoding that it claims, or a feature of a newer version of zip.
+    except (zipfile.BadZipFile, UnicodeError, NotImplementedError) as error:
         raise CorpusError(f"{path}: not a zip archive that can be read ({error})") from error
     members = {_name(info): info for info in archive.infolist() if not info.is_dir()}
     outside = [name for name in members if name.startswith("/") or ".." in name.split("/")]

@@ -106,6 +106,8 @@ def test_names_without_the_flag_of_utf8(encoding: str, name: str, tmp_path: Path
 def test_unreadable_archives(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.zip"
     damaged.write_bytes(b"PK\x03\x04 no archive")
+    misnamed = make(tmp_path / "misnamed.zip", {"가.txt": "하나\n"})
+    misnamed.write_bytes(misnamed.read_bytes().replace("가".encode(), b"\xff\xb0\x80"))
     without_text = make(tmp_path / "without.zip", {"a.pdf": "x"})
     encrypted = make(tmp_path / "secret.zip", {"a.txt": "하나\n"})
     data = bytearray(encrypted.read_bytes())
@@ -118,6 +120,7 @@ def test_unreadable_archives(tmp_path: Path) -> None:
     cut.write_bytes(bytes(data))
     for path, expected in (
         (damaged, "not a zip archive that can be read"),
+        (misnamed, "not a zip archive that can be read"),
         (without_text, "holds no text file"),
         (encrypted, "unpack the archive first"),
         (cut, "cannot be read"),
