@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 
+from korlm.config.paths import quote_string
 from korlm.config.stored import check_settings
 from korlm.utils.errors import CheckpointError, OutputError, reading
 from korlm.utils.io.atomic_files import atomic_write
@@ -127,7 +128,7 @@ def resume_command(folder: Path, world_size: int = 1) -> str:
     'torchrun --nproc-per-node 2 -m korlm.train resume=outputs/runs/a'
     """
     value = str(folder)
-    quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
+    quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else quote_string(value)
     start = "python" if world_size == 1 else f"torchrun --nproc-per-node {world_size}"
     return f"{start} -m korlm.train " + shlex.quote(f"resume={quoted}")
 

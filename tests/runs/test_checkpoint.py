@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import random
+import shlex
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import note_disk
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from tiny_runs import assert_equal
 
 from korlm.runs.checkpoint import (
@@ -20,8 +22,10 @@ from korlm.runs.checkpoint import (
     load_checkpoint,
     random_states,
     restore_random_states,
+    resume_command,
     save_checkpoint,
 )
+from korlm.sweeps.folder import sweep_resume_command
 from korlm.utils.errors import CheckpointError, OutputError
 
 
@@ -290,3 +294,11 @@ def test_random_states_are_restored(path: Path) -> None:
     torch.manual_seed(99)
     restore_random_states(states)
     torch.testing.assert_close(torch.rand(4), first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["a b", "kim's run", "내 것,둘"])
+def test_the_command_that_resumes_is_read_back(name: str) -> None:
+    (argument,) = shlex.split(resume_command(Path(name)))[3:]
+    assert OverridesParser.create().parse_override(argument).value() == name
+    (argument,) = shlex.split(sweep_resume_command(Path(name)))[4:]
+    assert OverridesParser.create().parse_override(argument).value() == name
