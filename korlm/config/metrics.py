@@ -35,8 +35,8 @@ class Metric:
         label: its name in tables; empty: the key with blanks.
         spec: format of its value in the tables of korlm.evaluate.
         larger_is_better: whether larger values are better.
-        is_quality: whether it tells how good a model is; other metrics describe the text or the
-            evaluation itself.
+        is_quality: whether it measures the quality of the model; other metrics describe the text or
+            the evaluation itself.
         counts: metrics that must be equal in two runs for this one to be compared between them.
         has_interval: whether korlm.evaluate compares it, for tasks of separate examples.
         charts: splits of TensorBoard: all of them as NAME/SPLIT, or only valid as quality/NAME.

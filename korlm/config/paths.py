@@ -128,6 +128,15 @@ def quote_string(text: str) -> str:
     return "'" + re.sub(r"\\+\Z", lambda match: match[0] * 2, text) + "'"
 
 
+def quote_path(path: Path) -> str:
+    r"""Return a path in Hydra's grammar, quoted if it must be.
+
+    >>> print(quote_path(Path("runs/a")), quote_path(Path("kim's")))
+    runs/a 'kim\'s'
+    """
+    return str(path) if _is_plain(str(path)) else quote_string(str(path))
+
+
 def split_outside_quotes(text: str, nested: bool = False) -> list[str]:
     """Split a text at its commas, except those within quotes and, if ``nested``, in brackets."""
     parts, begin, at, depth = [], 0, 0, 0  # depth: number of open brackets

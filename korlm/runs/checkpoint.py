@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-import re
 import shlex
 import warnings
 import zipfile
@@ -28,7 +27,7 @@ from typing import Any
 
 import torch
 
-from korlm.config.paths import quote_string
+from korlm.config.paths import quote_path
 from korlm.config.stored import check_settings
 from korlm.utils.errors import CheckpointError, OutputError, reading
 from korlm.utils.io.atomic_files import atomic_write
@@ -127,10 +126,8 @@ def resume_command(folder: Path, world_size: int = 1) -> str:
     >>> resume_command(Path("outputs/runs/a"), 2)
     'torchrun --nproc-per-node 2 -m korlm.train resume=outputs/runs/a'
     """
-    value = str(folder)
-    quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else quote_string(value)
     start = "python" if world_size == 1 else f"torchrun --nproc-per-node {world_size}"
-    return f"{start} -m korlm.train " + shlex.quote(f"resume={quoted}")
+    return f"{start} -m korlm.train " + shlex.quote(f"resume={quote_path(folder)}")
 
 
 def _first_sentence(error: Exception) -> str:

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from korlm.cli.arguments import key_of
 from korlm.cli.output_dirs import create_folder
 from korlm.config.keys import rename_override
-from korlm.config.paths import quote_string
+from korlm.config.paths import quote_path
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError, reading
@@ -225,10 +225,8 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
     >>> sweep_resume_command(Path("sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=parallel"])
     'python -m korlm.train -m resume=sweeps/a hydra/launcher=parallel'
     """
-    value = str(sweep)
-    quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else quote_string(value)
     repeated = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)|imports=", a)]
-    return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *repeated])
+    return "python -m korlm.train -m " + shlex.join([f"resume={quote_path(sweep)}", *repeated])
 
 
 def register_resolvers() -> None:

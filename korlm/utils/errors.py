@@ -141,7 +141,7 @@ def reading(
     Args:
         path: the file.
         kind: class of the error.
-        advice: what the message tells the user to do.
+        advice: the action that the message recommends.
         problem: what the message says about the file.
     """
     try:
