@@ -48,7 +48,7 @@ from korlm.sweeps.results import note_failure
 from korlm.sweeps.search.pruning import PruningCallback, open_callback
 from korlm.utils import dist_env
 from korlm.utils.errors import Interrupted, KorlmError, OutputKey, Pruned, output_errors
-from korlm.utils.io.locks import locked
+from korlm.utils.io.atomic_files import locked
 from korlm.utils.io.streams import set_up_streams
 from korlm.utils.signals import signals_as_keyboard_interrupt
 

@@ -31,7 +31,7 @@ from korlm.modules.trainable import Trainable
 from korlm.runs.trained_run import Run
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import CheckpointError, ConfigError
-from korlm.utils.memory import peak_memory_mb, reset_peak_memory
+from korlm.utils.machine import peak_memory_mb, reset_peak_memory
 from korlm.utils.torch_backend import tf32
 
 

@@ -42,9 +42,8 @@ from korlm.training.validation import DIVERGENCE_HINT, ValidationCallback, Valid
 from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted, Pruned, TrainingError, output_errors
-from korlm.utils.io.atomic_files import write_json
-from korlm.utils.io.locks import locked
-from korlm.utils.memory import keep_freed_memory
+from korlm.utils.io.atomic_files import locked, write_json
+from korlm.utils.machine import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 

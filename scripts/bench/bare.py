@@ -34,7 +34,7 @@ from korlm.training.trackers.base import Tracker
 from korlm.training.trainer import Trainer
 from korlm.training.validation import Validator
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
-from korlm.utils.memory import keep_freed_memory
+from korlm.utils.machine import keep_freed_memory
 
 
 class TrainingOnly(Task[LanguageModel]):

@@ -40,7 +40,7 @@ from korlm.utils.errors import (
     TrainingError,
     reason_of,
 )
-from korlm.utils.io.locks import locked
+from korlm.utils.io.atomic_files import locked
 
 logger = logging.getLogger(__name__)
 
