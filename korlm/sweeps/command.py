@@ -45,7 +45,7 @@ from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.folder import register_resolvers as folder_resolvers
 from korlm.sweeps.folder import sweep_resume_command, with_stored_arguments
 from korlm.sweeps.results import note_failure
-from korlm.sweeps.search.pruning import PruningCallback, open_callback
+from korlm.sweeps.search.database import PruningCallback, open_callback
 from korlm.utils import dist_env
 from korlm.utils.errors import Interrupted, KorlmError, OutputKey, Pruned, output_errors
 from korlm.utils.io.atomic_files import locked

@@ -30,13 +30,17 @@ from korlm.runs.device import training_device, uses_bf16
 from korlm.tasks.base import Task
 from korlm.tasks.language_modeling import LanguageModelingTask
 from korlm.tasks.pretrained import initialize
-from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore_training
+from korlm.training.checkpointing import (
+    CheckpointWriter,
+    Progress,
+    constant_entries,
+    restore_training,
+)
 from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer, split_by_depth
-from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
-from korlm.training.trackers.base import RunStatus, TrackerList
-from korlm.training.trackers.build import build_trackers
+from korlm.training.trackers.base import RunStatus
+from korlm.training.trackers.tracker_list import TrackerList, build_trackers
 from korlm.training.trainer import Trainer, count_total_steps
 from korlm.training.validation import DIVERGENCE_HINT, ValidationCallback, Validator
 from korlm.utils import threads

@@ -9,8 +9,7 @@ from typing import Any
 
 from korlm.modules.trainable import Trainable
 from korlm.tasks.base import Task
-from korlm.training.checkpointing import CheckpointWriter
-from korlm.training.progress import Progress
+from korlm.training.checkpointing import CheckpointWriter, Progress
 from korlm.training.stop import StopSignal
 from korlm.training.trackers.base import Tracker
 from korlm.utils.distributed import ProcessGroup

@@ -26,9 +26,8 @@ from korlm.models.registry import build_model
 from korlm.modules.state import State
 from korlm.runs.device import uses_bf16
 from korlm.tasks.base import Task
-from korlm.training.checkpointing import CheckpointWriter
+from korlm.training.checkpointing import CheckpointWriter, Progress
 from korlm.training.optimizers import build_optimizer
-from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.trackers.base import Tracker
 from korlm.training.trainer import Trainer

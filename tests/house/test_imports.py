@@ -65,10 +65,7 @@ ONLY_IN = {
         ),
         *("korlm.cli.output_dirs", "korlm.config.stored"),
         "korlm.sweeps.launchers.base",
-        *(
-            f"korlm.sweeps.search.{name}"
-            for name in ("base", "grid", "job_loader", "space", "sweeper")
-        ),
+        *("korlm.sweeps.search.space", "korlm.sweeps.search.sweepers"),
     },
     "omegaconf": {
         *(
@@ -78,15 +75,14 @@ ONLY_IN = {
             "korlm.sweeps.callback",
             "korlm.sweeps.command",
         ),
-        *(f"korlm.sweeps.search.{name}" for name in ("grid", "base", "job_loader", "sweeper")),
-        "korlm.sweeps.folder",
+        *("korlm.sweeps.folder", "korlm.sweeps.search.sweepers"),
         *("korlm.config.serialization", "korlm.config.error_messages", "korlm.cli.output_dirs"),
         "korlm.sweeps.launchers.base",
     },
     "jinja2": {"korlm.reporting.html"},
     "submitit": {"korlm.sweeps.launchers.submitit_launcher", "korlm.sweeps.launchers.submitit_job"},
-    "optuna": {f"korlm.sweeps.search.{name}" for name in ("pruning", "storage", "study")},
-    "sqlalchemy": {"korlm.sweeps.search.storage"},
+    "optuna": {"korlm.sweeps.search.database", "korlm.sweeps.search.study"},
+    "sqlalchemy": {"korlm.sweeps.search.database"},
     "tensorboard": {"korlm.runs.tensorboard_events"},
     "matplotlib": {
         *("korlm.utils.plotting", "korlm.dataset.statistics.plots", "korlm.reporting.charts"),
