@@ -33,7 +33,7 @@ from korlm.cli.arguments import (
     to_hydra_grammar,
     typed_imports,
 )
-from korlm.cli.config_source import register_config_source
+from korlm.cli.compose import register_config_source
 from korlm.cli.output_dirs import Refused, is_sweep, output_dir, register_resolvers, remove_unused
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error

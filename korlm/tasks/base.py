@@ -26,8 +26,7 @@ from korlm.dataset.storage.id_stream import Ids, Int64
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import Vocab
 from korlm.models.base import TrainingLoss
-from korlm.modules.state import State
-from korlm.modules.trainable import Trainable
+from korlm.modules.base import State, Trainable
 from korlm.runs.trained_run import Run
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import CheckpointError, ConfigError

@@ -19,7 +19,7 @@ from torch import nn
 
 from korlm.config import ResumeFrom
 from korlm.dataset.prepared import Prepared
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.runs.checkpoint import (
     Checkpoint,
     loading,

@@ -22,9 +22,8 @@ from korlm.detokenizers.registry import copy_to_run
 from korlm.evaluation.metrics import table
 from korlm.models.ngram.arpa import read_arpa
 from korlm.models.ngram.model import NgramLM
+from korlm.modules.base import State, Trainable
 from korlm.modules.embedding import TokenEmbedding
-from korlm.modules.state import State
-from korlm.modules.trainable import Trainable
 from korlm.runs.checkpoint import Checkpoint, load_checkpoint, resume_command
 from korlm.runs.device import training_device, uses_bf16
 from korlm.tasks.base import Task

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from korlm.modules.trainable import Trainable
+from korlm.modules.base import Trainable
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter, Progress
 from korlm.training.stop import StopSignal

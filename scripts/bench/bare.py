@@ -23,7 +23,7 @@ from korlm.dataset.prepared import open_prepared
 from korlm.dataset.vocab import Vocab
 from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.models.registry import build_model
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.runs.device import uses_bf16
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter, Progress

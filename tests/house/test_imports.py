@@ -48,15 +48,15 @@ ONLY_IN = {
         "korlm.tokenizers.jvm",
         "korlm.tokenizers.konlpy_taggers",
     },
-    "kiwipiepy": {"korlm.tokenizers.kiwi"},
-    "mecab": {"korlm.tokenizers.mecab"},
+    "kiwipiepy": {"korlm.tokenizers.cpp_taggers"},
+    "mecab": {"korlm.tokenizers.cpp_taggers"},
     "sentencepiece": {"korlm.tokenizers.subwords.sentencepiece_unigram"},
     "torchtext": {"korlm.dataset.vocab"},
     "hydra": {
         *(
             "korlm.cli.command",
             "korlm.cli.compose",
-            "korlm.cli.config_source",
+            "korlm.cli.compose",
             "korlm.config",
             "korlm.sweeps.hydra_plugins",
             "korlm.sweeps.command",
@@ -71,7 +71,7 @@ ONLY_IN = {
         *(
             "korlm.cli.command",
             "korlm.cli.compose",
-            "korlm.cli.config_source",
+            "korlm.cli.compose",
             "korlm.sweeps.callback",
             "korlm.sweeps.command",
         ),
@@ -87,7 +87,7 @@ ONLY_IN = {
     "matplotlib": {
         *("korlm.utils.plotting", "korlm.dataset.statistics.plots", "korlm.reporting.charts"),
         "korlm.evaluation.surprisal.plot",
-        *("korlm.evaluation.output.plots", "korlm.sweeps.plot", "korlm.tasks.plots"),
+        *("korlm.evaluation.plots", "korlm.sweeps.plot", "korlm.tasks.plots"),
     },
     "torch.utils.tensorboard": {"korlm.training.trackers.tensorboard"},
     "mlflow": {"korlm.training.trackers.mlflow"},

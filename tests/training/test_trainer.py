@@ -22,7 +22,7 @@ from korlm.config import PlateauConfig, ScheduleConfig, SGDConfig, TrainerConfig
 from korlm.dataset.batches import Batch, Batches, BucketedSentenceBatches, StreamBatches
 from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
 from korlm.models.base import TrainingLoss
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter, Progress, gather_rows
 from korlm.training.optimizers import build_optimizer, learning_rate_factor
