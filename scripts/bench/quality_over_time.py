@@ -148,11 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def train_child(name: str) -> Points:
         given = [__file__, *options.runs, "--minutes", options.minutes, "--child", name]
-        return [(minutes, perplexity) for minutes, perplexity in run_child(*given)]
+        points: Points = run_child(*given)
+        return points
 
-    curves = {f"korlm, {path.name}": validations(path) for path in runs}
     with ThreadPoolExecutor(len(RECIPES)) as threads:
-        curves |= dict(zip(RECIPES, threads.map(train_child, RECIPES), strict=True))
+        others = list(threads.map(train_child, RECIPES))
+    curves = {f"korlm, {path.name}": validations(path) for path in runs}
+    curves |= zip(RECIPES, others, strict=True)
     print("| minutes | " + " | ".join(map(str, TIMES)) + " |")
     print("| --- " * (1 + len(TIMES)) + "|")
     for name, points in curves.items():
