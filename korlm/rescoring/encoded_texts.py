@@ -5,6 +5,7 @@ Axes: M texts, D distinct texts, L tokens of the distinct texts.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -108,15 +109,18 @@ def encode_ahead(
     encode: Callable[[Batch], EncodedTexts], batches: Iterable[Batch]
 ) -> Iterator[tuple[Batch, EncodedTexts]]:
     """Yield batches with their encoded texts; a thread encodes the next batch meanwhile."""
-    with ThreadPoolExecutor(1) as thread:
-        pending: tuple[Batch, Future[EncodedTexts]] | None = None
+    thread = ThreadPoolExecutor(1)
+    following: collections.deque[tuple[Batch, Future[EncodedTexts]]] = collections.deque()
+    try:
         for batch in batches:
-            following = batch, thread.submit(encode, batch)
-            if pending is not None:
-                yield pending[0], pending[1].result()
-            pending = following
-        if pending is not None:
-            yield pending[0], pending[1].result()
+            following.append((batch, thread.submit(encode, batch)))
+            if len(following) > 1:
+                batch, encoded = following.popleft()
+                yield batch, encoded.result()
+        for batch, encoded in following:
+            yield batch, encoded.result()
+    finally:  # after Ctrl-C, do not wait for a tokenizer that hangs
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def normalize_spaces(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from korlm.config import TokenizerConfig, UnicodeForm, VocabConfig
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.vocab import Vocab
 from korlm.rescoring import LMScorer
-from korlm.rescoring.encoded_texts import same_vocab
+from korlm.rescoring.encoded_texts import EncodedTexts, encode_ahead, same_vocab
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError, CorpusError
 
@@ -206,3 +207,27 @@ def test_wrong_arguments(runs: dict[str, TrainedRun]) -> None:
         encoded = scorer.encode([["나", "나"], ["나"]])
     assert (encoded.texts, encoded.indices.tolist()) == (["나", "나"], [0, 0, 1])
     assert encoded.contexts.tolist() == [0, 1]
+
+
+def test_one_batch_is_encoded_ahead() -> None:
+    taken, hangs = [], threading.Event()
+
+    def batches() -> Iterator[int]:
+        for number in range(5):
+            taken.append(number)
+            yield number
+
+    def encode(number: int) -> EncodedTexts:
+        if number == 2:
+            hangs.wait()
+        return EncodedTexts([str(number)], np.zeros(1, int), np.zeros(1, int), [])
+
+    ahead = encode_ahead(encode, batches())
+    for number in range(2):
+        batch, encoded = next(ahead)
+        assert (batch, encoded.texts, taken) == (number, [str(number)], [*range(number + 2)])
+    ahead.close()  # as after Ctrl-C: does not wait for batch 2
+    hangs.set()
+    assert [batch for batch, _ in encode_ahead(encode, [1, 2])] == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        list(encode_ahead(lambda number: 1 // number, [1, 0]))  # type: ignore[arg-type,return-value]
