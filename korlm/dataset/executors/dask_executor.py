@@ -291,7 +291,8 @@ class DaskExecutor(Executor):
         is_first = True
         while True:
             try:
-                return self._client.wait_for_workers(1, timeout=IDLE_SECONDS)
+                self._client.wait_for_workers(1, timeout=IDLE_SECONDS)
+                return
             except TimeoutError:
                 if self._address == SLURM:
                     check_jobs(cluster, self._logs)

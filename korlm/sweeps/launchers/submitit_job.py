@@ -31,7 +31,7 @@ from korlm.utils.slurm import QUEUE_COMMAND
 FAILURE_FILE_SECONDS = 30.0  # how long other ranks wait for failed.txt of rank 0
 
 
-class QueueWatcher(SlurmInfoWatcher):  # type: ignore[misc]
+class QueueWatcher(SlurmInfoWatcher):
     """Asks SLURM which jobs have ended: those that the queue no longer lists."""
 
     def _make_command(self) -> list[str]:
