@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
+from korlm.corpus.records import LineBlock
 from korlm.dataset.text_encoder import EncodedText, checked_texts
 from korlm.evaluation.token_scores import Floats, Ints
 from korlm.runs.trained_run import TrainedRun

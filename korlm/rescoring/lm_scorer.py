@@ -13,7 +13,7 @@ import torch
 
 from korlm.evaluation.mixture import fit_weights, mix
 from korlm.evaluation.token_scores import Floats, Ints, segment_sums, windows
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.rescoring.encoded_texts import (
     EncodedTexts,
     GroupTokens,

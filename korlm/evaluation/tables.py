@@ -1,14 +1,25 @@
-"""Format results of language models as tables (those of tasks: ``prediction/evaluation.py``)."""
+"""Format results of language models as tables, and write breakdowns as TSV files.
+
+    documents.tsv    text row doc_id num_tokens num_unk num_eojeol num_chars loss perplexity ...
+    bands.tsv        text row band num_tokens token_share nats spelling_nats loss perplexity ...
+    positions.tsv    text row position, then as bands.tsv
+
+Undefined values are nan, overflows inf. The tables of tasks: ``prediction/evaluation.py``.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from korlm.config.metrics import LANGUAGE_MODELING, metric_of
-from korlm.evaluation.evaluate import Metrics
-from korlm.utils.io.tables import text_table
+from korlm.evaluation.evaluate import EvaluationResult, Metrics
+from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.tables import text_table, tsv_row
 
 INTERVAL = "95 % interval"
 FEW_UNITS = 20  # with fewer, even the expanded intervals cover less than 95 %
@@ -117,3 +128,48 @@ def _settings(settings: Mapping[str, Any]) -> str:
         else:
             cells.append(f"{key}={value:g}")
     return ", ".join(cells)
+
+
+Results = Mapping[str, Mapping[str, EvaluationResult]]  # text -> row -> result
+
+COUNTS = ("num_tokens", "num_unk", "num_eojeol", "num_chars")
+
+
+def write_breakdowns(folder: Path, results: Results) -> None:
+    """Write all three files; each is complete or absent."""
+    heads = ["text", "row", "doc_id", *COUNTS, "loss", "perplexity", "bits_per_char"]
+    _write(folder / "documents.tsv", heads, _documents(results))
+    for key, name in (("bands", "band"), ("positions", "position")):
+        rows = next(iter(results.values()))
+        keys = next(iter(next(iter(rows.values())).metrics[key].values()))
+        _write(folder / f"{key}.tsv", ["text", "row", name, *keys], _groups(results, key))
+
+
+def _documents(results: Results) -> Iterator[list[object]]:
+    for text, rows in results.items():
+        for row, result in rows.items():
+            sums = result.documents
+            loss = sums.nats / sums.num_tokens
+            with np.errstate(over="ignore"):
+                ratios = [loss, np.exp(loss), sums.bits_per_char]
+            columns = [*(getattr(sums, name) for name in COUNTS), *ratios]
+            values = zip(*(column.tolist() for column in columns), strict=True)
+            for doc_id, cells in zip(result.doc_ids, values, strict=True):
+                yield [text, row, doc_id, *cells]
+
+
+def _groups(results: Results, key: str) -> Iterator[list[object]]:
+    for text, rows in results.items():
+        for row, result in rows.items():
+            for name, group in result.metrics[key].items():
+                yield [text, row, name, *group.values()]
+
+
+def _write(path: Path, heads: list[str], rows: Iterable[list[object]]) -> None:
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.write(tsv_row(heads))
+        for row in rows:
+            file.write(tsv_row(f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row))

@@ -1,7 +1,7 @@
-"""Tokenize with Kiwi, by kiwipiepy (C++).
+"""Tokenize with Kiwi, by kiwipiepy, and with MeCab-ko, by python-mecab-ko; both are written in C++.
 
-It runs in child processes like the tokenizers in Java: a crash costs a worker and not the run, and
-the memory of its model (0.4 GB) is released before training.
+They run in child processes like the tokenizers in Java: a crash costs a worker and not the run, and
+the memory of Kiwi's model (0.4 GB) is released before training.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from korlm.config import WorkerConfig
 from korlm.tokenizers.analysis import Analysis, Span
-from korlm.tokenizers.offsets import analysis_of
+from korlm.tokenizers.offsets import analysis_of, find_spans
 from korlm.tokenizers.workers.external import LineAnalyzer
 
 
@@ -34,3 +34,23 @@ class Kiwi(LineAnalyzer):
         (tokens,) = self._shared.tokenize([text])
         spans = [Span(token.start, token.start + token.len) for token in tokens]
         return analysis_of(text, [t.form for t in tokens], [str(t.tag) for t in tokens], spans)
+
+
+class Mecab(LineAnalyzer):
+    """Surfaces and tags of ``MeCab().pos(line)`` of python-mecab-ko, with mecab-ko-dic."""
+
+    exceptions = (RuntimeError, ValueError)
+    packages = ("python-mecab-ko", "python-mecab-ko-dic")
+
+    def __init__(self, config: WorkerConfig) -> None:
+        super().__init__(config)
+        import mecab
+
+        self._mecab = mecab.MeCab()
+
+    def analyze_line(self, text: str) -> Analysis:
+        """Return the tokens of one line."""
+        tokens = self._mecab.pos(text)
+        morphs = [morph for morph, _ in tokens]
+        # Its own spans (version 1.3.7) do not count leading blanks of a line.
+        return analysis_of(text, morphs, [tag for _, tag in tokens], find_spans(text, morphs))

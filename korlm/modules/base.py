@@ -1,8 +1,15 @@
-"""Base class of all models that are trained by gradient descent."""
+"""Define what models share: states of recurrent models, and what is trained by gradient descent."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+
+
+def detach_state(state: State) -> State:
+    """Return the state without its graph (truncated backpropagation through time)."""
+    return tuple(part.detach() for part in state)
 
 
 class Trainable(nn.Module):

@@ -13,7 +13,7 @@ from texts import random_nats, random_text, result_of
 
 from korlm.config import BootstrapConfig
 from korlm.evaluation.evaluate import EvaluationResult, compare
-from korlm.evaluation.output.plots import draw_breakdown
+from korlm.evaluation.plots import draw_breakdown
 from korlm.utils import plotting
 
 HEAD = b"\x89PNG\r\n\x1a\n"

@@ -1,4 +1,4 @@
-"""Searches by the command: python -m korlm.train -m with hydra/sweeper=optuna."""
+"""The settings of a job are those that Hydra composes from all of its overrides at once."""
 
 from __future__ import annotations
 
@@ -6,17 +6,138 @@ import json
 import math
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import hydra
 import optuna
 import pytest
 from command_server import CommandServer
 from conftest import LIGHT, Command, TinyCorpus
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from sweep_results import interrupted_at
 
+from korlm import config
+from korlm.cli.compose import _isolated_hydra
+from korlm.config.keys import conf_dir
 from korlm.sweeps.folder import run_command
-from korlm.sweeps.search.storage import STUDY, storage_of
+from korlm.sweeps.search.database import STUDY, storage_of
+from korlm.sweeps.search.sweepers import JobLoader, combinations
 from korlm.training.session import TrainingSession
+from korlm.utils.errors import ConfigError
+
+JOBS = [
+    ["model=gru", "seed=1", "optimizer.lr=0.1"],
+    ["model=gru", "seed=2", "optimizer.lr=0.2"],
+    ["seed=3", "experiment=smoke", "trainer.max_steps=1", "+model.added=[1,a]", "~name"],
+    ["trainer.epochs=2", "trainer={epochs:3,max_steps:4}", "optimizer=sgd", "prepared='a, b'"],
+    [],
+]
+
+
+@pytest.fixture
+def loader() -> Iterator[ConfigLoader]:
+    Plugins.instance()
+    with _isolated_hydra():
+        config.store_schemas()
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+
+
+def sweep(loader: ConfigLoader, *overrides: str) -> DictConfig:
+    return loader.load_configuration("train", list(overrides), RunMode.MULTIRUN)
+
+
+def test_jobs_have_the_settings_that_hydra_composes(loader: ConfigLoader) -> None:
+    master = sweep(loader, "hydra.job.name=mine", "seed=1,2", "hydra/launcher=parallel")
+    jobs = JobLoader(loader)
+    for overrides in [*JOBS, *JOBS]:
+        ours = jobs.load_sweep_config(master, overrides)
+        theirs = loader.load_sweep_config(master, overrides)
+        assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(theirs)
+
+
+def test_a_wrong_value_of_a_job_has_the_message_of_hydra(loader: ConfigLoader) -> None:
+    master, jobs = sweep(loader), JobLoader(loader)
+    for wrong in (["optimizer.rate=1"], ["trainer.epochs=x"], ["model=nothing"], ["nothing=1"]):
+        messages = []
+        for each in (jobs, loader):
+            with pytest.raises(Exception) as caught:
+                each.load_sweep_config(master, ["seed=1", *wrong])
+            messages.append((type(caught.value), str(caught.value), str(caught.value.__cause__)))
+        assert messages[0] == messages[1]
+    with pytest.raises(ConfigCompositionException):
+        jobs.load_sweep_config(master, ["seed=x"])
+
+
+def parsed(*overrides: str) -> list[list[str]]:
+    return combinations(OverridesParser.create().parse_overrides(list(overrides)))
+
+
+def test_all_combinations_of_the_last_overrides() -> None:
+    assert parsed("a=1,2", "c=0", "b=range(1,3)", "c=x") == [
+        ["a=1", "c=x", "b=1"],
+        ["a=1", "c=x", "b=2"],
+        ["a=2", "c=x", "b=1"],
+        ["a=2", "c=x", "b=2"],
+    ]
+    assert parsed() == [[]]
+    with pytest.raises(ConfigError, match=r"^a=interval\(0,1\): an interval needs hydra"):
+        parsed("a=interval(0,1)")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model=gru,rnn", "trainer.early_stopping_patience=1,0"],
+            "trainer.early_stopping_patience=0: must be 1 or more (job "
+            "model=gru_trainer.early_stopping_patience=0, 2 of 4; no job was started)",
+        ),
+        (["model=gru,ngram"], "(job model=ngram, 2 of 2; no job was started)"),
+        (["seed=1,x"], "(job seed=x, 2 of 2; no job was started)"),
+        (["corpus.valid=[],[nowhere.txt]"], "corpus.valid: nowhere.txt is neither"),
+        (["seed=1", "trainer.epochs=0"], "trainer.epochs=0: must be in [1, 1000000]"),
+        (["seed=1,2", "hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size=0"),
+    ],
+)
+def test_nothing_starts_if_any_job_is_wrong(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    error = korlm("train", "-m", *tiny.overrides, *LIGHT, *overrides).error
+    assert message in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_that_is_resumed_with_a_mistake_stays_as_it_was(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    sweep = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", "trainer.sample_tokens=0"]
+    assert korlm("train", "-m", *sweep, "seed=1,2", "hydra.sweeper.max_batch_size=1").code == 0
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    error = korlm("train", "-m", f"resume={folder}", "seed=1,2", "trainer.epochs=2,-2").error
+    assert "trainer.epochs=-2: must be in [1, 1000000]" in error
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    pictures = ("sweep.png", "results.tsv")  # written again from the jobs
+    assert {p: b for p, b in after.items() if p.name not in pictures} == {
+        p: b for p, b in before.items() if p.name not in pictures
+    }
+
+
+def test_other_commands_are_checked_too(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    error = korlm(
+        "prepare", "-m", *tiny.overrides, "tokenizer=syllable", "vocab.min_freq=1,0"
+    ).error
+    assert "vocab.min_freq=0: must be 1 or more (job vocab.min_freq=0, 2 of 2;" in error
+    assert not list(tmp_path.rglob("prepared"))
+
 
 SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 RATES = "optimizer.lr=tag(log,interval(0.001,0.1))"

@@ -1,4 +1,7 @@
-"""Write the surprisal of text files to tables, window by window."""
+"""Compute the surprisal of text files, window by window into tables, and of texts in memory.
+
+Axes: M texts in memory.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,36 @@ import itertools
 import logging
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config import CorpusFormat, Encoding, ScoredTextConfig, ScoreUnit, TextConfig
+from korlm.config import (
+    CorpusFormat,
+    Encoding,
+    ScoreContext,
+    ScoredTextConfig,
+    ScoreUnit,
+    TextConfig,
+    choice_of,
+)
 from korlm.config.commands.score import ALL
 from korlm.corpus.containers import STDIN
 from korlm.corpus.files import format_of, inspect_file, other_columns
-from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
+from korlm.corpus.records import LineBlock, Notes
 from korlm.corpus.sources import Source
 from korlm.dataset.statistics.tokenization_report import summary as status_summary
-from korlm.dataset.text_encoder import TextEncoder
-from korlm.evaluation.surprisal.frequencies import TrainCounts
-from korlm.evaluation.surprisal.scorer import SurprisalBatch, SurprisalScorer
-from korlm.evaluation.surprisal.tables import kept_columns, rows_of
+from korlm.dataset.text_encoder import EncodedText, TextEncoder, checked_texts
+from korlm.evaluation.surprisal.frequencies import TrainCounts, train_counts
+from korlm.evaluation.surprisal.scorer import SurprisalBatch, SurprisalScorer, rebatch
+from korlm.evaluation.surprisal.tables import kept_columns, rows_of, schema_of
+from korlm.evaluation.token_scores import Floats, score_tokens, segment_sums
+from korlm.runs.trained_run import TrainedRun
 from korlm.utils.io.table_files import TableWriter
 from korlm.utils.progress import ProgressBar
 
@@ -33,6 +48,48 @@ if TYPE_CHECKING:
     from korlm.evaluation.surprisal.plot import SentencePlot
 
 logger = logging.getLogger(__name__)
+
+
+def surprisal_table(
+    run: TrainedRun,
+    texts: str | Sequence[str],
+    unit: ScoreUnit | str,
+    context: ScoreContext | str,
+    entropy: bool,
+) -> pa.Table:
+    """Return the surprisal of every morph, eojeol or sentence; see ``LanguageModelRun.surprisal``.
+
+    ``texts`` are one line each, together one document; a str is a single line.
+
+    Raises:
+        ConfigError: there is no such unit or context.
+        CorpusError: a text is not a str or has a lone surrogate.
+    """
+    unit, context = choice_of(ScoreUnit, "unit", unit), choice_of(ScoreContext, "context", context)
+    entropy = entropy and unit is not ScoreUnit.sentence
+    scorer = SurprisalScorer(run.inference_model(), run.start_id, context, entropy)
+    counts = train_counts(run, unit is ScoreUnit.eojeol)
+    tables = [rows_of(batch, unit, counts) for batch in scorer.score(_encoded(run, texts))]
+    return pa.concat_tables([schema_of(unit, entropy).empty_table(), *tables]).combine_chunks()
+
+
+def log_probs(run: TrainedRun, texts: str | Sequence[str], open_vocabulary: bool) -> Floats:
+    """Return the natural log-probability of each text, (M,); see ``LanguageModelRun.score``.
+
+    Raises:
+        CorpusError: a text is not a str or has a lone surrogate.
+    """
+    model, scores = run.inference_model(), [np.zeros(0)]
+    for window in rebatch(_encoded(run, texts)):
+        ids, spelling_nats, lengths = window.with_blank_lines()
+        nats = score_tokens(model, ids, lengths, run.start_id).nats
+        scores.append(-segment_sums(nats + spelling_nats * open_vocabulary, lengths))
+    return np.concatenate(scores) + 0.0  # turns -0 into 0
+
+
+def _encoded(run: TrainedRun, texts: str | Sequence[str]) -> Iterator[EncodedText]:
+    """Encode texts in batches, as one document."""
+    return run.text_encoder().read([LineBlock("text", "", 1, checked_texts(texts))])
 
 
 @dataclass
