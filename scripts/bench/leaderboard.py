@@ -34,9 +34,9 @@ import korlm
 from korlm.evaluation.pairs.accuracy import accuracies, score_pairs
 from korlm.evaluation.pairs.templates import pairs_of, phenomena
 from korlm.runs.trained_run import TrainedRun
-from korlm.utils.cpu import available_cores
 from korlm.utils.errors import KorlmError
 from korlm.utils.io.atomic_files import atomic_write, write_json
+from korlm.utils.machine import available_cores
 
 TOKENIZERS = (
     *("jamo", "syllable", "sentencepiece", "eojeol", "kkma", "okt"),

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving needs it")
 pytest.importorskip("playwright", reason="needs playwright, of the extra test")
+import itertools
+
 from local_server import Client, Echo, EchoTask, served
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -118,7 +120,7 @@ def test_fast_typing_shows_no_error_and_the_completions_of_the_last_key() -> Non
         expect(page.locator("#completions")).not_to_have_class("stale")
         expect(page.locator("#error")).to_be_hidden()
         sent = page.evaluate("sent")
-    gaps = [after - before for before, after in zip(sent, sent[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(sent)]
     assert min(gaps) > 50  # below the server's default rate, 20 per second
     assert len(engine.completed) < len(keys)  # requests of earlier keys were cancelled
     assert engine.completed[-1] == keys
