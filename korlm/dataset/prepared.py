@@ -139,12 +139,12 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         vocab_config = VocabConfig(**manifest["settings"]["vocab"])
         str(manifest["settings"]["tokenizer"]["name"])
         stats = {name: SplitStats(**split) for name, split in dict(manifest["splits"]).items()}
-    computed = prepared_fingerprint(
-        manifest.get("tokens_fingerprint"),
-        vocab_config,
-        manifest.get("given_vocab"),
-        bool(manifest["settings"]["corpus"].get("reverse")),
-    )
+        computed = prepared_fingerprint(
+            manifest.get("tokens_fingerprint"),
+            vocab_config,
+            manifest.get("given_vocab"),
+            bool(manifest["settings"]["corpus"].get("reverse")),
+        )
     for expected in (fingerprint or computed, computed):
         if actual != expected:
             raise PreparedError(

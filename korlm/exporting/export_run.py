@@ -77,8 +77,7 @@ def export_run(
     has_onnx = ExportFormat.onnx in formats or ExportFormat.sherpa in formats
     if has_onnx:
         _check_onnx(run, formats)
-    if folder.exists():
-        raise ExportError(f"{folder} already exists: use another output=FOLDER")
+    _check_folder(folder)
     num_tokens = len(ids) if ids is not None and isinstance(run, TrainedRun) else 0
     results: Measurements = {"num_tokens": num_tokens, "models": {}}
     with output_errors(folder, "output=FOLDER"), atomic_folder(folder) as building:
@@ -108,6 +107,12 @@ def export_run(
         card = model_card(run, license_id, results["metrics"], building, table)
         (building / CARD).write_text(card, encoding="utf-8", newline="\n")
     return results
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ``ExportError`` if the folder of an export exists."""
+    if folder.exists():
+        raise ExportError(f"{folder} already exists: use another output=FOLDER")
 
 
 def _check_onnx(run: Run, formats: Sequence[ExportFormat]) -> None:

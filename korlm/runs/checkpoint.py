@@ -18,6 +18,7 @@ rng           (last.pt) states of the random number generators; with several pro
 from __future__ import annotations
 
 import contextlib
+import errno
 import pickle
 import shlex
 import warnings
@@ -29,11 +30,13 @@ import torch
 
 from korlm.config.paths import quote_path
 from korlm.config.stored import check_settings
+from korlm.utils.dist_env import current_rank
 from korlm.utils.errors import CheckpointError, OutputError, reading
 from korlm.utils.io.atomic_files import atomic_write
 
 FORMAT = 1
 KEYS = {"format", "config", "fingerprint", "vocab", "spelling", "model", "optimizer", "progress"}
+_PYTORCH_WRITER = "inline_container"  # in messages of PyTorch's C++ code that writes files
 
 Checkpoint = dict[str, Any]
 
@@ -47,77 +50,106 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically: the old file is replaced once the new one is on disk.
 
     Raises:
-        OutputError: the disk is full or the folder cannot be written.
+        OutputError: the file cannot be written, as when the disk is full.
     """
     try:
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save({"format": FORMAT, **checkpoint}, file)
-    # PyTorch's writer turns a full disk into a RuntimeError.
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "writing failed; disk full?"
-        hint = "free some space and run the same command again"
-        if (path.parent / "last.pt").is_file():
-            hint = (
-                "the previous checkpoint is kept: free some space and resume with "
-                f"resume={path.parent.parent}"
-            )
-        raise OutputError(f"{path}: {reason}; {hint}") from error
+    except OSError as error:
+        raise _not_written(path, error.strerror) from error
+    except RuntimeError as error:
+        if _PYTORCH_WRITER not in str(error):
+            raise
+        cause = error.__context__  # of the write that failed first
+        reason = cause.strerror if isinstance(cause, OSError) else "writing failed; disk full?"
+        raise _not_written(path, reason) from error
+
+
+def _not_written(path: Path, reason: str | None) -> OutputError:
+    """Return the error about a checkpoint that cannot be written, with advice."""
+    hint = "free some space, or change its permissions, and run the same command again"
+    if (path.parent / "last.pt").is_file():
+        command = resume_command(path.parent.parent, current_rank().size)
+        hint = (
+            "the previous checkpoint is kept: free some space, or change its permissions, and "
+            f"resume with {command}"
+        )
+    return OutputError(f"{path}: {reason}; {hint}")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Load a checkpoint onto the CPU, without running code that a file may contain.
 
     Raises:
-        CheckpointError: the file is missing, damaged or not a checkpoint of korlm.
+        CheckpointError: the file cannot be read, is damaged or not a checkpoint of korlm.
+    """
+    loaded = _load_plain(path)
+    if not isinstance(loaded, dict) or "format" not in loaded:
+        raise CheckpointError(f"{path}: a PyTorch file, but not a checkpoint of korlm")
+    if loaded["format"] != FORMAT:  # another format may have other keys
+        raise CheckpointError(
+            f"{path}: checkpoint format {loaded['format']}, this version of korlm reads {FORMAT}; "
+            "use the version that wrote it"
+        )
+    if missing := sorted(KEYS - loaded.keys()):
+        raise CheckpointError(f"{path}: has no {', '.join(missing)}: not a checkpoint of korlm")
+    return loaded
+
+
+def _load_plain(path: Path) -> Any:
+    """Return the content of a file of PyTorch that holds plain values and tensors only.
+
+    Raises:
+        CheckpointError: the file cannot be read, is damaged, or holds other objects.
     """
     damaged = f"{path}: damaged, or not a checkpoint"
-    hint = _alternative_to(path)
+    advice = _advice_if_damaged(path)
     try:
         with open(path, "rb") as file:
             starts_as_pickle = file.read(1) == pickle.PROTO
         if is_archive := zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:  # torch.load does not verify the checksums
                 if (part := archive.testzip()) is not None:
-                    raise CheckpointError(f"{damaged} (the checksum of {part} differs); {hint}")
+                    raise CheckpointError(f"{damaged} (the checksum of {part} differs); {advice}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns about files in other formats
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     # torch.load of arbitrary bytes raises anything: IndexError, struct.error, AssertionError, ...
     except Exception as error:
+        # EINVAL: damaged bytes lead to a position before the beginning of the file.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise CheckpointError(
+                f"{path}: cannot be read ({error.strerror}): check its permissions and its disk"
+            ) from error
         if isinstance(error, pickle.UnpicklingError) and (is_archive or starts_as_pickle):
             raise CheckpointError(
                 f"{path}: not a checkpoint of korlm: it holds more than plain data and tensors, "
                 "and could run code when opened"
             ) from error
-        raise CheckpointError(f"{damaged} ({_first_sentence(error)}); {hint}") from error
-    if not isinstance(loaded, dict) or not loaded.keys() >= KEYS:
-        raise CheckpointError(f"{path}: a PyTorch file, but not a checkpoint of korlm")
-    if loaded["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: checkpoint format {loaded['format']}, this version of korlm reads {FORMAT}; "
-            "use the version that wrote it"
-        )
-    return loaded
+        raise CheckpointError(f"{damaged} ({_first_sentence(error)}); {advice}") from error
 
 
-def loading(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Return ``reading`` for a block that builds a model and loads the checkpoint into it."""
-    advice = "copy it again, or train again"
-    return reading(path, CheckpointError, advice, "does not match its own settings")
-
-
-def _alternative_to(path: Path) -> str:
-    """Return advice about a damaged checkpoint."""
+def _advice_if_damaged(path: Path) -> str:
+    """Return what to do if a checkpoint is damaged: use the other one of the run, if any."""
     run = path.parent.parent
-    if path.name == "best.pt":
+    if path.name == "best.pt" and path.with_name("last.pt").is_file():
         return "to use the model of the last step instead, copy last.pt over it"
     if path.name == "last.pt" and path.with_name("best.pt").is_file():
         return f"resume from the best model: {resume_command(run)} resume_from=best"
     return "the run has no other checkpoint: train again"
+
+
+def matching_settings(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Return ``reading`` for a block that uses the entries of a loaded checkpoint.
+
+    An entry that the block cannot use contradicts the settings in the same file.
+    """
+    advice = "copy it again, or train again"
+    return reading(path, CheckpointError, advice, "does not match its own settings")
 
 
 def resume_command(folder: Path, world_size: int = 1) -> str:
@@ -131,6 +163,7 @@ def resume_command(folder: Path, world_size: int = 1) -> str:
 
 
 def _first_sentence(error: Exception) -> str:
+    """Return the beginning of a message; those of PyTorch have paragraphs of advice."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return line.partition(". ")[0][:120]
 

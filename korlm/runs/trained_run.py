@@ -28,7 +28,7 @@ from korlm.detokenizers.registry import build_detokenizer
 from korlm.models.base import LanguageModel
 from korlm.models.registry import build_model
 from korlm.modules.base import Trainable
-from korlm.runs.checkpoint import load_checkpoint, loading, settings_of
+from korlm.runs.checkpoint import load_checkpoint, matching_settings, settings_of
 from korlm.runs.device import available_device
 from korlm.runs.directories import problem_of
 from korlm.runs.safetensors import MODEL, load_weights
@@ -224,7 +224,7 @@ def load_run(folder: Path, class_of: Callable[[TrainSettings], type[RunT]]) -> R
         settings = settings_from_plain(settings_of(checkpoint, path))
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    with loading(path):
+    with matching_settings(path):
         entries = checkpoint["vocab"]
         vocab = Vocab.restore(entries["tokens"], entries["counts"], settings.vocab)
         arrays = {name: part.numpy() for name, part in checkpoint["spelling"].items()}

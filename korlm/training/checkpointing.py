@@ -1,4 +1,4 @@
-"""Write and restore checkpoints: best.pt and last.pt, also of several processes.
+"""Write and restore checkpoints, the progress of a run included: best.pt and last.pt.
 
 Process r of n trains on rows r, r + n, r + 2n ... of each batch. A checkpoint holds the recurrent
 state of all rows in order, so a run can be resumed with another number of processes; the states of
@@ -22,7 +22,7 @@ from korlm.dataset.prepared import Prepared
 from korlm.modules.base import State
 from korlm.runs.checkpoint import (
     Checkpoint,
-    loading,
+    matching_settings,
     random_states,
     restore_random_states,
     save_checkpoint,
@@ -120,7 +120,7 @@ def restore_training(
             "text, or start a new run"
         )
     state = None
-    with loading(path):
+    with matching_settings(path):
         model.load_state_dict(checkpoint["model"])
         progress = Progress.from_state_dict(checkpoint["progress"])
         if resume_from is ResumeFrom.last:

@@ -867,6 +867,7 @@ DAMAGE: dict[str, list[Damage]] = {
         lambda path: path.write_text(path.read_text("utf-8").replace("num_chars", "num_lines")),
         *(changed(format=99), changed(fingerprint="0" * 12), changed(tokens_fingerprint="0" * 12)),
         *(changed(splits={"train": {}}), changed(splits=None), changed(settings={})),
+        changed(settings={"vocab": {}, "tokenizer": {"name": "eojeol"}}),
         changed(vocab_size=99),
     ],
     "vocab.tsv": [*ANY_DAMAGE, lambda path: flip_bit(path, 0.5)],

@@ -26,6 +26,7 @@ from korlm.config import (
     SentencePieceConfig,
 )
 from korlm.dataset.prepared import Prepared, open_prepared
+from korlm.exporting import export_run as export_run_module
 from korlm.exporting import onnx_files, verify
 from korlm.exporting.export_run import COMMON, export_run, export_table, formats_of
 from korlm.runs.trained_run import TrainedRun
@@ -187,6 +188,17 @@ def test_existing_folder_is_not_changed(run: TrainedRun, tmp_path: Path) -> None
     with pytest.raises(ExportError, match=r"already exists: use another output="):
         export_run(run, tmp_path / "export")
     assert list(tmp_path.rglob("*")) == [tmp_path / "export"]
+
+
+def test_a_second_export_into_the_same_folder_says_that_the_first_has_written_it(
+    run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second has looked for the folder before the first was done."""
+    folder = tmp_path / "export"
+    export_run(run, folder, [ExportFormat.safetensors])
+    monkeypatch.setattr(export_run_module, "_check_folder", lambda folder: None)
+    with pytest.raises(OutputError, match=r"export: another process has written it meanwhile"):
+        export_run(run, folder, [ExportFormat.safetensors])
 
 
 def test_onnx_predicts_differently(

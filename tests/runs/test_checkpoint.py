@@ -183,6 +183,23 @@ def test_hints_for_a_damaged_checkpoint(path: Path) -> None:
     assert error_of(path).endswith(f"resume from the best model: {command}")
     best.write_bytes(b"")
     assert error_of(best).endswith("copy last.pt over it")
+    path.unlink()
+    assert error_of(best).endswith("the run has no other checkpoint: train again")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    save_checkpoint(path, make_checkpoint())
+
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(torch, "load", fail)
+    message = error_of(path)
+    assert message.startswith(f"{path}: cannot be read ({os.strerror(code)})")
+    assert "damaged" not in message and "copy" not in message
 
 
 def test_it_is_on_disk_before_it_is_renamed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +225,8 @@ def test_a_missing_part(path: Path, key: str) -> None:
 def test_another_format(path: Path) -> None:
     torch.save({**make_checkpoint(), "format": FORMAT + 1}, path)
     assert f"checkpoint format {FORMAT + 1}, this version of korlm reads {FORMAT}" in error_of(path)
+    torch.save({"format": FORMAT + 1, "weights": {}}, path)  # it may have other keys
+    assert f"checkpoint format {FORMAT + 1}, this" in error_of(path)
 
 
 # --- failures while writing ----------------------------------------------------------------------
@@ -240,7 +259,7 @@ def test_a_failure_keeps_the_older_one(
         message = str(caught.value)
         assert len(message.splitlines()) == 1
         assert message.startswith(f"{path}: ")
-        assert message.endswith(f"resume={path.parent.parent}")
+        assert message.endswith(resume_command(path.parent.parent))
         assert "No space left" in message or "disk full" in message
     assert os.listdir(path.parent) == ["last.pt"]
     assert path.read_bytes() == before
@@ -273,6 +292,15 @@ def test_a_disk_that_is_really_full(path: Path) -> None:
         save_checkpoint(path, make_checkpoint(2.0))
     assert os.listdir(path.parent) == ["last.pt"]
     assert path.read_bytes() == before
+
+
+def test_other_errors_of_pytorch_are_not_called_a_full_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_midway(monkeypatch, RuntimeError("CUDA error: an illegal memory access"))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        save_checkpoint(path, make_checkpoint())
+    assert os.listdir(path.parent) == []
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

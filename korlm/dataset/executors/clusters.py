@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from korlm.dataset.executors.worker import MEMORY_BESIDE_HEAP, fit_to_memory
 from korlm.utils.errors import ClusterError, KorlmError, require_extra
 from korlm.utils.machine import available_cores
 from korlm.utils.signals import preserve_sigint_handler
+from korlm.utils.slurm import QUEUE_COMMAND
 
 THREADS = 4  # of a JVM; they share its dictionary
 LOST_SECONDS = 300  # without any worker of this machine, before the command gives up
@@ -128,6 +130,29 @@ class ClusterStarter:
             "resources": {"requests": memory, "limits": memory},
         }
         return KubeCluster(**options | (self._config.options or {}))
+
+
+def check_jobs(cluster: Any, folder: Path) -> None:
+    """Raise a ``ClusterError`` if all SLURM jobs of a cluster have ended before a worker started.
+
+    Dask replaces only jobs whose workers it knew, and would wait forever. ``folder`` has the output
+    of the jobs.
+    """
+    try:
+        listed = subprocess.run(QUEUE_COMMAND, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return  # SLURM may answer next time
+    # Ids, as Dask does not close a cluster whose jobs are variables of the error's traceback.
+    ids = [str(job.job_id) for job in cluster.workers.values()]
+    if set(ids) & set(listed.split()):
+        return
+    logs = [path for name in ids for path in folder.glob(f"*-{name}.err")]
+    lines = [line for path in logs for line in path.read_text("utf-8", "replace").splitlines()]
+    last = f"; the last line of their output: {lines[-1]}" if lines else ""
+    raise ClusterError(
+        f"prepare.cluster={SLURM}: the jobs ended before a worker started; their output is in "
+        f"{folder}{last}"
+    )
 
 
 def close_cluster(cluster: Any) -> None:

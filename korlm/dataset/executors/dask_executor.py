@@ -25,7 +25,7 @@ from korlm.config import ClusterConfig, TokenizerConfig, WorkerConfig
 from korlm.config.commands.prepare import KUBERNETES, LOCAL, SLURM
 from korlm.dataset.executors import remote_call, worker
 from korlm.dataset.executors.base import Executor, Item, Result
-from korlm.dataset.executors.clusters import ClusterStarter, close_cluster
+from korlm.dataset.executors.clusters import ClusterStarter, check_jobs, close_cluster
 from korlm.dataset.executors.worker import fit_to_memory
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.tokenize import PieceText, TokenizeSettings, read_tokenizer_model
@@ -72,7 +72,7 @@ class DaskExecutor(Executor):
         assert config.cluster is not None
         self._address = config.cluster
         self._starts_workers = "://" not in config.cluster
-        self._starter = ClusterStarter(config, tokenizer, logs)
+        self._starter, self._logs = ClusterStarter(config, tokenizer, logs), logs
         self._stack = contextlib.ExitStack()
         self._client: Any = None
         if isinstance(tokenizer, WorkerConfig) and tokenizer.workers != 1:
@@ -97,7 +97,7 @@ class DaskExecutor(Executor):
             if cluster is None:
                 self._check_versions()
                 self._stack.callback(self._release_workers)
-            self._wait_for_workers()
+            self._wait_for_workers(cluster)
             self._stack = self._stack.pop_all()
         return self
 
@@ -281,18 +281,23 @@ class DaskExecutor(Executor):
         with contextlib.suppress(Exception):  # a worker may be gone
             self._client.run(worker.release, on_error="ignore")
 
-    def _wait_for_workers(self) -> None:
-        try:
-            self._client.wait_for_workers(1, timeout=IDLE_SECONDS)
-        except TimeoutError:
-            hints = {
-                SLURM: "SLURM has not started any worker; squeue --me shows why",
-                KUBERNETES: "Kubernetes has not started any worker; kubectl get pods shows why",
-                LOCAL: "no worker is running",
-            }
-            other = f"no worker is running; start some with: dask worker {self._address}"
-            logger.warning("%s", hints.get(self._address, other))
-            self._client.wait_for_workers(1)
+    def _wait_for_workers(self, cluster: Any) -> None:
+        hints = {
+            SLURM: "SLURM has not started any worker; squeue --me shows why",
+            KUBERNETES: "Kubernetes has not started any worker; kubectl get pods shows why",
+            LOCAL: "no worker is running",
+        }
+        other = f"no worker is running; start some with: dask worker {self._address}"
+        is_first = True
+        while True:
+            try:
+                return self._client.wait_for_workers(1, timeout=IDLE_SECONDS)
+            except TimeoutError:
+                if self._address == SLURM:
+                    check_jobs(cluster, self._logs)
+                if is_first:
+                    logger.warning("%s", hints.get(self._address, other))
+                is_first = False
 
 
 def _name(item: Any) -> str:

@@ -1,4 +1,4 @@
-"""Run a job that submitit has started: its rank, and the signal to stop.
+"""Run a job that submitit has started: its rank, and the signal to stop; ask whether it has ended.
 
 SLURM's signal before the time limit or a preemption stops training like Ctrl-C, between two steps
 and after writing last.pt. After that, submitit queues the job again (its own handler would
@@ -21,12 +21,27 @@ from typing import Any
 from submitit import JobEnvironment
 from submitit.core.utils import UncompletedJobError
 from submitit.helpers import DelayedSubmission
+from submitit.slurm.slurm import SlurmInfoWatcher
 
 from korlm.runs.directories import FAILED
 from korlm.sweeps.launchers.base import INTERRUPTED
 from korlm.sweeps.results import note_failure
+from korlm.utils.slurm import QUEUE_COMMAND
 
 FAILURE_FILE_SECONDS = 30.0  # how long other ranks wait for failed.txt of rank 0
+
+
+class QueueWatcher(SlurmInfoWatcher):  # type: ignore[misc]
+    """Asks SLURM which jobs have ended: those that the queue no longer lists."""
+
+    def _make_command(self) -> list[str]:
+        return list(QUEUE_COMMAND)
+
+    def read_info(self, string: str | bytes) -> dict[str, dict[str, str]]:
+        """Return the state of each job from the output of the command."""
+        listed = set((string if isinstance(string, str) else string.decode()).split())
+        ids = self._registered
+        return {name: {"State": "RUNNING" if name in listed else "ENDED"} for name in ids}
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,9 @@ class JobCommand:
         signal.signal(stop_signal, stop)
         signal.signal(signal.SIGTERM, stop)
         code = self._wait(child, job.global_rank, old_failure)
-        if received and code == -signal.SIGTERM:  # before the command could catch the signal
+        # Before the command could catch the signal. If Python was within exec (of an import),
+        # the command handles it, but Python then ends itself by SIGINT.
+        if received and code in (-signal.SIGTERM, -signal.SIGINT):
             code = INTERRUPTED
         if job.global_rank > 0:
             is_fine = code in (0, INTERRUPTED)

@@ -26,16 +26,19 @@ from korlm.utils.machine import available_cores
 logger = logging.getLogger(__name__)
 
 ARRAY_SIZE = 1000  # largest number of jobs of an array; SLURM's default limit is 1001
+QUEUE_SECONDS = 60  # until SLURM is asked again, at most, which jobs have ended
 
 
 class SubmittedJob(RunningJob):
     """A job that was submitted."""
 
-    def __init__(self, job: Any, share: dict[str, str]) -> None:
+    def __init__(self, job: Any, share: dict[str, str], watcher: Any = None) -> None:
         self.job, self.share = job, share
         self.name = f" as job {job.job_id} of the queue"
         first = job.task(0)
         first._results_timeout_s = 2
+        if watcher is not None:
+            first.watcher = watcher  # instead of sacct
         self.output = Path(first.paths.stdout)
 
     def poll(self) -> int | None:
@@ -136,7 +139,7 @@ class SlurmLauncher(KorlmLauncher[SubmittedJob]):
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
 
-        from korlm.sweeps.launchers.submitit_job import JobCommand
+        from korlm.sweeps.launchers.submitit_job import JobCommand, QueueWatcher
 
         if not jobs:
             return
@@ -151,7 +154,8 @@ class SlurmLauncher(KorlmLauncher[SubmittedJob]):
         except FailedJobError as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"hydra/launcher=submitit_slurm: sbatch failed: {reason}") from error
-        yield from zip(jobs, (SubmittedJob(one, {}) for one in submitted), strict=True)
+        watcher = QueueWatcher(delay_s=QUEUE_SECONDS)
+        yield from zip(jobs, (SubmittedJob(one, {}, watcher) for one in submitted), strict=True)
 
     def stop(self, running: Sequence[SubmittedJob]) -> None:
         """Call scancel for each array: SLURM sends SIGTERM, and SIGKILL half a minute later."""

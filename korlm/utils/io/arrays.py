@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from korlm.utils.errors import enough_memory
+
 LARGEST = 1 << 30  # maximum size of a decompressed array in bytes; korlm's own have megabytes
 
 
@@ -28,12 +30,17 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     zipfile and NumPy raise almost any exception for damaged bytes; see ``reading``.
 
     Raises:
+        ConfigError: they need more memory than available.
         ValueError: the file contains Python objects, or declares arrays larger than the file.
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             _check_member(archive, member, path.stat().st_size)
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with (
+        enough_memory(str(path), "use a machine with more"),
+        open(path, "rb") as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
         return dict(arrays)
 
 

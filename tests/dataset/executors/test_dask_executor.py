@@ -539,6 +539,10 @@ echo $! >$$.pid
 echo "Submitted batch job $$"
 """,
     "scancel": '#!/bin/sh\nkill "$(cat $1.pid)"\n',
+    "squeue": """#!/bin/sh
+for file in *.pid; do kill -0 "$(cat $file)" 2>/dev/null && echo "${file%.pid}"; done
+true
+""",
 }
 
 
@@ -577,3 +581,19 @@ def test_slurm(korlm: Command, tiny: TinyCorpus, slurm: Path) -> None:
     for line in ("-p long", "-n 1", "--cpus-per-task=1", "--mem=1G"):
         assert re.search(rf"^#SBATCH {line}$", script, re.MULTILINE), script
     assert "--nthreads 1" in script and "export PYTHONPATH=" in script
+
+
+def test_slurm_jobs_that_end_before_their_workers_start(
+    korlm: Command, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_executor, "IDLE_SECONDS", 0.1)
+    script = "echo no such module >dask-worker-7.err; echo Submitted batch job 7"
+    (slurm / "tools/sbatch").write_text(f"#!/bin/sh\ncd outputs/cluster; {script}\n")
+    (slurm / "7.pid").write_text("999999999")  # a process that has ended
+    arguments = ["prepare.cluster=slurm", "prepare.workers=1", "prepare.options={interface: lo}"]
+    error = korlm("prepare", "tokenizer=syllable", *arguments).error
+    assert re.search(
+        r"=slurm: the jobs ended before a worker started; their output is in \S+/cluster; the last "
+        r"line of their output: no such module$",
+        error,
+    )

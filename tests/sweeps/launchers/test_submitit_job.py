@@ -31,13 +31,14 @@ def requeued(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
+@pytest.mark.parametrize("trap", ["true", "trap 'kill -INT $$' TERM"], ids=["term", "int"])
 @pytest.mark.parametrize(("name", "is_requeued"), [("USR2", True), ("TERM", False)])
 def test_a_signal_before_the_command_handles_signals(
-    name: str, is_requeued: bool, requeued: list[int], tmp_path: Path
+    name: str, is_requeued: bool, trap: str, requeued: list[int], tmp_path: Path
 ) -> None:
-    # The shell dies of the SIGTERM that it gets; it repeats its signal, since the first may be
-    # sent before this process handles it.
-    command = ("sh", "-c", f"while sleep 0.05; do kill -{name} $PPID; done")
+    # The shell dies of the SIGTERM that it gets, or of SIGINT as Python may; it repeats its signal,
+    # since the first may be sent before this process handles it.
+    command = ("sh", "-c", f"{trap}; while sleep 0.05; do kill -{name} $PPID; done")
     with pytest.raises(SystemExit) as exit_code:
         JobCommand(command, tmp_path, {})()
     assert exit_code.value.code == submitit_job.INTERRUPTED

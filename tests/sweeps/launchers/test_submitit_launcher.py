@@ -131,7 +131,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install fake commands of SLURM, which run an array on this machine."""
     folder = tmp_path / "slurm"
     folder.mkdir()
-    for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": "", "scancel": ""}.items():
+    queue = "print('77_0', '77_1', sep='\\n')"
+    for name, text in {"sbatch": SBATCH, "srun": SRUN, "squeue": queue, "scancel": ""}.items():
         (folder / name).write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
         (folder / name).chmod(0o755 | stat.S_IEXEC)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
@@ -159,6 +160,21 @@ def test_an_array(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     ):
         assert f"#SBATCH --{line}\n" in script
     assert "export KORLM_X=1" in script
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_job_that_leaves_the_queue_without_a_result(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM may keep no accounts of jobs that were cancelled or killed."""
+    (slurm / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 77\n", "utf-8")
+    (slurm / "squeue").write_text("#!/bin/sh\n", "utf-8")
+    monkeypatch.setattr(SlurmLauncher, "_log_end", lambda *_: None)
+    job = SweepJob(0, (), tmp_path / "job", ("false",))
+    job.folder.mkdir()
+    launcher = SlurmLauncher(folder=str(tmp_path / "logs/%j"))
+    (reason,) = launcher.run_all([job]).values()
+    assert reason.startswith("its process died (exit code 1), possibly out of memory; see ")
 
 
 def test_a_refusal(korlm: Command, slurm: Path, tmp_path: Path) -> None:

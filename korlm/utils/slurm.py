@@ -1,0 +1,5 @@
+"""The command that lists SLURM jobs."""
+
+# Prints an id a line: of the user's jobs that wait or run, and of each job of an array (12_0).
+# Unlike sacct, it needs no accounting, which small clusters lack.
+QUEUE_COMMAND = ("squeue", "--me", "--noheader", "--array", "--format=%i")
