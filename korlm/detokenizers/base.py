@@ -1,7 +1,8 @@
 """Define the detokenizer contract, and the detokenizers that need no training.
 
 A detokenizer spells the tokens of its tokenizer as Korean text: a whole line (``detokenize``), or
-token by token for generation (``join`` within an eojeol, ``space_probability`` between tokens).
+token by token for generation (``join`` within an eojeol, ``space_probability`` between tokens):
+``StreamingDetokenizer`` returns text as soon as no later token can change it.
 """
 
 from __future__ import annotations

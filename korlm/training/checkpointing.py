@@ -1,4 +1,4 @@
-"""Write and restore checkpoints: best.pt and last.pt, also of several processes.
+"""Write and restore checkpoints, the progress of a run included: best.pt and last.pt.
 
 Process r of n trains on rows r, r + n, r + 2n ... of each batch. A checkpoint holds the recurrent
 state of all rows in order, so a run can be resumed with another number of processes; the states of

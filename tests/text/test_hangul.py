@@ -1,4 +1,4 @@
-"""Arithmetic of syllables, with Unicode's own normalisation as the oracle."""
+"""Syllables, with Unicode's own normalization as the oracle, and keystrokes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoder and decoder with attention, and the search for the best texts.
+"""Encoder and decoder with attention, the search for the best texts, and the predictor.
 
 Axes: B batch, S source tokens, T target tokens, V vocabulary.
 """

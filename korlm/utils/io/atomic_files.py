@@ -1,4 +1,4 @@
-"""Write files and folders atomically: they appear complete or not at all; lock them meanwhile."""
+"""Write files and folders atomically: complete or not at all; and lock files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database of a search: damaged, and in folders of any name."""
+"""The database of a search, damaged and in folders of any name; bad trials are pruned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a job are those that Hydra composes from all of its overrides at once."""
+"""Settings of jobs are those that Hydra composes; grids are checked completely; searches run."""
 
 from __future__ import annotations
 
