@@ -29,7 +29,7 @@ def main(settings: EvaluateSettings) -> None:
     from korlm.api.evaluation import evaluate_language_models
     from korlm.api.runs import TaskRun, load_any
     from korlm.evaluation.evaluate import compare
-    from korlm.evaluation.output.tsv import write_breakdowns
+    from korlm.evaluation.tables import write_breakdowns
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import TrainedRun, short_names
     from korlm.utils.io.atomic_files import write_json
@@ -57,7 +57,7 @@ def main(settings: EvaluateSettings) -> None:
     folder = output_dir()
     write_breakdowns(folder, results)
     if settings.plot:
-        from korlm.evaluation.output.plots import draw_breakdown
+        from korlm.evaluation.plots import draw_breakdown
 
         for text, result_rows in results.items():
             draw_breakdown(folder / f"breakdown_{text}.png", text, result_rows, metrics[text])
@@ -86,7 +86,7 @@ def _evaluate_tasks(settings: EvaluateSettings, task_runs: list[TaskRun]) -> Non
 
 def _log_tables(text: str, rows: dict[str, Metrics], num_runs: int) -> None:
     """Log the tables of one text."""
-    from korlm.evaluation.output.tables import (
+    from korlm.evaluation.tables import (
         comparison_table,
         frequency_table,
         interval_note,

@@ -24,8 +24,7 @@ def main(settings: PairsSettings) -> None:
     """Score the pairs with each run, log the accuracies and write the pairs if wanted."""
     import pyarrow as pa
 
-    from korlm.evaluation.pairs.accuracy import PAIRS, accuracies, score_pairs
-    from korlm.evaluation.pairs.files import read_pairs
+    from korlm.evaluation.pairs.accuracy import PAIRS, accuracies, read_pairs, score_pairs
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import TrainedRun, short_names
     from korlm.utils.io.table_files import TableWriter, check_not_read

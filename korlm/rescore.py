@@ -62,8 +62,8 @@ def main(settings: RescoreSettings) -> None:
 
 def _read_options(settings: RescoreSettings) -> ReadOptions:
     from korlm.config import ScoreKind
-    from korlm.rescoring.formats.kaldi import CostFile
     from korlm.rescoring.formats.reader import ReadOptions
+    from korlm.rescoring.formats.tables import CostFile
 
     scales = settings.score_scales or [1.0] * len(settings.scores)
     costs = [CostFile(Path(p), s) for p, s in zip(settings.scores, scales, strict=True)]

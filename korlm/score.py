@@ -27,8 +27,8 @@ def main(settings: ScoreSettings) -> None:
 
 def _score(settings: ScoreSettings) -> None:
     from korlm.corpus.sources import find_inputs
-    from korlm.evaluation.surprisal.files import resolve_kept_columns, score_files
     from korlm.evaluation.surprisal.frequencies import train_counts
+    from korlm.evaluation.surprisal.score import resolve_kept_columns, score_files
     from korlm.evaluation.surprisal.scorer import SurprisalScorer
     from korlm.evaluation.surprisal.tables import schema_of
     from korlm.runs.device import inference_device

@@ -36,7 +36,7 @@ from korlm.runs.trained_run import (
     training_corpus,
 )
 from korlm.utils.errors import ConfigError
-from korlm.utils.memory import reset_peak_memory
+from korlm.utils.machine import reset_peak_memory
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from korlm.config import (
 )
 from korlm.dataset.text_encoder import checked_texts
 from korlm.evaluation.evaluate import compare
-from korlm.evaluation.surprisal.texts import log_probs, surprisal_table
+from korlm.evaluation.surprisal.score import log_probs, surprisal_table
 from korlm.evaluation.token_scores import Floats
 from korlm.generation.completion import MAX_EXPANSIONS, Completions
 from korlm.generation.generator import Generator

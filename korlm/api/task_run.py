@@ -11,7 +11,7 @@ from typing import Any
 from korlm.api.evaluation import evaluate_settings, evaluate_tasks
 from korlm.config import TrainSettings
 from korlm.dataset.vocab import Vocab
-from korlm.modules.trainable import Trainable
+from korlm.modules.base import Trainable
 from korlm.runs.trained_run import Run
 from korlm.tasks.base import Predictor, task_of
 

@@ -1,6 +1,8 @@
 """Compose the settings of a command from Python values, for ``korlm.train(...)`` and its like.
 
 The command line itself is in ``korlm.cli.command``. Hydra's global state stays unchanged.
+Both adapt where Hydra reads settings from (``register_config_source``): YAML files may have old
+names of settings, and ``~`` in paths, and a schema is no choice of its group.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.core_plugins import structured_config_source
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
+from hydra.plugins.config_source import ConfigResult
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
@@ -34,14 +40,49 @@ from korlm.cli.command import (
     check_imports,
     warn_without_effect,
 )
-from korlm.cli.config_source import register_config_source
 from korlm.cli.output_dirs import register_resolvers
 from korlm.config import registry, store_schemas
 from korlm.config.error_messages import format_config_error
-from korlm.config.keys import choices, conf_dir, path_keys, rename_override
+from korlm.config.keys import choices, conf_dir, path_keys, rename_override, rename_tree
 from korlm.config.paths import expand_paths
 from korlm.config.serialization import to_settings
 from korlm.utils.errors import ConfigError, KorlmError
+
+
+def register_config_source(command: str) -> None:
+    """Make Hydra accept old names and ``~`` in YAML files, and list no schemas."""
+
+    class KorlmConfigSource(FileConfigSource):
+        """Hydra's source of YAML files; it returns current names of settings and expanded paths."""
+
+        def load_config(self, config_path: str) -> ConfigResult:
+            result = super().load_config(config_path)
+            if isinstance(result.config, DictConfig):
+                package = result.header.get("package") or config_path.rpartition("/")[0]
+                prefix = "" if package in ("", "_global_") else package.replace("/", ".") + "."
+                plain = OmegaConf.to_container(result.config)
+                assert isinstance(plain, dict)
+                paths = path_keys(command)
+                current = rename_tree(plain, command, prefix, warn=True, paths=paths)
+                if current != plain:
+                    result.config = OmegaConf.create(current)
+            return result
+
+    class StructuredConfigSource(structured_config_source.StructuredConfigSource):
+        """Hydra's source of schemas, which files in ``conf/`` begin with; it does not list them.
+
+        Lists of choices are those of shell completion and of ``GROUP=glob(*)``. Hydra finds the
+        source by the name of its class.
+        """
+
+        def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+            names = super().list(config_path, results_filter)
+            return [name for name in names if not name.endswith("_schema")]
+
+    Plugins.instance()  # registers Hydra's own sources, which are replaced here
+    SourcesRegistry.instance().types["file"] = KorlmConfigSource
+    SourcesRegistry.instance().types["structured"] = StructuredConfigSource
+
 
 _lock = threading.Lock()  # Hydra composes with global state
 

@@ -25,14 +25,12 @@ from korlm.config.commands.rescore import *
 from korlm.config.commands.score import *
 from korlm.config.commands.serve import *
 from korlm.config.commands.train import *
-from korlm.config.groups.batches import *
 from korlm.config.groups.corpus import *
 from korlm.config.groups.model import *
 from korlm.config.groups.sweeps import *
 from korlm.config.groups.task import *
 from korlm.config.groups.tokenizer import *
 from korlm.config.groups.training import *
-from korlm.config.groups.vocab import *
 from korlm.config.validation import *
 
 

@@ -211,7 +211,7 @@ _PASS = (
 
 register_metrics(
     "tagging",
-    _score("f1", charts=SPLITS, **_MAIN),
+    _score("f1", label="F1", charts=SPLITS, **_MAIN),
     _score("precision"),
     _score("recall"),
     _score("accuracy", charts=_VALID, **_MAIN),
@@ -224,7 +224,7 @@ register_metrics(
 register_metrics(
     "classification",
     _score("accuracy", charts=SPLITS, **_MAIN),
-    _score("macro_f1", charts=_VALID, **_MAIN),
+    _score("macro_f1", label="macro F1", charts=_VALID, **_MAIN),
     Metric("loss", counts=EXAMPLES, charts=SPLITS, has_interval=True),
     Metric("expected_calibration_error", counts=EXAMPLES, charts=_VALID),
     *_others("temperature"),
@@ -233,9 +233,9 @@ register_metrics(
 register_metrics(
     "seq2seq",
     _score("exact_match", charts=_VALID, **_MAIN),
-    Metric("cer", counts=EXAMPLES, charts=_VALID, **_MAIN),
-    _score("chrf", charts=_VALID, **_MAIN),
-    _score("bleu", charts=_VALID, **_MAIN),
+    Metric("cer", "CER", counts=EXAMPLES, charts=_VALID, **_MAIN),
+    _score("chrf", label="chrF", charts=_VALID, **_MAIN),
+    _score("bleu", label="BLEU", charts=_VALID, **_MAIN),
     Metric("perplexity", counts=("num_examples", "num_tokens"), charts=SPLITS, **_MAIN),
     Metric("loss", counts=("num_examples", "num_tokens"), charts=SPLITS),
     *_others("num_tokens"),

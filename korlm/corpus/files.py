@@ -34,8 +34,7 @@ from korlm.corpus.formats import columns
 from korlm.corpus.formats.conll import read_conll
 from korlm.corpus.formats.delimited import read_names, read_table
 from korlm.corpus.formats.json_files import read_json, read_json_lines, read_keys
-from korlm.corpus.formats.records import WHOLE, FileRange, Record
-from korlm.corpus.notes import Notes
+from korlm.corpus.records import WHOLE, FileRange, Notes, Record
 from korlm.utils.errors import CorpusError
 
 BLOCK = 1 << 20  # bytes read at a time

@@ -23,7 +23,7 @@ from korlm.corpus.archives import file_version, is_member, open_file
 from korlm.corpus.containers import file_errors
 from korlm.corpus.files import CODECS, format_of, inspect_file, read_chunks
 from korlm.corpus.formats.columns import row_groups
-from korlm.corpus.formats.records import FileRange
+from korlm.corpus.records import FileRange
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import SplitterState
 from korlm.text.unicode import is_blank

@@ -16,11 +16,9 @@ from pathlib import Path
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, Encoding, TextConfig
 from korlm.config.metrics import SPLITS
 from korlm.corpus.files import format_of, inspect_file, read_blocks, read_records, text_lines
-from korlm.corpus.formats.records import FileRange
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text, normalize, normalize_all
-from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece, PieceStart, changed_file, check_unchanged, digest_of
+from korlm.corpus.records import FileRange, LineBlock, Notes
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import ContiguousSplit, ContiguousSplitter, split_of
 from korlm.text.unicode import BLANKS, is_blank

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit
 from korlm.config.metrics import SPLITS
 from korlm.corpus.files import format_of
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import INVISIBLE, has_text
-from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece, PieceStart, check_unchanged, digest_of
 from korlm.corpus.reader import read_source, splits_of_lines
+from korlm.corpus.records import LineBlock, Notes
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import ContiguousSplit, ContiguousSplitter, SplitterState
 from korlm.text.unicode import is_blank

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text
+from korlm.corpus.records import LineBlock
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from korlm.config import CorpusConfig, UnicodeForm
 from korlm.config.metrics import SPLITS
-from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece
 from korlm.corpus.reader import blank_file
+from korlm.corpus.records import Notes
 from korlm.corpus.scan import MAX_DOCUMENTS, PieceScan, scan_piece, starts_of
 from korlm.corpus.splits import ContiguousSplit
 from korlm.utils.errors import CorpusError

@@ -45,7 +45,7 @@ from korlm.dataset.vocab import EOS_ID, NUMBER, SPECIALS, UNK_ID, Vocab
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import atomic_folder, atomic_write
-from korlm.utils.io.stores import copy_file, local_copy, remove_tree
+from korlm.utils.io.urls import copy_file, local_copy, remove_tree
 
 ENCODER_FILES = ("vocab.tsv", "spelling.npz")
 MERGED_FILES = 8  # files of token counts that are added up at once

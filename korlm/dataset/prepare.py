@@ -61,9 +61,8 @@ from korlm.utils.errors import (
     require_extra,
 )
 from korlm.utils.io import checksums
-from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.atomic_files import atomic_write, locked
 from korlm.utils.io.checksums import short_hash
-from korlm.utils.io.locks import locked
 from korlm.utils.io.urls import is_url, to_path, url_errors
 from korlm.utils.progress import ProgressBar
 

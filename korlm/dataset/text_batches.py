@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from korlm.config import UnicodeForm
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
+from korlm.corpus.records import LineBlock
 
 BATCH_CHARS = 16_384  # characters of a batch, at least, unless the text ends
 

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.config import TokenizerConfig, UnicodeForm
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
+from korlm.corpus.records import LineBlock
 from korlm.dataset.numericalize import encode_morphs, insert_eos, line_lengths
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.piece_writer import NO_COLUMNS, to_table

@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from korlm.config import CorpusConfig, HuggingFaceConfig, TokenizerConfig, WorkerConfig
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 from korlm.corpus.pieces import Piece, PieceStart
 from korlm.corpus.reader import read_piece
+from korlm.corpus.records import LineBlock
 from korlm.corpus.splits import ContiguousSplit
 from korlm.dataset.fingerprint import hash_json, piece_settings, to_json_values
 from korlm.dataset.storage.piece_files import PieceRecord

@@ -19,7 +19,7 @@ from torch import Tensor
 from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.evaluation.token_scores import Window, device_of, score_window, stream_windows
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State, detach_state
+from korlm.modules.base import State, detach_state
 
 
 class DynamicEvaluation:

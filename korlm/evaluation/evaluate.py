@@ -41,7 +41,7 @@ from korlm.evaluation.texts import EvaluationText, read_split
 from korlm.evaluation.token_scores import Floats
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import CorpusError
-from korlm.utils.memory import peak_memory_mb
+from korlm.utils.machine import peak_memory_mb
 from korlm.utils.torch_backend import tf32
 
 Metrics = dict[str, Any]

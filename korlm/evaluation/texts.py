@@ -19,9 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from korlm.config import CorpusConfig
-from korlm.corpus.lines import LineBlock
-from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
+from korlm.corpus.records import LineBlock, Notes
 from korlm.corpus.sources import find_sources
 from korlm.dataset.prepared import SplitStats
 from korlm.dataset.storage.id_stream import Ids

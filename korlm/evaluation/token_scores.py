@@ -26,7 +26,7 @@ from korlm.dataset.vocab import EOS_ID, PAD_ID
 from korlm.evaluation.neural_cache import CacheSetting, NeuralCache
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.utils.progress import ProgressBar
 
 Ints = npt.NDArray[np.int64]

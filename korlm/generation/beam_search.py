@@ -15,7 +15,7 @@ from torch import Tensor
 from korlm.dataset.vocab import EOS_ID
 from korlm.generation.sampling import BANNED_IDS, mask_banned, next_step
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 
 @dataclass(frozen=True)

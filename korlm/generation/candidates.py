@@ -11,8 +11,7 @@ import unicodedata
 
 from korlm.generation.eojeol_search import Node, SearchResult
 from korlm.generation.lexicon import Lexicon
-from korlm.text.hangul import is_syllable, split_syllable
-from korlm.text.keyboard import keys_of
+from korlm.text.hangul import is_syllable, keys_of, split_syllable
 
 # Morphemes that follow stems, and those that follow nouns. 고, 는, 은 and 을 follow both.
 ENDINGS = (

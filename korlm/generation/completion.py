@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from korlm.generation.candidates import choose
-from korlm.generation.context import ContextEncoder, EncodedPrompt, banned_token_ids
 from korlm.generation.eojeol_search import EojeolSearch, SearchResult
 from korlm.generation.lexicon import Lexicon
+from korlm.generation.prompts import ContextEncoder, EncodedPrompt, banned_token_ids
 from korlm.runs.trained_run import TrainedRun
-from korlm.text.keyboard import keys_of
+from korlm.text.hangul import keys_of
 from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -41,11 +41,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from korlm.generation.context import EncodedPrompt
 from korlm.generation.lexicon import Floats, Ints, Lexicon, StablePrefix
+from korlm.generation.prompts import EncodedPrompt
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
-from korlm.text.keyboard import keys_of
+from korlm.modules.base import State
+from korlm.text.hangul import keys_of
 
 BATCH_SIZE = 16  # a model step for 16 rows takes about twice as long as for one
 # Children of a node that are tried:

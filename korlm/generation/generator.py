@@ -22,13 +22,13 @@ from torch import Tensor
 
 from korlm.config import GenerateSettings
 from korlm.dataset.vocab import EOS_ID
-from korlm.detokenizers.streaming import StreamingDetokenizer
+from korlm.detokenizers.base import StreamingDetokenizer
 from korlm.generation.beam_search import BeamStart, beam_search
 from korlm.generation.completion import Completer, split_typed
-from korlm.generation.context import banned_token_ids
 from korlm.generation.eojeol_search import Node
+from korlm.generation.prompts import banned_token_ids
 from korlm.generation.sampling import Sampling, mask_banned, next_step
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.runs.trained_run import TrainedRun
 
 # Completion of a prompt's last eojeol, once a text:

@@ -1,6 +1,6 @@
 """Tokens of a model as pieces of eojeols: sorted by their keys, and where an eojeol may end.
 
-Surfaces are compared with typed text as keystrokes (``korlm.text.keyboard``), because the typed
+Surfaces are compared with typed text as keystrokes (``korlm.text.hangul``), because the typed
 text may end in a partial syllable (먹ㅇ). A later token may change the end of a surface (돕+아 ->
 도와): only the keys that no token can change (``StablePrefix``) may exclude it.
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from korlm.dataset.vocab import EOS_ID
 from korlm.detokenizers.base import Detokenizer
-from korlm.text.keyboard import keys_of
+from korlm.text.hangul import keys_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 BANNED_IDS = (PAD_ID, BOS_ID, UNK_ID)
 

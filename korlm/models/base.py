@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from korlm.dataset.vocab import PAD_ID
-from korlm.modules.state import State
-from korlm.modules.trainable import Trainable
+from korlm.modules.base import State, Trainable
 
 ENTROPY_BLOCK = 1 << 20  # log-probabilities that ``token_nll_and_entropy`` computes at once
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from korlm.config import WindowConfig
 from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
+from korlm.modules.base import State
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput
 from korlm.modules.onnx_nodes import EMBEDDING, IDS, NEXT, add_linear
 from korlm.modules.padding import last_steps
-from korlm.modules.state import State
 
 if TYPE_CHECKING:
     from korlm.exporting.onnx_graph import Graph

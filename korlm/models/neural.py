@@ -13,10 +13,10 @@ from torch import Tensor
 
 from korlm.dataset.vocab import PAD_ID
 from korlm.models.base import LanguageModel, TrainingLoss
+from korlm.modules.base import State
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput
 from korlm.modules.softmax import SoftmaxHead
-from korlm.modules.state import State
 
 if TYPE_CHECKING:
     from korlm.exporting.onnx_graph import Graph

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from korlm.config import RecurrentConfig
 from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
+from korlm.modules.base import State
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput, RecurrentEncoder
 from korlm.modules.onnx_nodes import EMBEDDING, IDS, add_recurrent_layers, recurrent_state_names
-from korlm.modules.state import State
 
 if TYPE_CHECKING:
     from korlm.exporting.onnx_graph import Graph

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import ModelConfig, RecurrentConfig
+from korlm.modules.base import State
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.padding import reverse_valid
 from korlm.modules.rnn import RecurrentLayer
-from korlm.modules.state import State
 
 
 class EncoderOutput(NamedTuple):

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from korlm.config import GRUConfig, InitialState, LSTMConfig, RecurrentConfig, RNNConfig
+from korlm.modules.base import State
 from korlm.modules.dropout import dropout_mask, weight_dropout
 from korlm.modules.padding import valid_mask
-from korlm.modules.state import State
 
 _FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "lstm": torch.lstm,

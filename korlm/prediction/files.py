@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from korlm.config import TextConfig
-from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
+from korlm.corpus.records import Notes
 from korlm.corpus.sources import Source
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.tasks.base import Predictor

@@ -105,7 +105,7 @@ def draw_task_curves(
         left.set_title(f"valid {metric}")
         _plot_thin(middle, train, styles, float)
         _plot_thick(middle, valid, styles, float)
-        middle.set_title("loss: valid thick, train thin")
+        middle.set_title("loss in nats: valid thick, train thin")
         _draw_rates(right, learning_rates, styles)
         _label_steps(left, middle, right)
         return _svg(figure, f"{metric}, loss and learning rate over optimizer steps")

@@ -84,9 +84,11 @@ def build_page(title: str, runs: Sequence[RunSummary]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["metric"] = format_metric
+    several = "Sorted by the result on valid, the best first"
+    subtitle = several if len(runs) > 1 else str(runs[0].folder)
     return environment.get_template("page.html").render(
         title=title,
-        subtitle=f"{len(runs)} runs, best on valid first" if len(runs) > 1 else str(runs[0].folder),
+        subtitle=subtitle,
         runs=runs,
         groups=[_group(kind, group) for kind, group in by_kind(runs).items()],
         time=f"{datetime.now():%Y-%m-%d %H:%M}",

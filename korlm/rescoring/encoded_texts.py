@@ -6,20 +6,22 @@ Axes: M texts, D distinct texts, L tokens of the distinct texts.
 from __future__ import annotations
 
 import collections
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
-from korlm.dataset.text_encoder import EncodedText, TextEncoder, checked_texts
+from korlm.corpus.records import LineBlock
+from korlm.dataset.text_encoder import EncodedText, checked_texts
 from korlm.evaluation.token_scores import Floats, Ints
 from korlm.runs.trained_run import TrainedRun
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.utils.errors import CorpusError
+
+Batch = TypeVar("Batch")
 
 
 class GroupTokens(NamedTuple):
@@ -35,41 +37,90 @@ class GroupTokens(NamedTuple):
     lengths: Ints
     spelling_nats: Floats
 
-    @classmethod
-    def joined(cls, parts: Sequence[GroupTokens]) -> GroupTokens:
-        """Concatenate texts."""
-        return cls(*(np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)))
-
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """M texts of one batch; or of several, joined, each a context of its own.
+    """M texts of one context or several.
 
     Attributes:
         texts: the D distinct texts, with single spaces and NFC. Equal texts of different contexts
             are distinct.
         indices: (M,), index of each text among the distinct ones.
-        tokens: tokens of the distinct texts, for each group of runs with the same ids.
         contexts: (D,), index of the context of each distinct text.
+        tokens: tokens of the distinct texts, for each group of runs with the same ids.
     """
 
     texts: list[str]
     indices: Ints
-    tokens: tuple[GroupTokens, ...]
     contexts: Ints
+    tokens: list[GroupTokens]
 
-    @classmethod
-    def joined(cls, parts: Sequence[EncodedTexts]) -> EncodedTexts:
-        """Join batches; each becomes a context of its own."""
-        assert not any(part.contexts.any() for part in parts)
-        sizes = [len(part.texts) for part in parts]
-        offsets = np.cumsum(sizes) - sizes
-        return cls(
-            [text for part in parts for text in part.texts],
-            np.concatenate([part.indices + at for part, at in zip(parts, offsets, strict=True)]),
-            tuple(map(GroupTokens.joined, zip(*(part.tokens for part in parts), strict=True))),
-            np.repeat(np.arange(len(parts)), sizes),
+
+class RunGroup:
+    """Runs that encode any text as the same ids, with one tokenizer.
+
+    Attributes:
+        rows: index of each run among all runs.
+        encoder: encodes text for the first run.
+    """
+
+    def __init__(self, runs: Sequence[TrainedRun], rows: Sequence[int]) -> None:
+        self.rows = rows
+        self._runs = [runs[row] for row in rows]
+        self.encoder = self._runs[0].text_encoder()
+
+    def encode(self, texts: list[str]) -> GroupTokens:
+        """Encode texts, in parallel if the tokenizer has several processes or threads."""
+        lines = EncodedText.concatenate(list(self.encoder.read([LineBlock("text", "", 1, texts)])))
+        ids, first_nats, lengths = lines.with_blank_lines()
+        others = (
+            EncodedText.from_table(lines.table, run.vocab, run.spelling, lines.unicode)
+            for run in self._runs[1:]
         )
+        nats = [first_nats, *(other.with_blank_lines()[1] for other in others)]
+        return GroupTokens(ids, lengths, np.stack(nats))
+
+
+def encode_texts(contexts: Sequence[Sequence[str]], groups: Sequence[RunGroup]) -> EncodedTexts:
+    """Encode the texts of each context, one text or more.
+
+    Raises:
+        CorpusError: a context has no text; a text is not a string, or contains a lone surrogate.
+    """
+    distinct: dict[tuple[int, str], int] = {}
+    indices = []
+    for context, texts in enumerate(contexts):
+        checked = checked_texts(texts)
+        if not checked:
+            raise CorpusError("texts: a batch is empty; give at least one text")
+        for text in checked:
+            key = context, normalize_spaces(text)
+            indices.append(distinct.setdefault(key, len(distinct)))
+    unique = [text for _, text in distinct]
+    return EncodedTexts(
+        unique,
+        np.array(indices),
+        np.array([context for context, _ in distinct]),
+        [group.encode(unique) for group in groups],
+    )
+
+
+def encode_ahead(
+    encode: Callable[[Batch], EncodedTexts], batches: Iterable[Batch]
+) -> Iterator[tuple[Batch, EncodedTexts]]:
+    """Yield batches with their encoded texts; a thread encodes the next batch meanwhile."""
+    thread = ThreadPoolExecutor(1)
+    following: collections.deque[tuple[Batch, Future[EncodedTexts]]] = collections.deque()
+    try:
+        for batch in batches:
+            following.append((batch, thread.submit(encode, batch)))
+            if len(following) > 1:
+                batch, encoded = following.popleft()
+                yield batch, encoded.result()
+        for batch, encoded in following:
+            yield batch, encoded.result()
+    finally:  # after Ctrl-C, do not wait for a tokenizer that hangs
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def normalize_spaces(text: str) -> str:
@@ -100,87 +151,13 @@ def _id_settings(run: TrainedRun) -> tuple[object, ...]:
     )
 
 
-def group_runs(runs: Sequence[TrainedRun]) -> list[list[int]]:
-    """Group the indices of runs with the same ids, the group of the first run first."""
+def group_runs(runs: Sequence[TrainedRun]) -> list[RunGroup]:
+    """Group runs with the same ids, the group of the first run first."""
     groups: list[list[int]] = []
-    for index, run in enumerate(runs):
-        for group in groups:
-            if same_vocab(run, runs[group[0]]):
-                group.append(index)
-                break
+    for row, run in enumerate(runs):
+        group = next((group for group in groups if same_vocab(run, runs[group[0]])), None)
+        if group is None:
+            groups.append([row])
         else:
-            groups.append([index])
-    return groups
-
-
-def encode_texts(
-    batches: Iterable[Sequence[str]],
-    encoders: Sequence[TextEncoder],
-    groups: Sequence[Sequence[TrainedRun]],
-) -> Iterator[EncodedTexts]:
-    """Yield batches of texts, encoded.
-
-    Each group of runs with the same ids has an encoder. A batch has one text or more.
-
-    Raises:
-        CorpusError: a batch is empty; a text is not a string, or contains a lone surrogate.
-    """
-    originals, *copies = itertools.tee(map(_normalized, batches), 1 + len(encoders))
-    encoded = (
-        _encode_batches(encoder, runs, (list(dict.fromkeys(batch)) for batch in copy))
-        for encoder, runs, copy in zip(encoders, groups, copies, strict=True)
-    )
-    for texts, tokens in zip(originals, zip(*encoded, strict=True), strict=True):
-        distinct = {text: index for index, text in enumerate(dict.fromkeys(texts))}
-        indices = np.array([distinct[text] for text in texts])
-        contexts = np.zeros(len(distinct), dtype=np.int64)
-        yield EncodedTexts(list(distinct), indices, tokens, contexts)
-
-
-def _normalized(batch: Sequence[str]) -> list[str]:
-    """Return the texts of a batch with single spaces and NFC."""
-    texts = [normalize_spaces(text) for text in checked_texts(batch)]
-    if not texts:
-        raise CorpusError("texts: a batch is empty; give at least one text")
-    return texts
-
-
-def _encode_batches(
-    encoder: TextEncoder, runs: Sequence[TrainedRun], batches: Iterable[list[str]]
-) -> Iterator[GroupTokens]:
-    """Encode batches of texts for a group of runs.
-
-    ``encoder`` is that of the first run; the blocks that it returns do not end where batches end.
-    """
-    sizes: collections.deque[int] = collections.deque()
-
-    def blocks() -> Iterator[LineBlock]:
-        for batch in batches:
-            sizes.append(len(batch))
-            yield LineBlock("text", "", 1, batch)
-
-    parts, num_texts = list[GroupTokens](), 0
-    for lines in encoder.read(blocks()):
-        parts.append(_with_spelling(lines, runs))
-        num_texts += len(parts[-1].lengths)
-        if not sizes or num_texts < sizes[0]:
-            continue
-        pending = GroupTokens.joined(parts)
-        while sizes and len(pending.lengths) >= sizes[0]:
-            size = sizes.popleft()
-            ids, lengths, spelling_nats = pending
-            end = int(lengths[:size].sum())
-            yield GroupTokens(ids[:end], lengths[:size], spelling_nats[:, :end])
-            pending = GroupTokens(ids[end:], lengths[size:], spelling_nats[:, end:])
-        parts, num_texts = [pending], len(pending.lengths)
-
-
-def _with_spelling(lines: EncodedText, runs: Sequence[TrainedRun]) -> GroupTokens:
-    """Return the tokens of lines that the first run has encoded, with the spelling of each run."""
-    others = (
-        EncodedText.from_table(lines.table, run.vocab, run.spelling, lines.unicode)
-        for run in runs[1:]
-    )
-    ids, first_nats, lengths = lines.with_blank_lines()
-    nats = [first_nats, *(other.with_blank_lines()[1] for other in others)]
-    return GroupTokens(ids, lengths, np.stack(nats))
+            group.append(row)
+    return [RunGroup(runs, rows) for rows in groups]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -31,23 +31,26 @@ VARIANTS = ("before", "after", "oracle")
 Counts = dict[ErrorRate, Ints]
 
 
-def count_errors(batch: Sequence[NBest], references: Mapping[str, str]) -> tuple[Counts, Counts]:
+def count_errors(
+    batch: Sequence[NBest],
+    references: Mapping[str, str],
+    rates: Iterable[ErrorRate] = ErrorRate,
+) -> tuple[Counts, Counts]:
     """Count the smallest number of substitutions, insertions and deletions of each hypothesis.
 
     Args:
         batch: U n-best lists.
-        references: utterance -> reference text; empty: nothing is counted.
+        references: utterance -> reference text.
+        rates: error rates to count for.
 
     Returns:
         Errors, (M,) for each error rate; lengths of the references, (U,) for each error rate.
     """
-    if not references:
-        return {}, {}
     references_of = [normalize_spaces(references[nbest.utt]) for nbest in batch]
-    hyps = [normalize_spaces(hyp.text) for nbest in batch for hyp in nbest.hyps]
+    hyps = [normalize_spaces(text) for nbest in batch for text in nbest.texts]
     utterance_of = [n for n, nbest in enumerate(batch) for _ in nbest.hyps]
     errors, lengths = {}, {}
-    for rate in ErrorRate:
+    for rate in rates:
         units = [_units(text, rate) for text in references_of]
         distances = [
             Levenshtein.distance(units[utterance], _units(hyp, rate))

@@ -83,7 +83,7 @@ class Features:
         cls, batch: Sequence[NBest], scores: TextScores, weights: ScoreWeights
     ) -> Features:
         """Build the features of some lists from the model scores of their texts."""
-        texts = [normalize_spaces(hyp.text) for nbest in batch for hyp in nbest.hyps]
+        texts = [normalize_spaces(text) for nbest in batch for text in nbest.texts]
         num_eojeol = np.array([len(text.split()) for text in texts], dtype=np.int64)
         lengths = {
             LengthUnit.token: scores.num_tokens,

@@ -5,7 +5,7 @@ Axes: M texts, D distinct texts, L tokens of the distinct texts, K models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,14 @@ import torch
 
 from korlm.evaluation.mixture import fit_weights, mix
 from korlm.evaluation.token_scores import Floats, Ints, segment_sums, windows
-from korlm.modules.state import State
-from korlm.rescoring.encoded_texts import EncodedTexts, GroupTokens, encode_texts, group_runs
+from korlm.modules.base import State
+from korlm.rescoring.encoded_texts import (
+    EncodedTexts,
+    GroupTokens,
+    RunGroup,
+    encode_texts,
+    group_runs,
+)
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError
@@ -71,52 +77,39 @@ class LMScorer:
             self.mixture_weights = _checked_weights(mixture_weights, len(runs))
         self._groups = group_runs(self.runs)
         if linear and len(self._groups) > 1:
-            first, other = (runs[group[0]].folder for group in self._groups[:2])
+            first, other = (runs[group.rows[0]].folder for group in self._groups[:2])
             raise ConfigError(
                 f"the runs {first} and {other} encode text differently, so their probabilities "
                 "cannot be mixed token by token; use runs of the same prepared corpus, or a "
                 "log-linear mixture"
             )
         self._models = [run.inference_model(self.device) for run in runs]
-        self._encoders = [runs[group[0]].text_encoder() for group in self._groups]
 
     def __enter__(self) -> LMScorer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for encoder in self._encoders:
-            encoder.close()
+        for group in self._groups:
+            group.encoder.close()
 
     def score(self, texts: Sequence[str]) -> TextScores:
-        """Score a few texts.
+        """Score one text or more; runs of spaces count as one.
 
-        Raises:
-            ConfigError: see ``score_all``.
-            CorpusError: likewise.
-        """
-        (scores,) = self.score_all([texts])
-        return scores
-
-    def score_all(self, batches: Iterable[Sequence[str]]) -> Iterator[TextScores]:
-        """Yield the scores of each batch.
-
-        The texts of a batch share the computation of common prefixes. Tokenizers in other processes
-        work on later batches meanwhile.
-
-        Args:
-            batches: one text or more each; runs of spaces count as one.
+        The texts share the computation of common prefixes.
 
         Raises:
             ConfigError: a model assigns probability 0 to a text.
-            CorpusError: a batch is empty; a text is not a string, or contains a lone surrogate.
+            CorpusError: there is no text; one is not a string, or contains a lone surrogate.
         """
-        for encoded in self.encode(batches):
-            yield self.score_encoded(encoded)
+        return self.score_encoded(self.encode([texts]))
 
-    def encode(self, batches: Iterable[Sequence[str]]) -> Iterator[EncodedTexts]:
-        """Return batches of texts, encoded; see ``score_all``."""
-        groups = [[self.runs[row] for row in group] for group in self._groups]
-        return encode_texts(batches, self._encoders, groups)
+    def encode(self, contexts: Sequence[Sequence[str]]) -> EncodedTexts:
+        """Encode the texts of each context; another thread may call it.
+
+        Raises:
+            CorpusError: see ``score``.
+        """
+        return encode_texts(contexts, self._groups)
 
     def score_encoded(
         self, encoded: EncodedTexts, states: Sequence[State] | None = None
@@ -137,7 +130,7 @@ class LMScorer:
                 nats = mix(nats, self.mixture_weights)[None]
             parts.append(-segment_sums(nats, tokens.lengths))
         log_probs = np.empty((1 if self.linear else len(self.runs), len(encoded.texts)))
-        rows = [0] if self.linear else [row for group in self._groups for row in group]
+        rows = [0] if self.linear else [row for group in self._groups for row in group.rows]
         log_probs[rows] = np.concatenate(parts)
         self._check_finite(log_probs, encoded.texts)
         num_tokens = encoded.tokens[0].lengths[encoded.indices]
@@ -162,7 +155,7 @@ class LMScorer:
             texts = encoded.indices[chosen]
             starts = (np.cumsum(tokens.lengths) - tokens.lengths)[texts]
             lengths = tokens.lengths[texts]
-            for row in group:
+            for row in group.rows:
                 start_id = self.runs[row].start_id
                 _, inputs, _ = next(windows(tokens.ids, starts, lengths, start_id, lengths.max()))
                 ids = torch.from_numpy(inputs).to(self.device)
@@ -180,10 +173,10 @@ class LMScorer:
         times counts as often.
         """
         assert self.linear
-        batches = [texts[first : first + FIT_BATCH] for first in range(0, len(texts), FIT_BATCH)]
         states = self.initial_states(1)
         nats = []
-        for encoded in self.encode(batches):
+        for first in range(0, len(texts), FIT_BATCH):
+            encoded = self.encode([texts[first : first + FIT_BATCH]])
             (tokens,) = encoded.tokens
             distinct = self._token_nats(self._groups[0], tokens, encoded.contexts, states)
             repeats = np.bincount(encoded.indices)
@@ -194,7 +187,7 @@ class LMScorer:
         self.mixture_weights = weights
 
     def _token_nats(
-        self, group: Sequence[int], tokens: GroupTokens, contexts: Ints, states: Sequence[State]
+        self, group: RunGroup, tokens: GroupTokens, contexts: Ints, states: Sequence[State]
     ) -> Floats:
         """Return -ln p of each token under each run of a group, (runs, L).
 
@@ -203,7 +196,7 @@ class LMScorer:
         tree = PrefixTree.build(tokens.ids, tokens.lengths, contexts)
         rows = [
             tree_nats(self._models[row], tree, self.runs[row].start_id, states[row])
-            for row in group
+            for row in group.rows
         ]
         nats = np.stack(rows)[:, tree.node_of]
         return nats + tokens.spelling_nats if self.open_vocabulary else nats

@@ -50,6 +50,11 @@ class NBest:
     where: str = ""
     fields: Mapping[str, Any] | None = None
 
+    @property
+    def texts(self) -> list[str]:
+        """The text of each hypothesis."""
+        return [hyp.text for hyp in self.hyps]
+
 
 @dataclass(frozen=True)
 class NBestLists:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from korlm.config import ErrorRate
 from korlm.evaluation.token_scores import Floats
-from korlm.rescoring.error_rates import NAMES, Counts, ErrorTally, count_errors
+from korlm.rescoring.error_rates import NAMES, ErrorTally, count_errors
 from korlm.rescoring.features import Features, ScoreWeights, best
 from korlm.rescoring.formats.writer import Writer
 from korlm.rescoring.lm_scorer import LMScorer
@@ -24,21 +23,7 @@ from korlm.utils.progress import ProgressBar
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class HypothesisBatch:
-    """Some n-best lists with their features and errors.
-
-    Attributes:
-        lists: U lists with M hypotheses.
-        features: features of all hypotheses.
-        errors: (M,) for each error rate; empty without references.
-        lengths: (U,), of the references, for each error rate.
-    """
-
-    lists: Sequence[NBest]
-    features: Features
-    errors: Counts
-    lengths: Counts
+ScoredBatch = tuple[Sequence[NBest], Features]
 
 
 def rescore_lists(
@@ -72,29 +57,25 @@ def rescore_lists(
     if tune_metric and scorer.linear and len(scorer.runs) > 1 and not len(mixture):
         scorer.fit_mixture_weights(list(references.values()))
 
-    def scored() -> Iterator[HypothesisBatch]:
+    def scored() -> Iterator[ScoredBatch]:
         with ProgressBar(total=num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
-            for batch, features in features_of(
-                lists, scorer, weights, batch_size, recordings, bar.update
-            ):
-                yield HypothesisBatch(batch, features, *count_errors(batch, references))
+            yield from features_of(lists, scorer, weights, batch_size, recordings, bar.update)
 
-    batches: Iterable[HypothesisBatch] = scored()
+    batches: Iterable[ScoredBatch] = scored()
     if tune_metric:
         batches = list(batches)
-        weights = tune_weights(batches, weights, tune_metric)
+        weights = tune_weights(batches, references, weights, tune_metric)
         fitted = scorer.mixture_weights if scorer.linear else np.asarray(weights.mixture_weights)
         logger.info("%s", _format_weights(weights, fitted, len(scorer.runs)))
     tally = ErrorTally()
     num_changed = 0
-    for batch in batches:
-        features = batch.features
-        rescored = reorder(batch.lists, features, weights)
+    for batch, features in batches:
+        rescored = reorder(batch, features, weights)
         write(rescored)
         num_changed += sum(hyps[0].hypothesis is not nbest.hyps[0] for nbest, hyps in rescored)
         if references:
             chosen = best(weights.totals(features), features.sizes)
-            tally.add(batch.errors, batch.lengths, features.sizes, chosen)
+            tally.add(*count_errors(batch, references), features.sizes, chosen)
     logger.info(
         "%s hypotheses of %s utterances; %s utterances have another best one",
         *(f"{count:,}" for count in (num_hyps, len(lists.sizes), num_changed)),
@@ -104,13 +85,16 @@ def rescore_lists(
 
 
 def tune_weights(
-    batches: Sequence[HypothesisBatch], initial: ScoreWeights, metric: ErrorRate
+    batches: Sequence[ScoredBatch],
+    references: Mapping[str, str],
+    initial: ScoreWeights,
+    metric: ErrorRate,
 ) -> ScoreWeights:
     """Return the weights with the fewest errors on these lists, never worse than the initial."""
-    features = Features.joined([batch.features for batch in batches])
-    errors = np.concatenate([batch.errors[metric] for batch in batches])
+    features = Features.joined([features for _, features in batches])
+    errors = [count_errors(lists, references, [metric])[0][metric] for lists, _ in batches]
     start = initial.model_weights(len(features.log_probs))
-    tuned = tune(features, errors, start, initial.length_bonus)
+    tuned = tune(features, np.concatenate(errors), start, initial.length_bonus)
     lm_weight = float(tuned.weights.sum())
     mixture = (tuned.weights / lm_weight).tolist() if lm_weight else initial.mixture_weights
     logger.info("tuned for the lowest %s", NAMES[metric])

@@ -19,7 +19,7 @@ from torch import Tensor
 from korlm.evaluation.token_scores import Floats, Ints
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 SOFTMAX_ROWS = 4096  # hidden states collected before a softmax
 

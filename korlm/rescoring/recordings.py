@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from korlm.config import RescoreContext, RescoreSettings
-from korlm.rescoring.encoded_texts import EncodedTexts
+from korlm.rescoring.encoded_texts import EncodedTexts, encode_ahead
 from korlm.rescoring.features import Features, ScoreWeights, best
 from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import NBest
@@ -107,15 +107,20 @@ def features_in_context(
     Raises:
         NbestError: the recording of an utterance cannot be found.
     """
+
+    def encode(indices: list[int]) -> EncodedTexts:
+        return scorer.encode([lists[index].texts for index in indices])
+
     longest_first = sorted(recordings_of(lists, names), key=len, reverse=True)
-    encoded = list(scorer.encode([hyp.text for hyp in nbest.hyps] for nbest in lists))
     size = max(1, batch_size // max((len(nbest.hyps) for nbest in lists), default=1))
     for begin in range(0, len(longest_first), size):
         part = longest_first[begin : begin + size]
         states = scorer.initial_states(len(part))
-        for wave in itertools.zip_longest(*part):
-            indices = [index for index in wave if index is not None]  # the first recordings
-            texts = EncodedTexts.joined([encoded[index] for index in indices])
+        # The first utterances of all recordings, the second ones of those that have two, ...
+        waves = (
+            [index for index in wave if index is not None] for wave in itertools.zip_longest(*part)
+        )
+        for indices, texts in encode_ahead(encode, waves):
             states = [tuple(tensor[: len(indices)] for tensor in state) for state in states]
             scores = scorer.score_encoded(texts, states)
             features = Features.from_scores([lists[index] for index in indices], scores, weights)

@@ -5,12 +5,12 @@ Axes: M hypotheses, K models.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from korlm.rescoring.encoded_texts import EncodedTexts, encode_ahead
 from korlm.rescoring.features import Features, ScoreWeights, rank
 from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest, batches_of
@@ -59,13 +59,15 @@ def features_of(
     Raises:
         NbestError: the recording of an utterance cannot be found.
     """
+
+    def encode(batch: list[NBest]) -> EncodedTexts:
+        return scorer.encode([[text for nbest in batch for text in nbest.texts]])
+
     on_scored = on_scored or (lambda number: None)
     if recordings is None:
-        batches, copy = itertools.tee(batches_of(lists, batch_size))
-        texts = ([hyp.text for nbest in batch for hyp in nbest.hyps] for batch in copy)
-        for batch, scores in zip(batches, scorer.score_all(texts), strict=True):
-            yield batch, Features.from_scores(batch, scores, weights)
-            on_scored(len(scores.num_tokens))
+        for batch, texts in encode_ahead(encode, batches_of(lists, batch_size)):
+            yield batch, Features.from_scores(batch, scorer.score_encoded(texts), weights)
+            on_scored(len(texts.indices))
         return
     read, by_index = list(lists), dict[int, Features]()
     for index, features in features_in_context(read, recordings, scorer, weights, batch_size):

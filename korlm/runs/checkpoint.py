@@ -10,7 +10,7 @@ spelling      {name: tensor} of the spelling model
 learned       tokenizer model that was trained on train, a uint8 tensor of its bytes, or None
 model         state dict
 optimizer     state dict; None in best.pt
-progress      ``korlm.training.progress.Progress``
+progress      ``korlm.training.checkpointing.Progress``
 state         (last.pt) recurrent state after the last batch, a list of tensors, or None
 rng           (last.pt) states of the random number generators; with several processes a list
 """

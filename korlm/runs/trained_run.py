@@ -28,7 +28,7 @@ from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.registry import build_detokenizer
 from korlm.models.base import LanguageModel
 from korlm.models.registry import build_model
-from korlm.modules.trainable import Trainable
+from korlm.modules.base import Trainable
 from korlm.runs.checkpoint import load_checkpoint, matching_settings, settings_of
 from korlm.runs.device import available_device
 from korlm.runs.directories import problem_of

@@ -33,7 +33,7 @@ from korlm.cli.arguments import (
     to_hydra_grammar,
     typed_imports,
 )
-from korlm.cli.config_source import register_config_source
+from korlm.cli.compose import register_config_source
 from korlm.cli.output_dirs import Refused, is_sweep, output_dir, register_resolvers, remove_unused
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
@@ -45,10 +45,10 @@ from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.folder import register_resolvers as folder_resolvers
 from korlm.sweeps.folder import sweep_resume_command, with_stored_arguments
 from korlm.sweeps.results import note_failure
-from korlm.sweeps.search.pruning import PruningCallback, open_callback
+from korlm.sweeps.search.database import PruningCallback, open_callback
 from korlm.utils import dist_env
 from korlm.utils.errors import Interrupted, KorlmError, OutputKey, Pruned, output_errors
-from korlm.utils.io.locks import locked
+from korlm.utils.io.atomic_files import locked
 from korlm.utils.io.streams import set_up_streams
 from korlm.utils.signals import signals_as_keyboard_interrupt
 

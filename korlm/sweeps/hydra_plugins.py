@@ -14,8 +14,7 @@ from hydra.plugins.plugin import Plugin
 from korlm.config import GridConfig
 from korlm.sweeps.launchers.parallel_launcher import ParallelLauncher
 from korlm.sweeps.launchers.submitit_launcher import LocalLauncher, SlurmLauncher
-from korlm.sweeps.search.grid import GridSweeper
-from korlm.sweeps.search.sweeper import OptunaSweeper
+from korlm.sweeps.search.sweepers import GridSweeper, OptunaSweeper
 
 CLASSES: tuple[type[Plugin], ...] = (
     *(ParallelLauncher, LocalLauncher, SlurmLauncher),

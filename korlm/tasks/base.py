@@ -26,12 +26,11 @@ from korlm.dataset.storage.id_stream import Ids, Int64
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import Vocab
 from korlm.models.base import TrainingLoss
-from korlm.modules.state import State
-from korlm.modules.trainable import Trainable
+from korlm.modules.base import State, Trainable
 from korlm.runs.trained_run import Run
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import CheckpointError, ConfigError
-from korlm.utils.memory import peak_memory_mb, reset_peak_memory
+from korlm.utils.machine import peak_memory_mb, reset_peak_memory
 from korlm.utils.torch_backend import tf32
 
 

@@ -22,9 +22,8 @@ from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.models.base import TrainingLoss
+from korlm.modules.base import State, Trainable
 from korlm.modules.encoder import build_encoder
-from korlm.modules.state import State
-from korlm.modules.trainable import Trainable
 from korlm.runs.trained_run import Run
 from korlm.tasks.base import Counts, ExampleTask, Predictor
 from korlm.tasks.heads.pooling import SequencePooling

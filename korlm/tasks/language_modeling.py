@@ -17,14 +17,13 @@ from korlm.config import Mode, NgramConfig, TrainSettings
 from korlm.config.metrics import LANGUAGE_MODELING
 from korlm.dataset.batches import Batch, Batches, build_batches
 from korlm.dataset.vocab import BOS_ID, EOS, EOS_ID, UNK_ID, Vocab
-from korlm.detokenizers.base import Detokenizer
+from korlm.detokenizers.base import Detokenizer, StreamingDetokenizer
 from korlm.detokenizers.registry import load_from_run
-from korlm.detokenizers.streaming import StreamingDetokenizer
 from korlm.evaluation.metrics import LossSums, exp, metrics
 from korlm.generation.sampling import sample_ids
 from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.models.registry import build_model
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.tasks import advice
 from korlm.tasks.base import PassMeter, Task
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup

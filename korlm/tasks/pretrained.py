@@ -23,8 +23,8 @@ from korlm.dataset.prepared import open_prepared
 from korlm.dataset.vocab import Vocab
 from korlm.models.registry import build_model
 from korlm.models.rnn import RecurrentLM
+from korlm.modules.base import Trainable
 from korlm.modules.encoder import PairedEncoder, RecurrentEncoder
-from korlm.modules.trainable import Trainable
 from korlm.runs.trained_run import Run, TrainedRun, check_same_vocab
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.utils.errors import ConfigError

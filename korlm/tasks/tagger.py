@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from korlm.config import RecurrentConfig, TaggingConfig, TagHead, TagLabels, TrainSettings
 from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
+from korlm.modules.base import Trainable
 from korlm.modules.dropout import dropout_mask
 from korlm.modules.encoder import build_encoder
 from korlm.modules.padding import valid_mask
-from korlm.modules.trainable import Trainable
 from korlm.tasks.heads.crf import AllowedTransitions, LinearChainCRF
 from korlm.tasks.heads.linear_features import LinearFeatures, hash_ids
 from korlm.tasks.morpheme_tags import NUM_TAGS

@@ -20,7 +20,7 @@ from korlm.dataset.example_batches import TargetsOf, pad
 from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import UNK_ID, Vocab
 from korlm.models.base import TrainingLoss
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.runs.trained_run import Run
 from korlm.tasks.base import Counts as FloatCounts
 from korlm.tasks.base import ExampleTask, Predictor

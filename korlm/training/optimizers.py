@@ -28,7 +28,7 @@ from korlm.config import (
     SGDConfig,
     registry,
 )
-from korlm.modules.trainable import Trainable
+from korlm.modules.base import Trainable
 from korlm.training.muon import Muon
 
 

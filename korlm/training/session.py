@@ -22,29 +22,31 @@ from korlm.detokenizers.registry import copy_to_run
 from korlm.evaluation.metrics import table
 from korlm.models.ngram.arpa import read_arpa
 from korlm.models.ngram.model import NgramLM
+from korlm.modules.base import State, Trainable
 from korlm.modules.embedding import TokenEmbedding
-from korlm.modules.state import State
-from korlm.modules.trainable import Trainable
 from korlm.runs.checkpoint import Checkpoint, load_checkpoint, resume_command
 from korlm.runs.device import training_device, uses_bf16
 from korlm.tasks.base import Task
 from korlm.tasks.language_modeling import LanguageModelingTask
 from korlm.tasks.pretrained import initialize
-from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore_training
+from korlm.training.checkpointing import (
+    CheckpointWriter,
+    Progress,
+    constant_entries,
+    restore_training,
+)
 from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer, split_by_depth
-from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
-from korlm.training.trackers.base import RunStatus, TrackerList
-from korlm.training.trackers.build import build_trackers
+from korlm.training.trackers.base import RunStatus
+from korlm.training.trackers.tracker_list import TrackerList, build_trackers
 from korlm.training.trainer import Trainer, count_total_steps
 from korlm.training.validation import DIVERGENCE_HINT, ValidationCallback, Validator
 from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted, Pruned, TrainingError, output_errors
-from korlm.utils.io.atomic_files import write_json
-from korlm.utils.io.locks import locked
-from korlm.utils.memory import keep_freed_memory
+from korlm.utils.io.atomic_files import locked, write_json
+from korlm.utils.machine import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 

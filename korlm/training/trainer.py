@@ -17,7 +17,7 @@ from torch import Tensor
 
 from korlm.config import BatchesConfig, Precision, ScheduleConfig, TrainerConfig
 from korlm.dataset.batches import Batch
-from korlm.modules.state import State, detach_state
+from korlm.modules.base import State, detach_state
 from korlm.training.optimizers import clip_gradients, learning_rate_factor
 from korlm.training.validation import CHECKPOINT_HINT, DIVERGENCE_HINT, Validator
 from korlm.utils import threads

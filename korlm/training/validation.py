@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from korlm.modules.trainable import Trainable
+from korlm.modules.base import Trainable
 from korlm.tasks.base import Task
-from korlm.training.checkpointing import CheckpointWriter
-from korlm.training.progress import Progress
+from korlm.training.checkpointing import CheckpointWriter, Progress
 from korlm.training.stop import StopSignal
 from korlm.training.trackers.base import Tracker
 from korlm.utils.distributed import ProcessGroup

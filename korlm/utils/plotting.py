@@ -70,10 +70,11 @@ def tick_label(value: float, position: object = None) -> str:
 
 
 def set_log_scale(axes: Axes) -> None:
-    """Give the y axis a logarithmic scale, with ticks at 1, 2, 5 if max / min < 1000."""
+    """Give the y axis a logarithmic scale, with fewer ticks the more powers of ten it covers."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    ticks = range(1, 10) if high / low < 10 else (1, 2, 5) if high / low < 1000 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=ticks))
     axes.yaxis.set_major_formatter(tick_label)
     axes.yaxis.set_minor_formatter(NullFormatter())
 

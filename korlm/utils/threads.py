@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import torch
 
-from korlm.utils.cpu import available_cores
+from korlm.utils.machine import available_cores
 
 # Work for which another thread is added: multiply-adds of a recurrent step and of a matrix product,
 # elements of an elementwise operation. A second thread was already faster at half of each (on 2

@@ -23,18 +23,17 @@ from korlm.dataset.prepared import open_prepared
 from korlm.dataset.vocab import Vocab
 from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.models.registry import build_model
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.runs.device import uses_bf16
 from korlm.tasks.base import Task
-from korlm.training.checkpointing import CheckpointWriter
+from korlm.training.checkpointing import CheckpointWriter, Progress
 from korlm.training.optimizers import build_optimizer
-from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.trackers.base import Tracker
 from korlm.training.trainer import Trainer
 from korlm.training.validation import Validator
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
-from korlm.utils.memory import keep_freed_memory
+from korlm.utils.machine import keep_freed_memory
 
 
 class TrainingOnly(Task[LanguageModel]):

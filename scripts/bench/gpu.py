@@ -45,6 +45,7 @@ from korlm.config import (
     TransformerConfig,
 )
 from korlm.dataset.batches import Batch, StreamBatches
+from korlm.dataset.vocab import PAD_ID
 from korlm.models.registry import build_model
 from korlm.modules.dropout import embedding_dropout, sequence_dropout, weight_dropout
 from korlm.modules.fused_cross_entropy import linear_cross_entropy
@@ -103,13 +104,14 @@ class PlainLSTM(nn.Module):
         self.log_softmax = log_softmax
 
     def forward(self, inputs: Tensor, targets: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Return the mean loss of time-first ids (T, B), and the state."""
+        """Return the mean loss of time-first ids (T, B) without padding, and the state."""
         x = F.dropout(self.embedding(inputs), DROPOUT, self.training)
         x, state = self.lstm(x, state)
         logits = self.output(F.dropout(x, DROPOUT, self.training)).flatten(0, 1)
         if self.log_softmax:
-            return F.nll_loss(F.log_softmax(logits, 1), targets.flatten()), state
-        return F.cross_entropy(logits, targets.flatten()), state
+            log_probs = F.log_softmax(logits, 1)
+            return F.nll_loss(log_probs, targets.flatten(), ignore_index=PAD_ID), state
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=PAD_ID), state
 
 
 class AwdLSTM(nn.Module):
@@ -123,7 +125,7 @@ class AwdLSTM(nn.Module):
         self.output.weight = self.embedding.weight
 
     def forward(self, inputs: Tensor, targets: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Return the regularized mean loss of time-first ids (T, B), and the state."""
+        """Return the mean loss of time-first ids (T, B), regularized in training; and the state."""
         x = embedding_dropout(
             self.embedding(inputs), inputs, self.embedding.num_embeddings, 0.1, self.training
         )
@@ -135,8 +137,10 @@ class AwdLSTM(nn.Module):
             x, new = torch.func.functional_call(layer, {"weight_hh_l0": weight}, (x, before))
             after += new
         dropped = sequence_dropout(x, DROPOUT, self.training, variational=True)
-        loss = F.cross_entropy(self.output(dropped).flatten(0, 1), targets.flatten())
-        loss = loss + 2 * dropped.square().mean() + (x[1:] - x[:-1]).square().mean()
+        logits = self.output(dropped).flatten(0, 1)
+        loss = F.cross_entropy(logits, targets.flatten(), ignore_index=PAD_ID)
+        if self.training:
+            loss = loss + 2 * dropped.square().mean() + (x[1:] - x[:-1]).square().mean()
         return loss, tuple(after)
 
 

@@ -23,7 +23,7 @@ import torch
 from korlm.corpus.files import read_lines
 from korlm.generation.completion import MAX_EXPANSIONS, Completer
 from korlm.runs.trained_run import TrainedRun
-from korlm.text.keyboard import keys_of
+from korlm.text.hangul import keys_of
 
 
 def prefixes(eojeol: str) -> Iterator[tuple[str, int]]:

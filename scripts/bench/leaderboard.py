@@ -34,9 +34,9 @@ import korlm
 from korlm.evaluation.pairs.accuracy import accuracies, score_pairs
 from korlm.evaluation.pairs.templates import pairs_of, phenomena
 from korlm.runs.trained_run import TrainedRun
-from korlm.utils.cpu import available_cores
 from korlm.utils.errors import KorlmError
 from korlm.utils.io.atomic_files import atomic_write, write_json
+from korlm.utils.machine import available_cores
 
 TOKENIZERS = (
     *("jamo", "syllable", "sentencepiece", "eojeol", "kkma", "okt"),
@@ -48,27 +48,30 @@ QUICK = ("trainer.max_steps=5", "trainer.sample_tokens=0")
 
 COLUMNS = {
     "row": "model and tokenizer",
-    "bits": "bits per character (95 %)",
-    "pairs": "minimal pairs (95 %)",
+    "bits": "bits per character (95\u00a0%)",
+    "pairs": "minimal pairs, % (95\u00a0%)",
     "minutes": "training, minutes",
     "size": "parameters, MB",
     "command": "command",
 }
 ROW = "row.json"
 PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>
-body {{ font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 78em; color: #37352f; }}
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 78em; padding: 0 1em; }}
+.wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; }}
-th, td {{ padding: 4px 14px 4px 0; border-bottom: 1px solid #e6e6e3; text-align: left; }}
+th, td {{ padding: 4px 14px 4px 0; border-bottom: 1px solid #8884; text-align: left; }}
 td.number {{ text-align: right; white-space: nowrap; }}
 code {{ font-size: 12px; }}
 </style></head>
 <body><h1>{title}</h1><p>{note}</p>
-<table><thead><tr>{heads}</tr></thead>
+<div class="wide"><table><thead><tr>{heads}</tr></thead>
 <tbody>
 {rows}
-</tbody></table></body></html>
+</tbody></table></div></body></html>
 """
 
 

@@ -34,7 +34,7 @@ from korlm.dataset.vocab import EOS_ID
 from korlm.models.ngram.arpa import write_arpa
 from korlm.models.ngram.model import NgramLM
 from korlm.tasks.language_modeling import sum_losses
-from korlm.utils.memory import peak_memory_mb
+from korlm.utils.machine import peak_memory_mb
 
 
 def zipf_ids(count: int, vocab_size: int, seed: int) -> npt.NDArray[np.uint32]:

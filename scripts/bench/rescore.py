@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from bench_utils import argument_parser, in_turns, time_calls
 
-from korlm.corpus.lines import LineBlock
+from korlm.corpus.records import LineBlock
 from korlm.rescoring.encoded_texts import normalize_spaces
 from korlm.rescoring.formats.reader import open_lists
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats

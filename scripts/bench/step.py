@@ -47,7 +47,7 @@ from korlm.models.registry import build_model
 from korlm.runs.device import uses_bf16
 from korlm.training.optimizers import build_optimizer
 from korlm.utils import threads
-from korlm.utils.memory import keep_freed_memory
+from korlm.utils.machine import keep_freed_memory
 
 BATCH, LENGTH, UNITS, LAYERS, DROPOUT = 20, 35, 200, 2, 0.2
 WARMUP_ROUNDS = 2

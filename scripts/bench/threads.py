@@ -23,7 +23,7 @@ from bench_utils import Seconds, in_turns, median_seconds, time_calls
 
 from korlm.models.base import LanguageModel
 from korlm.utils import threads
-from korlm.utils.cpu import available_cores
+from korlm.utils.machine import available_cores
 
 ROUNDS, STEPS, WARMUP_STEPS = 10, 10, 2
 

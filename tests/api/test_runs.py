@@ -21,7 +21,7 @@ import korlm
 from korlm.api.runs import LanguageModelRun, TaskRun
 from korlm.config import LSTMConfig, SubwordMode, TaggingConfig
 from korlm.dataset.prepared import Prepared
-from korlm.evaluation.surprisal.texts import surprisal_table
+from korlm.evaluation.surprisal.score import surprisal_table
 from korlm.models.base import LanguageModel
 from korlm.modules.subword_embedding import SubwordEmbedding
 from korlm.rescoring import LMScorer

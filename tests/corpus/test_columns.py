@@ -15,7 +15,7 @@ import pytest
 from korlm.config import CorpusConfig, CorpusFormat
 from korlm.corpus.files import other_columns, read_records
 from korlm.corpus.formats import columns
-from korlm.corpus.notes import Notes
+from korlm.corpus.records import Notes
 from korlm.corpus.sources import find_sources
 from korlm.utils.errors import CorpusError
 

@@ -12,7 +12,7 @@ import pytest
 from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
 from korlm.corpus.files import read_records
 from korlm.corpus.formats.delimited import CELL_CHARS, find_quoting, find_separator
-from korlm.corpus.notes import Notes
+from korlm.corpus.records import Notes
 
 ROWS = [
     ("1", "좋은 영화다"),

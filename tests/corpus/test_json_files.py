@@ -9,7 +9,7 @@ import pytest
 
 from korlm.config import CorpusFormat, TextConfig
 from korlm.corpus.files import read_records
-from korlm.corpus.notes import Notes
+from korlm.corpus.records import Notes
 from korlm.utils.errors import CorpusError
 
 MODU = {  # the National Institute of Korean Language's corpora

@@ -23,8 +23,7 @@ from korlm.corpus.reader import read_corpus
 from korlm.corpus.scan import scan_piece
 from korlm.corpus.sources import find_inputs, find_sources
 from korlm.utils.errors import CorpusError, OutputError
-from korlm.utils.io.stores import copy_file
-from korlm.utils.io.urls import url_errors
+from korlm.utils.io.urls import copy_file, url_errors
 
 
 def config(*files: str, **settings: Any) -> CorpusConfig:

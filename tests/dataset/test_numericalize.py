@@ -22,7 +22,7 @@ from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.columns import to_record_batch
-from korlm.tokenizers.whitespace import EojeolTokenizer
+from korlm.tokenizers.text_units import EojeolTokenizer
 
 
 def write(folder: Path, texts: list[str]) -> Counter[str]:

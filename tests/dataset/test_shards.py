@@ -18,7 +18,7 @@ from korlm.dataset.storage.shards import ShardCounts, read_columns, read_counts,
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.columns import to_record_batch
-from korlm.tokenizers.whitespace import EojeolTokenizer
+from korlm.tokenizers.text_units import EojeolTokenizer
 from korlm.utils.errors import PreparedError
 
 EMPTY = Analysis([], [], [], "empty")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from korlm.config import CorpusConfig, DocumentUnit, TokenizerConfig, UnicodeForm, VocabConfig
-from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
 from korlm.corpus.reader import read_corpus
+from korlm.corpus.records import LineBlock
 from korlm.corpus.sources import find_sources
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared

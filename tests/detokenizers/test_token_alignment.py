@@ -6,8 +6,7 @@ import pytest
 
 from korlm.corpus.normalization import normalize
 from korlm.detokenizers.alignment import eojeol_spans, token_spans
-from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
-from korlm.tokenizers.whitespace import EojeolTokenizer
+from korlm.tokenizers.text_units import EojeolTokenizer, JamoTokenizer, SyllableTokenizer
 
 
 def surfaces(text: str, tokens: str, eojeol: list[int] | None = None) -> list[str]:

@@ -11,7 +11,7 @@ from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.dynamic_evaluation import DynamicEvaluation
 from korlm.evaluation.token_scores import score_continuous, stream_windows
 from korlm.models.base import LanguageModel
-from korlm.modules.state import detach_state
+from korlm.modules.base import detach_state
 
 CPU = torch.device("cpu")
 KINDS = [("lstm", "tied"), ("gru", "learned_state"), ("pairs", "plain")]

@@ -18,7 +18,7 @@ from korlm.config.metrics import (
 )
 from korlm.evaluation.metrics import LossSums, exp, metrics, table
 from korlm.utils.errors import ConfigError
-from korlm.utils.memory import peak_memory_mb, reset_peak_memory
+from korlm.utils.machine import peak_memory_mb, reset_peak_memory
 
 
 @dataclass

@@ -13,8 +13,13 @@ import pytest
 from conftest import Command
 
 from korlm.evaluation.pairs import templates
-from korlm.evaluation.pairs.accuracy import PAIRS, accuracies, score_pairs, wilson_interval
-from korlm.evaluation.pairs.files import read_pairs
+from korlm.evaluation.pairs.accuracy import (
+    PAIRS,
+    accuracies,
+    read_pairs,
+    score_pairs,
+    wilson_interval,
+)
 from korlm.evaluation.pairs.templates import (
     NUM_PAIRS,
     MinimalPair,
@@ -22,7 +27,7 @@ from korlm.evaluation.pairs.templates import (
     phenomena,
     resolve_particles,
 )
-from korlm.evaluation.surprisal.texts import surprisal_table
+from korlm.evaluation.surprisal.score import surprisal_table
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import CorpusError
 

@@ -13,7 +13,7 @@ from toys import PairsModel
 from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
 from korlm.generation.beam_search import BeamStart, beam_search
 from korlm.generation.sampling import BANNED_IDS, mask_banned, next_step
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 V, TOKEN_IDS = 6, [4, 5]
 

@@ -14,7 +14,7 @@ from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer, untrained_spaci
 from korlm.generation.candidates import choose
 from korlm.generation.eojeol_search import Node, SearchResult
 from korlm.generation.lexicon import Lexicon, StablePrefix
-from korlm.text.keyboard import keys_of
+from korlm.text.hangul import keys_of
 
 WORDS = ["누구", "집", "서울", "사업", "먹", "하", "영화", "법률", "이것"]
 MORPHEMES = [*"을를은는이가과와고었다어의.!,", "으로", "로", "이랑", "랑", "ㄴ다", "…"]

@@ -9,7 +9,7 @@ import pytest
 from toys import PairsModel, ToyRun, syllable_run, toy_run, toy_vocab
 
 from korlm.generation.completion import Completer, split_typed
-from korlm.text.keyboard import keys_of
+from korlm.text.hangul import keys_of
 from korlm.utils.errors import ConfigError
 
 

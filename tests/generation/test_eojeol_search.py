@@ -15,8 +15,8 @@ from korlm.generation.completion import MAX_EXPANSIONS, Completer
 from korlm.generation.eojeol_search import _top
 from korlm.generation.lexicon import stable_prefix
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
-from korlm.text.keyboard import keys_of
+from korlm.modules.base import State
+from korlm.text.hangul import keys_of
 
 MIN_PROB = 3e-5  # of a token sequence that is enumerated
 

@@ -9,7 +9,7 @@ from toys import TOKENS, PairsModel, ToyRun, syllable_run, toy_run, toy_vocab
 from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import BANNED_IDS, Sampling
-from korlm.text.keyboard import keys_of
+from korlm.text.hangul import keys_of
 
 RUNS = {"morphs": toy_run, "syllables": syllable_run}
 LONG = StoppingCriteria(40, 4)

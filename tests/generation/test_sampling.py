@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from korlm.generation.sampling import Sampling, mask_banned, next_step, sample_ids
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 V = 8
 

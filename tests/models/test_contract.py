@@ -11,7 +11,7 @@ from torch import Tensor
 
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
-from korlm.modules.state import State, detach_state
+from korlm.modules.base import State, detach_state
 from korlm.modules.subword_embedding import SubwordEmbedding
 
 B, T, V = 4, 6, VOCAB_SIZE

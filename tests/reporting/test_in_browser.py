@@ -43,3 +43,17 @@ def test_no_requests_and_colors_follow_the_scheme(tmp_path: Path) -> None:
         browser.close()
     assert len(requested) == 2 and all(url.startswith("file:") for url in requested)
     assert inks == ["rgb(36, 38, 43)", "rgb(227, 229, 233)"]
+
+
+def test_a_narrow_page_scrolls_charts_and_not_itself(tmp_path: Path) -> None:
+    curves = {"loss/train": [(1, 3.0), (2, 2.0)], "loss/valid": [(2, 2.0)]}
+    run = RunSummary("한", Path("a"), {}, tensorboard=TensorBoardData(curves))
+    write_page(tmp_path / "page.html", build_page("실행", [run]))
+    with sync_playwright() as tools:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.locator("svg[role]").first.evaluate("node => node.clientWidth") >= 600
+        browser.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from korlm.config import TokenizerConfig, UnicodeForm, VocabConfig
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.vocab import Vocab
 from korlm.rescoring import LMScorer
-from korlm.rescoring.encoded_texts import EncodedTexts, same_vocab
+from korlm.rescoring.encoded_texts import EncodedTexts, encode_ahead, same_vocab
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError, CorpusError
 
@@ -127,7 +128,7 @@ def test_batch_size_does_not_matter(runs: dict[str, TrainedRun]) -> None:
     texts = korean_lines(700, 9)  # more characters than one batch of the encoder
     with LMScorer([runs["lstm"], runs["foreign"]]) as scorer:
         whole = scorer.score(texts).log_probs
-        parts = list(scorer.score_all(texts[at : at + 33] for at in range(0, 700, 33)))
+        parts = [scorer.score(texts[at : at + 33]) for at in range(0, 700, 33)]
     assert len(parts) == 22
     joined = np.concatenate([part.log_probs for part in parts], 1)
     assert joined == pytest.approx(whole, abs=1e-4)
@@ -197,13 +198,36 @@ def test_wrong_arguments(runs: dict[str, TrainedRun]) -> None:
             LMScorer(chosen, linear=True, mixture_weights=weights)
     weights = np.array([0.4, 0.6])
     with LMScorer(chosen, linear=True, mixture_weights=weights) as scorer:
-        for batches in ([[]], [["나"], []], [[], ["나"]]):
+        for contexts in ([[]], [["나"], []], [[], ["나"]]):
             with pytest.raises(CorpusError, match="a batch is empty"):
-                list(scorer.score_all(batches))
+                scorer.encode(contexts)
         with pytest.raises(CorpusError, match="lone surrogate"):
             scorer.score(["\ud800"])
         assert scorer.score("나는").log_probs.shape == (1, 1)
-        encoded = list(scorer.encode([["나", "나"], ["나"]]))
-    joined = EncodedTexts.joined(encoded)
-    assert (joined.texts, joined.indices.tolist()) == (["나", "나"], [0, 0, 1])
-    assert joined.contexts.tolist() == [0, 1]
+        encoded = scorer.encode([["나", "나"], ["나"]])
+    assert (encoded.texts, encoded.indices.tolist()) == (["나", "나"], [0, 0, 1])
+    assert encoded.contexts.tolist() == [0, 1]
+
+
+def test_one_batch_is_encoded_ahead() -> None:
+    taken, hangs = [], threading.Event()
+
+    def batches() -> Iterator[int]:
+        for number in range(5):
+            taken.append(number)
+            yield number
+
+    def encode(number: int) -> EncodedTexts:
+        if number == 2:
+            hangs.wait()
+        return EncodedTexts([str(number)], np.zeros(1, int), np.zeros(1, int), [])
+
+    ahead = encode_ahead(encode, batches())
+    for number in range(2):
+        batch, encoded = next(ahead)
+        assert (batch, encoded.texts, taken) == (number, [str(number)], [*range(number + 2)])
+    ahead.close()  # as after Ctrl-C: does not wait for batch 2
+    hangs.set()
+    assert [batch for batch, _ in encode_ahead(encode, [1, 2])] == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        list(encode_ahead(lambda number: 1 // number, [1, 0]))  # type: ignore[arg-type,return-value]

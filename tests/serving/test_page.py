@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving needs it")
 pytest.importorskip("playwright", reason="needs playwright, of the extra test")
+import itertools
+
 from local_server import Client, Echo, EchoTask, served
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -19,6 +22,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+expect.set_options(timeout=60_000)  # for machines that are busy
 
 
 class FakeEngine(Echo):
@@ -66,7 +70,7 @@ def page() -> Iterator[Page]:
 def test_the_page_of_a_task() -> None:
     with opened(FakeTask()) as page:
         page.goto(page.home)
-        expect(page.locator("#labels")).to_have_text("가, 나")
+        expect(page.locator("#labels")).to_have_text("라벨 (labels): 가, 나")
         page.locator("#text").fill("좋다\n\n😀홍길동이 온다\n참좋다\nrome")
         expect(page.locator(".prediction")).to_have_count(4)
         expect(page.locator(".class span")).to_have_text(["긍정", "부정"])
@@ -79,29 +83,107 @@ def test_the_page_of_a_task() -> None:
         assert widths[0] == pytest.approx(3 * widths[1], abs=3)
 
 
-class SlowEngine(FakeEngine):
-    """An engine that takes longer than the next keystroke, and completes by the text."""
+class BlockedEngine(FakeEngine):
+    """An engine that completes nothing until it is released, and then by the text."""
 
     def __init__(self) -> None:
         self.completed: list[str] = []
+        self.released = threading.Event()
 
     def complete(self, text: str, num_completions: int) -> dict:
         self.completed.append(text)
-        time.sleep(0.15)
+        self.released.wait(60)
         return {"completions": [{"eojeol": f"{text}!", "probability": 1.0}]}
 
 
+# Records when the page sends requests, by its own clock: the server may be slow.
+RECORD_REQUESTS = """
+window.sent = [];
+const original = window.fetch;
+window.fetch = (url, options) => {
+  if (url === "/api/complete") window.sent.push(performance.now());
+  return original(url, options);
+};
+"""
+
+
 def test_fast_typing_shows_no_error_and_the_completions_of_the_last_key() -> None:
-    engine, keys = SlowEngine(), "가나다라마바사아자차" * 4
-    with opened(engine, burst=5, max_queue=4) as page:
+    engine, keys = BlockedEngine(), "가나다라마바사아자차" * 4
+    with opened(engine, max_queue=100) as page:
+        page.add_init_script(RECORD_REQUESTS)
         page.goto(page.home)
         expect(page.locator("#info")).to_have_text("메아리")
-        page.locator("#text").press_sequentially(keys, delay=60)
+        page.locator("#text").press_sequentially(keys, delay=20)
+        expect(page.locator("#completions")).to_have_class("stale")
+        engine.released.set()
         expect(page.locator("#completions span")).to_have_text([f"{keys}!"])
         expect(page.locator("#completions")).not_to_have_class("stale")
         expect(page.locator("#error")).to_be_hidden()
+        sent = page.evaluate("sent")
+    gaps = [after - before for before, after in itertools.pairwise(sent)]
+    assert min(gaps) > 50  # below the server's default rate, 20 per second
     assert len(engine.completed) < len(keys)  # requests of earlier keys were cancelled
     assert engine.completed[-1] == keys
+
+
+class EndlessEngine(FakeEngine):
+    """An engine that writes until the client has gone."""
+
+    def generate(
+        self, prompt: str, sampling: Sampling, stopping: StoppingCriteria, seed: int
+    ) -> Iterator[str]:
+        while True:
+            time.sleep(0.01)
+            yield "가"
+
+
+def test_a_generation_can_be_stopped() -> None:
+    with opened(EndlessEngine()) as page:
+        page.goto(page.home)
+        expect(page.locator("#stop")).to_be_hidden()
+        page.locator("#write").click()
+        expect(page.locator("#sample")).to_contain_text("가가")
+        page.locator("#stop").click()
+        expect(page.locator("#stop")).to_be_hidden()
+        expect(page.locator("#error")).to_be_hidden()
+        page.locator("#text").fill("먹ㅇ")  # the model is free again
+        expect(page.locator("#completions span")).to_have_text(["먹어", "먹을"])
+
+
+def test_an_unreachable_server_is_an_understandable_error(page: Page, text) -> None:
+    page.route("**/api/*", lambda route: route.abort("connectionrefused"))
+    text.fill("먹ㅇ")
+    message = "서버에 연결할 수 없습니다 (no connection to the server)"
+    expect(page.locator("#error")).to_have_text(message)
+    page.unroute("**/api/*")
+    text.fill("먹어")
+    expect(page.locator("#error")).to_be_hidden()
+
+
+def test_escape_closes_the_completions_so_that_tab_leaves_the_field(page: Page, text) -> None:
+    text.press_sequentially("먹ㅇ")
+    expect(page.locator("#completions span")).to_have_count(2)
+    text.press("Escape")
+    expect(page.locator("#completions span")).to_have_count(0)
+    text.press("Tab")
+    expect(page.locator("#temperature")).to_be_focused()
+    expect(text).to_have_value("먹ㅇ")
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_long_eojeols_stay_within_the_page(page: Page, text, width: int) -> None:
+    token = {"morph": "<", "tag": "", "eojeol": 0, "surprisal": 10.55, "unknown": False}
+    long_token = token | {"morph": "가" * 300, "eojeol": 1}
+    lines = [{"tokens": [token] * 300 + [long_token], "bits": 3000.0}]
+    page.route("**/api/surprisal", lambda route: route.fulfill(json={"lines": lines}))
+    page.set_viewport_size({"width": width, "height": 800})
+    text.fill("먹어")
+    expect(page.locator(".morph")).to_have_count(301)
+    page.unroute("**/api/surprisal")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    # Numbers below neighbouring tokens do not overlap.
+    is_wide = "all => all.every(one => one.scrollWidth <= one.clientWidth)"
+    assert page.locator(".morph b").evaluate_all(is_wide)
 
 
 def test_an_error_leaves_no_stale_completions(page: Page, text) -> None:
@@ -194,6 +276,7 @@ def test_generation(page: Page, text) -> None:
     page.locator("#write").click()
     expect(page.locator("#sample")).to_have_text("먹어 봤다 (0.5, 7)")
     expect(page.locator("#seed")).to_have_value("8")
+    expect(page.locator("#stop")).to_be_hidden()
 
 
 def test_errors_are_shown(page: Page, text) -> None:

@@ -9,9 +9,9 @@ from model_cases import TOKENS, VOCAB_SIZE, make_config, scatter
 from torch import Tensor
 
 from korlm.config import AttentionScore
+from korlm.modules.base import State
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import RecurrentEncoder
-from korlm.modules.state import State
 from korlm.tasks.heads.attention import Memory
 from korlm.tasks.heads.decoder import AttentionDecoder
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pytest
 
-from korlm.corpus.lines import LineBlock
+from korlm.corpus.records import LineBlock
 from korlm.dataset.executors import base
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.workers.pool import TokenizerPool

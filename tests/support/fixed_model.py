@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 V = 8
 

@@ -29,7 +29,7 @@ from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
 from korlm.models.ngram.model import NgramLM
 from korlm.models.registry import build_model
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 TOKENS = ["<pad>", "<unk>", "<bos>", "<eos>", "가", "각", "간다", "다", "가나다", "ab", "나가"]
 VOCAB_SIZE = len(TOKENS)

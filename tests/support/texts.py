@@ -22,7 +22,7 @@ from korlm.evaluation.modes import ModeResult
 from korlm.evaluation.texts import EvaluationText
 from korlm.evaluation.token_scores import Floats, Window
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 VOCAB_SIZE = 11
 

@@ -17,7 +17,7 @@ from korlm.dataset.vocab import SPECIALS, Vocab
 from korlm.detokenizers.base import Detokenizer, SyllableDetokenizer
 from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer, untrained_spacing
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 MORPHS = ["도", "돕", "먹", "하", "아", "어", "을", "ㄴ", "고"]
 TOKENS = [*SPECIALS, *MORPHS]

@@ -8,9 +8,8 @@ import pytest
 from korlm.text.hangul import decompose
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.base import SPACE_SYMBOL
-from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
 from korlm.tokenizers.columns import analyses_of
-from korlm.tokenizers.whitespace import EojeolTokenizer
+from korlm.tokenizers.text_units import EojeolTokenizer, JamoTokenizer, SyllableTokenizer
 
 SIMPLE = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]
 BLANKS = ["", " ", "\t \u3000", "\xa0", "\0\x1f", "\r"]

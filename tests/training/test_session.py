@@ -47,7 +47,7 @@ from korlm.evaluation.metrics import LossSums
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, settings_of
 from korlm.tasks.language_modeling import sum_losses
-from korlm.tokenizers.characters import SyllableTokenizer
+from korlm.tokenizers.text_units import SyllableTokenizer
 from korlm.training.trackers.base import RunStatus
 from korlm.utils.errors import ConfigError, Interrupted, KorlmError, TrainingError, enough_memory
 

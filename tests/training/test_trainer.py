@@ -22,11 +22,10 @@ from korlm.config import PlateauConfig, ScheduleConfig, SGDConfig, TrainerConfig
 from korlm.dataset.batches import Batch, Batches, BucketedSentenceBatches, StreamBatches
 from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
 from korlm.models.base import TrainingLoss
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.tasks.base import Task
-from korlm.training.checkpointing import CheckpointWriter, gather_rows
+from korlm.training.checkpointing import CheckpointWriter, Progress, gather_rows
 from korlm.training.optimizers import build_optimizer, learning_rate_factor
-from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.trackers.base import Tracker
 from korlm.training.trainer import Trainer, autocast, count_total_steps

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from korlm.config.groups.corpus import CorpusConfig
-from korlm.config.groups.tokenizer import TokenizerConfig
-from korlm.config.groups.vocab import VocabConfig
+from korlm.config.groups.tokenizer import TokenizerConfig, VocabConfig
 from korlm.config.registry import register
 from korlm.config.validation import MISSING, CommandSettings, Group, setting
 

@@ -6,10 +6,15 @@ import re
 from dataclasses import dataclass
 
 from korlm.config.commands.prepare import CorpusSettings
-from korlm.config.groups.batches import BatchesConfig
 from korlm.config.groups.model import ModelConfig, NgramConfig, RecurrentConfig
 from korlm.config.groups.task import EncoderTaskConfig, TaggingConfig, TaskConfig
-from korlm.config.groups.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
+from korlm.config.groups.training import (
+    BatchesConfig,
+    OptimizerConfig,
+    ResumeFrom,
+    ScheduleConfig,
+    TrainerConfig,
+)
 from korlm.config.metrics import LANGUAGE_MODELING, check_objective
 from korlm.config.registry import register
 from korlm.config.validation import MAX_SEED, MISSING, setting

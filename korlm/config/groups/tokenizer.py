@@ -1,4 +1,4 @@
-"""Settings of tokenizers."""
+"""Settings of tokenizers and of the vocabulary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from korlm.config.registry import register
-from korlm.config.validation import NamedGroup, setting
+from korlm.config.validation import Group, NamedGroup, setting
 from korlm.utils.errors import ConfigError
 
 
@@ -21,19 +21,19 @@ class KkmaEngine(enum.Enum):
 @register(
     "tokenizer",
     "eojeol",
-    builds="korlm.tokenizers.whitespace:EojeolTokenizer",
+    builds="korlm.tokenizers.text_units:EojeolTokenizer",
     detokenizer="korlm.detokenizers.base:EojeolDetokenizer",
 )
 @register(
     "tokenizer",
     "syllable",
-    builds="korlm.tokenizers.characters:SyllableTokenizer",
+    builds="korlm.tokenizers.text_units:SyllableTokenizer",
     detokenizer="korlm.detokenizers.base:SyllableDetokenizer",
 )
 @register(
     "tokenizer",
     "jamo",
-    builds="korlm.tokenizers.characters:JamoTokenizer",
+    builds="korlm.tokenizers.text_units:JamoTokenizer",
     detokenizer="korlm.detokenizers.base:JamoDetokenizer",
 )
 @dataclass
@@ -43,8 +43,8 @@ class TokenizerConfig(NamedGroup):
     _group: ClassVar[str] = "tokenizer"
 
 
-@register("tokenizer", "kiwi", builds="korlm.tokenizers.kiwi:Kiwi")
-@register("tokenizer", "mecab", builds="korlm.tokenizers.mecab:Mecab")
+@register("tokenizer", "kiwi", builds="korlm.tokenizers.cpp_taggers:Kiwi")
+@register("tokenizer", "mecab", builds="korlm.tokenizers.cpp_taggers:Mecab")
 @dataclass
 class WorkerConfig(TokenizerConfig):
     """Tokenizers in child processes: Kiwi and MeCab-ko, written in C++."""
@@ -175,3 +175,31 @@ class HuggingFaceConfig(TokenizerConfig):
     file: str | None = setting(
         None, "The file tokenizer.json; required. Runs keep a copy.", is_path=True
     )
+
+
+@register("vocab", "vocab")
+@dataclass
+class VocabConfig(Group):
+    """Vocabulary: tokens of train with ids of their own; all others are <unk>."""
+
+    _group: ClassVar[str] = "vocab"
+
+    min_freq: int = setting(2, "Smallest frequency in train of a token in the vocabulary.", min=1)
+    max_size: int | None = setting(
+        None, "Keep the most frequent tokens only, in addition to four special tokens.", min=1
+    )
+    lowercase: bool = setting(False, "Lowercase all tokens.", renamed_from="lower")
+    normalize_numbers: bool = setting(
+        False, "Replace every number by the token <num>.", renamed_from="numbers"
+    )
+    file: str | None = setting(
+        None,
+        "Use exactly these tokens: a file with one on each line, or a vocab.tsv; null: those of "
+        "train.",
+        is_path=True,
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        if self.file is None:
+            return {}
+        return dict.fromkeys(("min_freq", "max_size"), "vocab.file has the tokens")

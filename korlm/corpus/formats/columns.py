@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from korlm.config import CorpusFormat, TextConfig
 from korlm.corpus.archives import open_file
-from korlm.corpus.formats.records import WHOLE, FileRange, Record, to_record
-from korlm.corpus.notes import Notes
+from korlm.corpus.records import WHOLE, FileRange, Notes, Record, to_record
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.urls import url_errors
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from korlm.config import CorpusFormat, TextConfig
-from korlm.corpus.formats.records import Line, Record
+from korlm.corpus.records import Line, Record
 from korlm.text.label_schemes import LabelError, Scheme, is_span_label, spans_of
 from korlm.utils.errors import CorpusError
 

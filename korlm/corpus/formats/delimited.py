@@ -16,8 +16,7 @@ from pathlib import Path
 
 from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
 from korlm.corpus.containers import STDIN
-from korlm.corpus.formats.records import Line, Record, to_record
-from korlm.corpus.notes import Notes
+from korlm.corpus.records import Line, Notes, Record, to_record
 from korlm.utils.errors import CorpusError
 
 SEPARATORS = {

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import TextConfig
-from korlm.corpus.formats.records import Line, Record, to_record
-from korlm.corpus.notes import Notes
+from korlm.corpus.records import Line, Notes, Record, to_record
 from korlm.text.unicode import replace_lone_surrogates
 from korlm.utils.errors import CorpusError
 

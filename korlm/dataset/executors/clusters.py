@@ -17,8 +17,8 @@ from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfi
 from korlm.config.commands.prepare import KUBERNETES, LOCAL, SLURM
 from korlm.dataset.executors import worker
 from korlm.dataset.executors.worker import MEMORY_BESIDE_HEAP, fit_to_memory
-from korlm.utils.cpu import available_cores
 from korlm.utils.errors import ClusterError, KorlmError, require_extra
+from korlm.utils.machine import available_cores
 from korlm.utils.signals import preserve_sigint_handler
 
 THREADS = 4  # of a JVM; they share its dictionary

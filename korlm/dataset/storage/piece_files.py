@@ -18,8 +18,7 @@ from typing import Any
 from korlm.dataset.storage.shards import ShardCounts
 from korlm.utils.io import checksums
 from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.io.stores import copy_file
-from korlm.utils.io.urls import is_url
+from korlm.utils.io.urls import copy_file, is_url
 
 SHARD = "tokens/{split}-#.parquet"
 REPORT = "reports/{split}-#.jsonl"

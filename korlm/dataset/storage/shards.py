@@ -30,8 +30,7 @@ from korlm.config.stored import read_json
 from korlm.utils.errors import PreparedError, reading
 from korlm.utils.io import checksums
 from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.io.stores import copy_file
-from korlm.utils.io.urls import to_path
+from korlm.utils.io.urls import copy_file, to_path
 
 SCHEMA = pa.schema(
     [

@@ -16,7 +16,7 @@ from korlm.config.paths import mend_prepared
 from korlm.utils.errors import PreparedError, reading
 from korlm.utils.io import checksums
 from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.io.stores import local_copy
+from korlm.utils.io.urls import local_copy
 
 _SCHEMA = pa.schema([("token", pa.string()), ("count", pa.int64())])
 

@@ -21,7 +21,7 @@ from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import UNK_ID
 from korlm.evaluation.token_scores import Floats, Ints, score_tokens
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State
+from korlm.modules.base import State
 
 WINDOW = 30_000  # tokens whose segments are sorted by length together
 NATS_PER_BIT = math.log(2)

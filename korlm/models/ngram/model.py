@@ -31,8 +31,8 @@ from korlm.models.base import LanguageModel
 from korlm.models.ngram.columns import Columns
 from korlm.models.ngram.counts import Ids, count_grams, max_order
 from korlm.models.ngram.smoothing import NO_KEY, NgramTable, estimate
+from korlm.modules.base import State
 from korlm.modules.padding import last_steps
-from korlm.modules.state import State
 from korlm.utils.errors import ConfigError, output_errors
 
 

@@ -1,19 +1,17 @@
-"""Parse what the formats have in common: lines, scores, JSON, one hypothesis per line."""
+"""Parse what the formats have in common: lines, scores, one hypothesis per line."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from korlm.corpus.files import read_lines
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import CorpusError, NbestError
 
 _TENSOR = re.compile(r"tensor\(\s*([^,()\s]+).*\)")
@@ -42,13 +40,6 @@ def lines_of(path: Path) -> Iterator[tuple[str, str]]:
         raise NbestError(message + "; convert it to UTF-8" * bool(hint)) from error
 
 
-def keyed_lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield ``file:line``, key and rest (may be empty) of each line of a Kaldi table."""
-    for where, line in lines_of(path):
-        key, *rest = line.split(maxsplit=1)
-        yield where, key, rest[0] if rest else ""
-
-
 def parse_score(text: Any, where: str) -> float:
     """Parse a score: a number, or the text form of a PyTorch scalar.
 
@@ -70,46 +61,6 @@ def parse_score(text: Any, where: str) -> float:
     if not math.isfinite(score):
         raise NbestError(f"{where}: the score is {score}; it must be finite")
     return score
-
-
-def parse_json(text: str, where: str) -> Any:
-    """Parse a JSON value.
-
-    Raises:
-        NbestError: the text is not JSON, or has a lone surrogate.
-    """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise NbestError(f"{where}: is not JSON ({error})") from None
-    if has_lone_surrogates(json.dumps(value, ensure_ascii=False)):
-        raise NbestError(f"{where}: has a lone surrogate, which UTF-8 cannot encode")
-    return value
-
-
-def text_of(record: Mapping[str, Any], key: str, where: str) -> str:
-    """Return the text of a JSON object.
-
-    Raises:
-        NbestError: it has no such key, or its value is not a string.
-    """
-    text = record.get(key)
-    if not isinstance(text, str):
-        raise NbestError(f"{where}: no text under {key!r} (there is {', '.join(record)})")
-    return text
-
-
-def score_of(record: Mapping[str, Any], field: str, where: str) -> float:
-    """Return the score of a hypothesis that is a JSON object.
-
-    Raises:
-        NbestError: it has no such field, or its value is not a finite number.
-    """
-    if field not in record:
-        raise NbestError(
-            f"{where}: no score under {field!r} (there is {', '.join(record)}); set score_field=KEY"
-        )
-    return parse_score(record[field], where)
 
 
 def grouped(rows: Iterable[Row]) -> Iterator[NBest]:

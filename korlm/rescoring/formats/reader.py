@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from korlm.config import ListFormat
 from korlm.corpus.files import kind_of
-from korlm.rescoring.formats.espnet import read_espnet
-from korlm.rescoring.formats.espnet_json import START, read_espnet_json, references_of
-from korlm.rescoring.formats.icefall import icefall_references
-from korlm.rescoring.formats.jsonl import name_of, read_jsonl, records_of
-from korlm.rescoring.formats.kaldi import CostFile, read_text
-from korlm.rescoring.formats.parsing import keyed_lines, lines_of, text_of
+from korlm.rescoring.formats.json_lists import (
+    START,
+    read_espnet_json,
+    read_jsonl,
+    references_of_espnet_json,
+    references_of_jsonl,
+)
+from korlm.rescoring.formats.parsing import lines_of
+from korlm.rescoring.formats.tables import (
+    CostFile,
+    read_espnet,
+    read_text,
+    references_of_table,
+)
 from korlm.rescoring.nbest import NBestLists
 from korlm.utils.errors import ConfigError, NbestError
 
@@ -92,18 +100,11 @@ def read_references(path: Path) -> dict[str, str]:
         NbestError: names file and line.
     """
     references: dict[str, str] = {}
-    rows: Iterator[tuple[str, str, str]]
-    reference_format = detect_format(path)
-    if reference_format is ListFormat.espnet_json:
-        rows = references_of(path)
-    elif reference_format is ListFormat.jsonl:
-        rows = (
-            (where, name_of(record, where), text_of(record, "text", where))
-            for where, record in records_of(path)
-        )
-    else:
-        rows = icefall_references(keyed_lines(path))
-    for where, utt, text in rows:
+    readers = {
+        ListFormat.espnet_json: references_of_espnet_json,
+        ListFormat.jsonl: references_of_jsonl,
+    }
+    for where, utt, text in readers.get(detect_format(path), references_of_table)(path):
         if utt in references:
             raise NbestError(f"{where}: utterance {utt} occurs above already")
         references[utt] = text

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from korlm.config import LengthUnit, ListFormat
-from korlm.rescoring.formats.espnet_json import OUTPUT
-from korlm.rescoring.formats.jsonl import list_key
+from korlm.rescoring.formats.json_lists import OUTPUT, list_key
 from korlm.rescoring.nbest import NBest
 from korlm.rescoring.rescore import Rescored, RescoredList
 from korlm.utils.errors import ConfigError, output_errors

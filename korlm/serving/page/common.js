@@ -9,7 +9,7 @@ async function post(kind, body, onResponse) {
   controllers[kind]?.abort();
   const controller = (controllers[kind] = new AbortController());
   try {
-    const response = await fetch(`/api/${kind}`, {
+    const response = await send(`/api/${kind}`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(body),
@@ -24,6 +24,16 @@ async function post(kind, body, onResponse) {
     return false;
   }
   return true;
+}
+
+/* fetch, with a message that people understand if the server does not answer. */
+async function send(url, options) {
+  try {
+    return await fetch(url, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("서버에 연결할 수 없습니다 (no connection to the server)");
+  }
 }
 
 /* The server's message; the status if a proxy has answered. */

@@ -110,14 +110,17 @@ function onChange() {
   scoreTimer = setTimeout(score, 300);
 }
 
-function generate(event) {
+let numGenerations = 0;
+async function generate(event) {
   event.preventDefault();
+  const number = ++numGenerations;
+  byId("stop").hidden = false;
   const body = {
     prompt: text.value,
     temperature: Number(byId("temperature").value),
     seed: byId("seed").value === "" ? null : Number(byId("seed").value),
   };
-  post("generate", body, async (response) => {
+  await post("generate", body, async (response) => {
     const sample = byId("sample");
     sample.replaceChildren();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -134,6 +137,7 @@ function generate(event) {
     }
     if (body.seed !== null) byId("seed").value = body.seed + 1;
   });
+  if (number === numGenerations) byId("stop").hidden = true;
 }
 
 text.addEventListener("input", onChange);
@@ -142,6 +146,7 @@ document.addEventListener("selectionchange", () => {
 });
 text.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
+  if (event.key === "Escape") showCompletions(null, []); // so that Tab leaves the field
   const number = event.key === "Tab" && !event.shiftKey ? 1 : event.altKey ? Number(event.code.replace("Digit", "")) : 0;
   if (completions[number - 1] && completedText === typedText()) {
     event.preventDefault();
@@ -149,6 +154,7 @@ text.addEventListener("keydown", (event) => {
   }
 });
 byId("settings").addEventListener("submit", generate);
+byId("stop").addEventListener("click", () => controllers.generate.abort());
 byId("temperature").addEventListener("input", showTemperature);
 function showTemperature() {
   byId("temperature").nextElementSibling.textContent = byId("temperature").value;

@@ -99,6 +99,6 @@ text.addEventListener("input", () => {
 loadInfo().then((info) => {
   if (!info) return;
   const more = info.labels.length > MAX_LABELS ? ", …" : "";
-  if (info.labels.length) byId("labels").textContent = info.labels.slice(0, MAX_LABELS).join(", ") + more;
+  if (info.labels.length) byId("labels").textContent = "라벨 (labels): " + info.labels.slice(0, MAX_LABELS).join(", ") + more;
   predict();
 });

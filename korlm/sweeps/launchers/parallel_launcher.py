@@ -16,7 +16,7 @@ from korlm.sweeps.launchers.resources import (
     jobs_at_a_time,
     visible_gpus,
 )
-from korlm.utils.cpu import available_cores
+from korlm.utils.machine import available_cores
 
 logger = logging.getLogger(__name__)
 

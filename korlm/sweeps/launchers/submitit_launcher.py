@@ -20,8 +20,8 @@ from typing import Any
 from korlm.config import LocalConfig, SlurmConfig
 from korlm.sweeps.launchers.base import KorlmLauncher, RunningJob, SweepJob
 from korlm.sweeps.launchers.resources import VISIBLE, environments, visible_gpus
-from korlm.utils.cpu import available_cores
 from korlm.utils.errors import ConfigError
+from korlm.utils.machine import available_cores
 
 logger = logging.getLogger(__name__)
 

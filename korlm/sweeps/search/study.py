@@ -29,9 +29,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from korlm.config import Sampler, SearchConfig
 from korlm.config.metrics import cost
 from korlm.sweeps.folder import Settings, settings_of
-from korlm.sweeps.search.names import DATABASE, PRUNED
+from korlm.sweeps.search.database import DATABASE, PRUNED, STUDY, storage_of
 from korlm.sweeps.search.space import Dimension, Space
-from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.utils.errors import (
     ConfigError,
     OutputError,
@@ -40,7 +39,7 @@ from korlm.utils.errors import (
     TrainingError,
     reason_of,
 )
-from korlm.utils.io.locks import locked
+from korlm.utils.io.atomic_files import locked
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.tasks.heads.attention import Memory
 from korlm.tasks.heads.decoder import AttentionDecoder
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from korlm.config import AttentionScore, InitialState, RecurrentConfig
 from korlm.modules.adaptive_softmax import build_output
+from korlm.modules.base import State
 from korlm.modules.dropout import dropout_mask
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput
 from korlm.modules.rnn import RecurrentLayer
-from korlm.modules.state import State
 from korlm.tasks.heads.attention import Attention, Memory
 
 Part = TypeVar("Part")

@@ -37,15 +37,14 @@ from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.registry import build_detokenizer
 from korlm.evaluation.metrics import exp
 from korlm.models.base import TrainingLoss
-from korlm.modules.state import State
+from korlm.modules.base import State
 from korlm.runs.trained_run import Run
 from korlm.tasks.base import Counts as FloatCounts
 from korlm.tasks.base import ExampleTask
 from korlm.tasks.heads.beam_search import DecodedSequence
 from korlm.tasks.metrics.seq2seq import NUM_COUNTS, count_pairs, metrics_of
 from korlm.tasks.plots import attention_image
-from korlm.tasks.seq2seq.model import Seq2Seq, search
-from korlm.tasks.seq2seq.predictor import TextPredictor
+from korlm.tasks.seq2seq.model import Seq2Seq, TextPredictor, search
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
 SAMPLES = 8  # pairs that TensorBoard shows

@@ -15,7 +15,7 @@ from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis, Span
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
-from korlm.utils.cpu import available_cores
+from korlm.utils.machine import available_cores
 from korlm.utils.packages import package_version
 
 TIMEOUT = "too slow"  # reason in the status of a line that exceeds ``line_timeout_s``

@@ -1,11 +1,14 @@
-"""Open paths that may be URLs (s3://, hdfs://, hf://, https://), with fsspec."""
+"""Open and copy files of paths that may be URLs (s3://, hdfs://, hf://, https://), with fsspec."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, cast
 
 from korlm.utils.errors import KorlmError, install_command
@@ -87,7 +90,7 @@ def url_errors(url: str | Path, kind: type[KorlmError]) -> Iterator[None]:
     except FileNotFoundError as error:
         raise kind(f"{url}: there is no such file, folder or bucket") from error
     except Exception as error:  # each file system has its own kinds
-        # ``stores`` turns errors into an OSError, and keeps them as its cause.
+        # ``_store_errors`` turns errors into an OSError, and keeps them as its cause.
         kinds = [type(kind).__name__ for kind in (error, error.__cause__)]
         if any(kind == "PermissionError" or "Credentials" in kind for kind in kinds):
             raise kind(
@@ -99,3 +102,45 @@ def url_errors(url: str | Path, kind: type[KorlmError]) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file; both paths may be URLs. Any error is an ``OSError``."""
+    with _store_errors():
+        if is_url(source) and is_url(target) and source.fs is target.fs:  # type: ignore[attr-defined]
+            source.fs.copy(source.path, target.path)  # type: ignore[attr-defined]
+        else:
+            with source.open("rb") as reader, target.open("wb") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, which may be a URL, with all of its contents; ignore errors."""
+    if not is_url(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError), _store_errors():
+        folder.fs.rm(folder.path, recursive=True)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """Turn any error of a store within the block into an ``OSError``."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # each store has its own exceptions
+        raise OSError(" ".join(f"{type(error).__name__}: {error}".split())) from error
+
+
+@contextlib.contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """Yield a file itself, or a temporary local copy of a URL."""
+    if not is_url(path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="korlm-") as folder:
+        local = Path(folder) / path.name
+        copy_file(path, local)
+        yield local

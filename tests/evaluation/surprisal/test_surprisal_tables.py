@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from korlm.config import ScoreUnit, VocabConfig
-from korlm.corpus.lines import LineBlock
+from korlm.corpus.records import LineBlock
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.piece_writer import to_table
 from korlm.dataset.text_batches import TextBatch

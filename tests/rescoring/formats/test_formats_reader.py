@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from korlm.config import ListFormat
-from korlm.rescoring.formats.kaldi import CostFile
 from korlm.rescoring.formats.parsing import parse_score
 from korlm.rescoring.formats.reader import ReadOptions, detect_format, open_lists, read_references
+from korlm.rescoring.formats.tables import CostFile
 from korlm.rescoring.nbest import NBest, batches_of, check_references
 from korlm.utils.errors import ConfigError, NbestError
 

@@ -12,13 +12,19 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import TrialState
 from searches import SPACE, BreakError, figure, search, space_of
 
 from korlm.config import Sampler, SearchConfig
 from korlm.config.metrics import cost
-from korlm.sweeps.search.storage import STUDY, storage_of
-from korlm.sweeps.search.study import open_search
+from korlm.sweeps.search.database import STUDY, storage_of
+from korlm.sweeps.search.study import distribution, open_search, sampler_of
 from korlm.utils.errors import ConfigError, OutputError, Pruned, SearchError, TrainingError
 
 N = 6  # more than the random startup trials
@@ -246,3 +252,25 @@ def test_pruned_and_killed_before_the_search_knew(tmp_path: Path) -> None:
         opened.storage.set_trial_user_attr(trial._trial_id, "pruned", "pruned at step 7")
     assert states(tmp_path) == ["PRUNED"]
     assert len(search(tmp_path, n_trials=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [
+        ("choice(a, 1)", CategoricalDistribution(("a", "1"))),
+        ("range(64, 257, 64)", IntDistribution(64, 256, step=64)),
+        ("tag(log, int(interval(2, 9)))", IntDistribution(2, 9, log=True)),
+        ("range(0, 0.7, 0.1)", FloatDistribution(0.0, 0.6, step=0.1)),
+        ("tag(log, interval(0.001, 1))", FloatDistribution(0.001, 1.0, log=True)),
+        ("interval(2, 2)", FloatDistribution(2.0, 2.0)),
+    ],
+)
+def test_distributions(definition: str, expected: BaseDistribution) -> None:
+    assert distribution(space_of(f"a={definition}").searched["a"]) == expected
+
+
+def test_every_trial_has_random_numbers_of_its_own() -> None:
+    """A sampler that restarted after an interruption would propose its first trials again."""
+    pairs = [(seed, number) for seed in (1, 2) for number in (0, 1)]
+    samplers = [sampler_of(SearchConfig(seed=seed), number) for seed, number in pairs]
+    assert len({sampler._rng.rng.random() for sampler in samplers}) == 4  # type: ignore

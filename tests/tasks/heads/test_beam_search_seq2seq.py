@@ -11,8 +11,8 @@ from decoders import LENGTHS, SOURCES, make_decoder, start
 from torch import Tensor
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
+from korlm.modules.base import State
 from korlm.modules.encoder import RecurrentEncoder
-from korlm.modules.state import State
 from korlm.tasks.heads.attention import Memory
 from korlm.tasks.heads.beam_search import (
     MIN_COVERAGE,

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from korlm.config import AttentionScore, InitialState
 from korlm.dataset.vocab import BOS_ID
+from korlm.modules.base import State
 from korlm.modules.encoder import EncoderOutput
-from korlm.modules.state import State
 from korlm.tasks.heads.attention import Memory
 from korlm.tasks.heads.decoder import AttentionDecoder
 

@@ -107,8 +107,8 @@ def test_tokens_of_hugging_face(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_text_of_hugging_face(tmp_path: Path, kind: str) -> None:
+    from korlm.detokenizers.base import StreamingDetokenizer
     from korlm.detokenizers.registry import build_detokenizer
-    from korlm.detokenizers.streaming import StreamingDetokenizer
 
     config = config_of(tmp_path / "tokenizer.json", json_of(kind))
     tokens = tokenizer_of(config).tokenize("나는 어제 학교에 갔다.")

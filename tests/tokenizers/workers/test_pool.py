@@ -21,7 +21,7 @@ from korlm.config import KkmaConfig, KkmaEngine, TokenizerConfig, WorkerConfig
 from korlm.config.validation import Setting
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.columns import analyses_of
-from korlm.tokenizers.whitespace import EojeolTokenizer
+from korlm.tokenizers.text_units import EojeolTokenizer
 from korlm.tokenizers.workers import pool as pool_module
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess

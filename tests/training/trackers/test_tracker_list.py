@@ -14,15 +14,15 @@ from tiny_runs import break_off, finish, make_settings, resume, start, stop_afte
 from korlm.config import TrackerName
 from korlm.dataset.prepared import Prepared
 from korlm.training.session import TrainingSession
-from korlm.training.trackers import build
+from korlm.training.trackers import tracker_list
 from korlm.training.trackers.base import (
     RunStatus,
     Splits,
     Tracker,
-    TrackerList,
     read_id,
     write_id,
 )
+from korlm.training.trackers.tracker_list import TrackerList
 from korlm.utils.errors import ConfigError, MissingPackageError, TrainingError, install_command
 from korlm.utils.packages import check_installed
 
@@ -255,7 +255,7 @@ def test_trackers_change_no_number(prepared: Prepared, tmp_path: Path) -> None:
 
 
 def test_build_trackers(tmp_path: Path) -> None:
-    trackers = build.build_trackers(list(TrackerName), tmp_path / "run", {})
+    trackers = tracker_list.build_trackers(list(TrackerName), tmp_path / "run", {})
     names = [tracker.name for tracker in trackers._trackers]
     assert names == ["tensorboard", "mlflow", "wandb"]
     assert not (tmp_path / "run").exists()

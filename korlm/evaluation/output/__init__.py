@@ -1,1 +1,0 @@
-"""Terminal tables, TSV files and plots of an evaluation."""
