@@ -253,7 +253,7 @@ def output_key(command: str, typed: Sequence[str]) -> str:
     return defaults.get(command, "")
 
 
-def as_typed(message: str, words: Sequence[str], typed: Sequence[str]) -> str:
+def with_typed_arguments(message: str, words: Sequence[str], typed: Sequence[str]) -> str:
     """Return a message with arguments as the user typed them instead of in Hydra's grammar."""
     originals = {word: old for word, old in zip(words, typed, strict=True) if word != old}
     if not originals:

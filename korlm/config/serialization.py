@@ -1,4 +1,8 @@
-"""Convert Hydra's tree or plain values of a checkpoint to the settings classes, and back."""
+"""Convert settings between three forms: a tree of Hydra, objects of classes, and plain values.
+
+A command composes a tree, which becomes an object (``to_settings``). Checkpoints hold plain dicts
+(``plain_settings``), which become an object again (``settings_from_plain``).
+"""
 
 from __future__ import annotations
 

@@ -24,16 +24,17 @@ def is_archive(path: Path) -> bool:
 
 
 def members_of(path: Path) -> list[Path]:
-    """Return the files in a zip archive, or in a folder or file of one, sorted.
+    """Return the paths of all files in a zip archive, sorted; hidden files are left out.
 
-    Hidden files are left out. Any other path: [].
+    ``path`` is the archive, or a folder in it, or a file in it, which is then the only one. For a
+    path outside of archives: [].
 
     Raises:
         CorpusError: the archive is damaged, or a name in it is absolute or contains ``..``.
         OSError: the archive cannot be opened. For a URL, any exception may be raised
             (``url_errors``).
     """
-    archive = path if is_archive(path) else _split(path)[0]
+    archive = path if is_archive(path) else _archive_and_name(path)[0]
     if archive is None:
         return []
     files = [
@@ -58,7 +59,7 @@ def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
         CorpusError: the archive is damaged, or the member is encrypted.
         OSError: the file cannot be opened.
     """
-    archive, name = _split(path)
+    archive, name = _archive_and_name(path)
     if archive is None:
         return open_binary(path, block)
     opened_archive, members = _open_archive(archive)
@@ -72,7 +73,7 @@ def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
 
 def is_member(path: Path) -> bool:
     """Return True if a path is inside a zip archive."""
-    return _split(path)[0] is not None
+    return _archive_and_name(path)[0] is not None
 
 
 def file_version(path: Path) -> tuple[int, str]:
@@ -84,7 +85,7 @@ def file_version(path: Path) -> tuple[int, str]:
         CorpusError: the archive is damaged.
         OSError: the file does not exist.
     """
-    archive, name = _split(path)
+    archive, name = _archive_and_name(path)
     if archive is None:
         return version_of(path)
     members = _open_archive(archive)[1]
@@ -93,8 +94,11 @@ def file_version(path: Path) -> tuple[int, str]:
     return members[name].file_size, str(members[name].CRC)
 
 
-def _split(path: Path) -> tuple[Path | None, str]:
-    """Return the archive that a path leads into and the name of the member; else None and ""."""
+def _archive_and_name(path: Path) -> tuple[Path | None, str]:
+    """Return the archive that contains a path, and the name of the path in it.
+
+    A path outside of archives: None and "".
+    """
     for parent in path.parents:
         if is_archive(parent):
             return parent, path.relative_to(parent).as_posix()
@@ -102,7 +106,10 @@ def _split(path: Path) -> tuple[Path | None, str]:
 
 
 def _open_archive(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-    """Return an open archive, and its members keyed by name."""
+    """Return an open archive, and its files by their names.
+
+    It stays open, since many files of it are usually read; a changed archive is opened again.
+    """
     return _open_cached(path, version_of(path))
 
 
@@ -115,7 +122,7 @@ def _open_cached(
     # A name that is not in the encoding that it claims, or a feature of a newer version of zip.
     except (zipfile.BadZipFile, UnicodeError, NotImplementedError) as error:
         raise CorpusError(f"{path}: not a zip archive that can be read ({error})") from error
-    members = {_name(info): info for info in archive.infolist() if not info.is_dir()}
+    members = {_member_name(info): info for info in archive.infolist() if not info.is_dir()}
     outside = [name for name in members if name.startswith("/") or ".." in name.split("/")]
     if outside:  # such a path does not lead into the archive
         raise CorpusError(
@@ -125,10 +132,11 @@ def _open_cached(
     return archive, members
 
 
-def _name(info: zipfile.ZipInfo) -> str:
-    """Return the name of a member without ``./`` and ``//``.
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a file in an archive, without ``./`` and ``//``.
 
-    Without the flag of UTF-8 it may be UTF-8 (macOS), else cp949 (Korean Windows).
+    If the archive does not say that the name is UTF-8, it is UTF-8 nevertheless (macOS) or cp949
+    (Korean Windows), and zipfile has decoded it as cp437.
     """
     name = info.filename
     if not info.flag_bits & _UTF8_NAME and not name.isascii():

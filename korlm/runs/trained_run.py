@@ -6,6 +6,7 @@ import abc
 import copy
 import dataclasses
 import functools
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -76,6 +77,7 @@ class Run(abc.ABC):
     lock: threading.RLock = dataclasses.field(
         default_factory=threading.RLock, init=False, repr=False, compare=False
     )
+    _pid: int = dataclasses.field(default_factory=os.getpid, init=False, repr=False, compare=False)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -154,9 +156,14 @@ class Run(abc.ABC):
         self.close()
 
     def close(self) -> None:
-        """Stop the tokenizer; another text starts it again."""
-        with self.lock:
-            self._text_encoder.close()
+        """Stop the tokenizer; another text starts it again.
+
+        In a forked process this does nothing: the tokenizer belongs to the parent, of which a
+        thread may have held the lock at the fork.
+        """
+        if self._pid == os.getpid():
+            with self.lock:
+                self._text_encoder.close()
 
 
 @dataclass(frozen=True)

@@ -137,9 +137,9 @@ def _run(
         is_about_settings = not (has_started or folder) or isinstance(error, WRONG_SETTINGS)
         if os.environ.get(cli.FULL_ERROR) == "1" or not is_about_settings:
             raise
-        cli.stop(cli.as_typed(format_config_error(error, name), words, typed), 1)
+        cli.stop(cli.with_typed_arguments(format_config_error(error, name), words, typed), 1)
     except Refused as refused:
-        cli.stop(cli.as_typed(str(refused), words, typed), 1)
+        cli.stop(cli.with_typed_arguments(str(refused), words, typed), 1)
     except KeyboardInterrupt:
         _stop_interrupted(folder, words)
 

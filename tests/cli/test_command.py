@@ -13,7 +13,7 @@ from conftest import LIGHT, Command, TinyCorpus, new_checksums
 from filelock import FileLock
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from korlm.cli.command import as_typed
+from korlm.cli.command import with_typed_arguments
 from korlm.utils.errors import ConfigError
 
 MISTAKES = {
@@ -265,7 +265,7 @@ def test_a_failure_keeps_files_that_are_written(
 
 def test_arguments_in_messages_are_as_typed() -> None:
     words, typed = ["run=b", "name='a b'"], ["from=b", "name=a b"]
-    message = as_typed("run=best: no run; run=b, name='a b'", words, typed)
+    message = with_typed_arguments("run=best: no run; run=b, name='a b'", words, typed)
     assert message == "run=best: no run; from=b, name=a b"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from korlm.config import CorpusConfig, CorpusFormat
 from korlm.corpus.files import other_columns, read_records
+from korlm.corpus.formats import columns
 from korlm.corpus.records import Notes
 from korlm.corpus.sources import find_sources
 from korlm.utils.errors import CorpusError
@@ -159,3 +160,27 @@ def test_other_columns(path: Path) -> None:
     columns = [pa.array(["가"]), *[pa.array([1])] * 3, pa.array([[1]]), pa.array([b"x"])]
     WRITERS[path.name](pa.table(columns, ["text", "b", "b", "", "list", "bytes"]), path)
     assert other_columns(path, CorpusConfig(name="a", files=[str(path)])) == ["b"]
+
+
+def test_bytes_with_a_dictionary(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    texts = pa.array(["하나".encode(), "둘".encode(), "하나".encode()]).dictionary_encode()
+    write_file(pa.table({"text": texts, "id": texts}), path)
+    config = CorpusConfig(name="c", train=[str(path)], document_column="id")
+    rows = [record[:2] for record in read_records(path, config)]
+    assert rows == [("하나", "하나"), ("둘", "둘"), ("하나", "하나")]
+
+
+def test_a_type_that_arrow_does_not_convert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(TABLE, path)
+
+    def fail(kind: pa.DataType) -> bool:
+        raise pa.ArrowNotImplementedError("Unsupported cast")
+
+    monkeypatch.setattr(columns, "_is_binary", fail)
+    config = CorpusConfig(name="c", train=[str(path)])
+    with pytest.raises(CorpusError, match=r"the column 'text' \(string\) cannot be read as text"):
+        list(read_records(path, config))

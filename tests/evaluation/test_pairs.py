@@ -164,6 +164,17 @@ def test_files(tmp_path: Path) -> None:
     assert read_pairs([str(path)]) == [("p", "나", "가")]
 
 
+def test_quotes_in_tsv_files(tmp_path: Path) -> None:
+    """They are quoting if pandas or a spreadsheet wrote the file, else text."""
+    path = tmp_path / "mine.tsv"
+    rows = [("good", "bad"), ('그는 "네" 했다.', "가\t나"), ("다", "라")]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows(rows)
+    assert read_pairs([str(path)]) == [("mine", *rows[1]), ("mine", "다", "라")]
+    path.write_text('good\tbad\n"네"\t아니오\n다\t라\n', encoding="utf-8")
+    assert read_pairs([str(path)])[0] == ("mine", '"네"', "아니오")
+
+
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_csv_files(tmp_path: Path, separator: str) -> None:
     path = tmp_path / "mine.csv"

@@ -1,6 +1,8 @@
 """korlm.load: a run directory in Python."""
 
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,3 +99,18 @@ def test_parts_of_another_type(
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no checkpoints/best\.pt"):
         korlm.load(tmp_path)
+
+
+def test_a_forked_process_closes_a_run_without_its_lock(
+    tiny_run: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread of the parent may have held the lock at the fork."""
+    run = korlm.load(tiny_run("lstm").folder)
+    holder = threading.Thread(target=run.lock.acquire)  # never released
+    holder.start()
+    holder.join()
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    closer = threading.Thread(target=run.close, daemon=True)
+    closer.start()
+    closer.join(10)
+    assert not closer.is_alive()

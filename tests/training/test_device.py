@@ -54,8 +54,25 @@ def test_auto_precision_of_a_cpu(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     # False with ONEDNN_MAX_CPU_ISA=AVX2, which the functions above do not know.
     monkeypatch.setattr(device, "lstm_runs_in_bf16", lambda: onednn)
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
     config = TrainerConfig(precision=Precision.auto)
     assert uses_bf16(config, torch.device("cpu")) is ((avx512 or amx) and onednn)
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+@pytest.mark.parametrize(
+    ("isa", "expected"),
+    [("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True), ("ALL", True)],
+)
+def test_auto_precision_with_a_limit_on_the_instructions_of_onednn(
+    monkeypatch: pytest.MonkeyPatch, name: str, isa: str, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(device, "lstm_runs_in_bf16", lambda: True)
+    monkeypatch.setenv(name, isa)
+    config = TrainerConfig(precision=Precision.auto)
+    assert uses_bf16(config, torch.device("cpu")) is expected
 
 
 def test_auto_precision_without_the_private_functions(monkeypatch: pytest.MonkeyPatch) -> None:

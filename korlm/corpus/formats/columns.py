@@ -92,6 +92,8 @@ def _values(path: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
     """
     column: Any = batch.column(name)
     try:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
         if _is_binary(column.type):
             column = column.cast(pa.large_string())
         elif pa.types.is_timestamp(column.type) and column.type.unit == "ns":
@@ -102,7 +104,8 @@ def _values(path: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
         raise CorpusError(
             f"{path}: the column {name!r} has strings that are not UTF-8; write the file again"
         ) from None
-    except (ValueError, OverflowError, KeyError) as error:  # KeyError: an unknown time zone
+    # KeyError: an unknown time zone. NotImplementedError: a type that Arrow cannot convert.
+    except (ValueError, OverflowError, KeyError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CorpusError(
             f"{path}: the column {name!r} ({column.type}) cannot be read as text ({reason}); store "
@@ -112,6 +115,9 @@ def _values(path: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
+    """Return whether values are bytes, also if the column has a dictionary of its values."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     is_variable = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     return bool(is_variable or pa.types.is_fixed_size_binary(kind))
 

@@ -1,4 +1,9 @@
-"""Train Kkma's detokenizer on tokenized text."""
+"""Train Kkma's detokenizer on tokenized text.
+
+A detokenizer appends the morphs of an eojeol one by one; appending one is a join, which an
+operation of ``rules.py`` does (되 + 었 -> 됐). Training aligns morphs with written eojeols, counts
+which operation each join has had, and keeps the contexts in which the usual one is wrong.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +32,11 @@ def train_detokenizer(tokens: AlignedTokens) -> KkmaDetokenizer:
 def count_joins(
     eojeols: Mapping[tuple[tuple[str, ...], tuple[str, ...], str], int],
 ) -> dict[Join, Counter[str]]:
-    """Return join -> name of an operation -> count.
+    """Count the operations of each join: join -> name of the operation -> count.
 
-    ``eojeols`` are counts of (morphs, tags, written form).
+    Args:
+        eojeols: (morphs, tags, written form) -> count. Those whose morphs cannot be aligned with
+            the written form are left out.
     """
     counts: defaultdict[Join, Counter[str]] = defaultdict(Counter)
     for (morphs, tags, written), count in eojeols.items():
@@ -44,10 +51,13 @@ def count_joins(
 
 
 def learn_decisions(counts: JoinCounts) -> dict[str, str]:
-    """Learn a decision list level by level, and return key of a context -> name of an operation.
+    """Learn a decision list, from coarse contexts to fine ones (``decision_list.py``).
 
     An entry names the most frequent operation of its context, if it corrects more joins than it
     breaks. Only contexts of joins that the coarser levels get wrong are considered.
+
+    Returns:
+        Key of a context -> name of an operation.
     """
     joins = list(counts)
     chosen = [operations(join.surface, join.left, join.right)[0].name for join in joins]

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from korlm.config import CorpusFormat, Encoding, ScoreContext, TextConfig
+from korlm.config import CorpusFormat, Encoding, Quoting, ScoreContext, TextConfig
 from korlm.corpus.containers import STDIN
 from korlm.corpus.files import format_of, read_lines
-from korlm.corpus.formats.delimited import find_separator
+from korlm.corpus.formats.delimited import find_quoting, find_separator
 from korlm.corpus.normalization import has_text
 from korlm.dataset.text_encoder import EncodedText
 from korlm.evaluation.bootstrap import LEVEL
@@ -77,18 +77,23 @@ def _read(path: Path) -> list[MinimalPair]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of the line, from 1, and the cells of each row that is not blank."""
-    lines = read_lines(path, Encoding.utf8)
-    if format_of(path) is not CorpusFormat.csv:
-        for number, line in enumerate(lines, 1):
-            if line:
-                yield number, [unescape_tsv(cell) for cell in line.split("\t")]
-        return
-    first = next(lines, "")
+    r"""Yield the number of the line, from 1, and the cells of each row that is not blank.
+
+    Separator and quoting of a TSV file are found as those of a corpus are. Without quoting, tabs
+    and line ends within cells are written as ``\t`` and ``\n``.
+    """
+    lines = list(read_lines(path, Encoding.utf8))
+    file_format = CorpusFormat.csv if format_of(path) is CorpusFormat.csv else CorpusFormat.tsv
     columns = TextConfig(text_column=COLUMNS[0], keep_columns=[COLUMNS[1]])
-    separator = find_separator(columns, CorpusFormat.csv, first)
-    text = (f"{line}\n" for line in itertools.chain([first], lines))
-    reader = csv.reader(text, delimiter=separator, strict=True)
+    separator = find_separator(columns, file_format, lines[0] if lines else "")
+    if file_format is CorpusFormat.tsv:
+        quoting, _ = find_quoting(lines, separator, has_header=True)
+        if quoting is Quoting.none:
+            for number, line in enumerate(lines, 1):
+                if line:
+                    yield number, [unescape_tsv(cell) for cell in line.split(separator)]
+            return
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
     try:
         for row in reader:
             if row:

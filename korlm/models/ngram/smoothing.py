@@ -36,7 +36,8 @@ class NgramTable:
     ``NO_KEY``: those of ``estimate`` do, those of ``NgramLM.tables`` do not.
 
     Attributes:
-        keys: (N,) id of the first k - 1 tokens * V + last token.
+        keys: (N,) row of the first k - 1 tokens in the table of order k - 1, times V, plus the id
+            of the last token.
         log_probs: (N,) natural log of p(last token | the tokens before it).
         backoffs: (N,) natural log of the backoff weight of the n-gram as a context.
     """
@@ -47,18 +48,21 @@ class NgramTable:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """n consecutive n-grams of order k: all n-grams of c contexts.
+class _ContextBlock:
+    """n consecutive n-grams of order k: all those of c contexts, which are the first k - 1 tokens.
+
+    Tables are estimated block by block, which bounds the memory for intermediate arrays.
 
     Attributes:
         is_longest: whether k is the highest order.
         counts: (n,) occurrences.
-        adjusted: (n,) adjusted counts of Kneser-Ney, see ``_adjusted``.
+        adjusted: (n,) adjusted counts of Kneser-Ney, see ``_adjusted_counts``.
         is_kept: (n,) whether the n-gram is not pruned.
         starts_sentence: (n,) whether the first token is the start of a sentence.
         contexts: (n,) index of the context within the block, ascending.
         num_contexts: c.
-        lower: (n,) probability of the last token after the context without its first token.
+        lower_probs: (n,) probability of the last token after the context without its first token,
+            from the table of order k - 1.
     """
 
     is_longest: bool
@@ -68,7 +72,7 @@ class _Block:
     starts_sentence: Bool
     contexts: Int64
     num_contexts: int
-    lower: Float64
+    lower_probs: Float64
 
     def sum(self, values: Array) -> Float64:
         """Return the sums of the contexts, (c,)."""
@@ -76,8 +80,8 @@ class _Block:
         return sums.astype(np.float64)
 
 
-# Block -> probabilities (n,) and backoff weights of the contexts (c,); 1 if nothing follows.
-_Estimate = Callable[[_Block], tuple[Float64, Float64]]
+# Block -> probabilities (n,), and backoff weights of the contexts (c,), 1 if nothing follows one.
+_Formula = Callable[[_ContextBlock], tuple[Float64, Float64]]
 
 
 def estimate(
@@ -117,8 +121,8 @@ class _Estimator:
         if order == 1:
             self._vocab_size = len(level)
         threshold = self._config.threshold(order)
-        adjusted = _adjusted(level, longer, self._columns)
-        estimate = self._formula(order, adjusted)
+        adjusted = _adjusted_counts(level, longer, self._columns)
+        formula = self._formula(order, adjusted)
         size = _num_above(level.counts, threshold, self._columns) if threshold else len(level)
         size += order > 1  # the row of NO_KEY
         floats = (np.zeros(size, np.float32) for _ in range(2))
@@ -132,7 +136,7 @@ class _Estimator:
             prefixes = keys // self._vocab_size
             first, last = int(prefixes[0]), int(prefixes[-1])
             counts = level.counts.read(begin, end)
-            block = _Block(
+            block = _ContextBlock(
                 is_longest=longer is None,
                 counts=counts,
                 adjusted=adjusted.read(begin, end),
@@ -140,9 +144,9 @@ class _Estimator:
                 starts_sentence=level.starts_sentence.read(begin, end),
                 contexts=prefixes - first,
                 num_contexts=last - first + 1,
-                lower=self._lower_probs(level, begin, end),
+                lower_probs=self._lower_probs(level, begin, end),
             )
-            values, weights = estimate(block)
+            values, weights = formula(block)
             if longer is not None:
                 probs.append(values)
             if order > 1:
@@ -203,8 +207,8 @@ class _Estimator:
         uniform[[PAD_ID, BOS_ID]] = 0  # never predicted
         return uniform
 
-    def _formula(self, order: int, adjusted: Column) -> _Estimate:
-        """Return the estimate of an order with the smoothing of the settings."""
+    def _formula(self, order: int, adjusted: Column) -> _Formula:
+        """Return the formula of the smoothing of the settings, with its constants for an order."""
         if self._config.smoothing is Smoothing.kneser_ney:
             sizes = np.zeros(5, np.int64)
             for begin in range(0, len(adjusted), self._columns.block_rows):
@@ -227,7 +231,7 @@ def _num_above(counts: Column, threshold: int, columns: Columns) -> int:
     return sum(int((block > threshold).sum()) for block in blocks)
 
 
-def _adjusted(level: NgramCounts, longer: NgramCounts | None, columns: Columns) -> Column:
+def _adjusted_counts(level: NgramCounts, longer: NgramCounts | None, columns: Columns) -> Column:
     """Return the adjusted counts of Kneser-Ney.
 
     The longest n-grams use their counts. A shorter one uses the number of distinct tokens before
@@ -253,7 +257,7 @@ def _adjusted(level: NgramCounts, longer: NgramCounts | None, columns: Columns) 
 # --- modified Kneser-Ney -------------------------------------------------------------------------
 
 
-def _kneser_ney(block: _Block, discounts: Float64) -> tuple[Float64, Float64]:
+def _kneser_ney(block: _ContextBlock, discounts: Float64) -> tuple[Float64, Float64]:
     """Estimate interpolated modified Kneser-Ney (Chen and Goodman 1998, section 3), as lmplz does.
 
     Unigrams are interpolated with the uniform distribution. The probability of pruned n-grams goes
@@ -265,7 +269,7 @@ def _kneser_ney(block: _Block, discounts: Float64) -> tuple[Float64, Float64]:
     freed = block.sum(np.where(block.is_kept, discount, block.adjusted))
     weight = np.divide(freed, total, out=np.ones(len(total)), where=total > 0)
     own = (block.adjusted - discount) / total[block.contexts]
-    return own + weight[block.contexts] * block.lower, weight
+    return own + weight[block.contexts] * block.lower_probs, weight
 
 
 def estimate_discounts(sizes: list[int], order: int) -> tuple[float, float, float]:
@@ -290,7 +294,7 @@ def estimate_discounts(sizes: list[int], order: int) -> tuple[float, float, floa
 # --- maximum likelihood and add-k -----------------------------------------------------------------
 
 
-def _maximum_likelihood(block: _Block) -> tuple[Float64, Float64]:
+def _maximum_likelihood(block: _ContextBlock) -> tuple[Float64, Float64]:
     """Return relative frequencies; a token unseen after a known context has probability 0.
 
     An unknown context is replaced by its longest known suffix.
@@ -300,7 +304,7 @@ def _maximum_likelihood(block: _Block) -> tuple[Float64, Float64]:
 
 
 def _add_k(
-    block: _Block, uniform: Float64, k_added: float, num_tokens: int
+    block: _ContextBlock, uniform: Float64, k_added: float, num_tokens: int
 ) -> tuple[Float64, Float64]:
     """Return (count + k) / (count of the context + k (V - 2)), uniform after an unknown context.
 
