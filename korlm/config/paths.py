@@ -97,8 +97,8 @@ def latest_run() -> Path:
     runs = {path.parent.parent for path in Path().glob(pattern)}
     if not runs:
         raise ConfigError(
-            "latest: outputs/runs has no run with a date in its name and a checkpoint; train one, or "
-            "give its directory"
+            "latest: outputs/runs has no run with a date in its name and a checkpoint; train one, "
+            "or give its directory"
         )
     return max(runs)
 
