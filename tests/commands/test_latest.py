@@ -31,7 +31,7 @@ def test_the_newest_run(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run_directory(Path("latest")) == Path("latest")
     Path("latest").rmdir()
     shutil.rmtree("outputs")
-    with pytest.raises(ConfigError, match="latest: outputs/runs has no run with a date"):
+    with pytest.raises(ConfigError, match="latest: outputs/runs has no run with a date in"):
         run_directory(Path("latest"))
 
 
