@@ -19,7 +19,8 @@ def main(settings: ScoreSettings) -> None:
     try:
         _score(settings)
     except BrokenPipeError:  # as with `| head`: an error only if files are lost
-        if lost := [target for target, _ in settings.tables().values() if target != "-"]:
+        files = [*(target for target, _ in settings.tables().values()), settings.plot]
+        if lost := [file for file in files if file not in ("-", None)]:
             raise OutputError(
                 f"standard output was closed: {', '.join(lost)} not written; give output=FILE"
             ) from None

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from korlm.config import registry
 from korlm.config.keys import choices
-from korlm.config.paths import expand_home, path_value, quote_string
+from korlm.config.paths import QUOTED, expand_home, path_value, quote_string
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError
 
@@ -62,14 +62,16 @@ def key_of(override: str) -> str:
 
 
 def quote_hangul(override: str) -> str:
-    """Quote the words of an override that have non-ASCII characters, as Hydra's grammar requires.
+    """Quote the texts of an override that have non-ASCII characters, as Hydra's grammar requires.
 
-    A value that is a single text is quoted as a whole.
+    A value that is a single text is quoted as a whole, and items of lists and sweeps each.
 
     >>> quote_hangul("corpus.text_column=제목(원문)")
     "corpus.text_column='제목(원문)'"
     >>> quote_hangul("corpus.files=[자료/글.txt,b.txt]")
     "corpus.files=['자료/글.txt',b.txt]"
+    >>> quote_hangul("corpus.text_column=원문 제목,b c")
+    "corpus.text_column='원문 제목',b c"
     >>> quote_hangul("name='실험 1'")
     "name='실험 1'"
     """
@@ -78,10 +80,14 @@ def quote_hangul(override: str) -> str:
         return override
     if not re.search(r"""['",\[{\\]|^\s*[a-z_]+\(""", value):  # no list, dict or function
         return f"{key}={quote_string(value.strip())}"
-    pieces = re.split(r"""('[^']*'|"[^"]*")""", value)
-    word = re.compile(r"""[^\s\[\]{}(),:='"]*[^\x00-\x7f][^\s\[\]{}(),:='"]*""")
-    pieces[::2] = [word.sub(lambda match: f"'{match.group()}'", piece) for piece in pieces[::2]]
-    return key + equals + "".join(pieces)
+    plain = r"""[^\[\]{}(),:='"]"""
+    item = rf"{QUOTED.pattern}|(?!\s){plain}+(?<!\s)"
+    return key + equals + re.sub(item, _quoted_item, value, flags=re.DOTALL)
+
+
+def _quoted_item(match: re.Match[str]) -> str:
+    item = match.group()
+    return item if item.isascii() or item[0] in "'\"" else f"'{item}'"
 
 
 def quote_literal(text: str) -> str:
@@ -103,7 +109,7 @@ def join_literals(arguments: Sequence[str], literal: Collection[str]) -> list[st
     """
     joined: list[str] = []
     for argument in arguments:
-        in_text = joined and joined[-1].partition("=")[0] in literal
+        in_text = joined and key_of(joined[-1]) in literal
         if in_text and "=" not in argument and argument not in _FLAGS:
             joined[-1] += f" {argument}"
         else:
@@ -195,7 +201,7 @@ def to_hydra_grammar(
             hydra_word = word
         elif name == IMPORTS:
             hydra_word = f"{key}=[{','.join(typed_imports([word]))}]"
-        elif key in literal:
+        elif name in literal:
             hydra_word = f"{key}={quote_literal(value)}"
         elif paths and name in paths:
             separates = in_sweep and name not in _SWEEP_PATHS

@@ -26,7 +26,8 @@ _DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]_"  # glob of the beginning o
 _PLAIN = re.compile(r"(?:[\w./:@%+*?-]|\$\{[\w.:/%-]*\})+", re.ASCII)
 _OTHER_TYPES = re.compile(r"null|true|false", re.IGNORECASE)
 
-_QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
+# A quoted text in Hydra's grammar; groups: the text between single, and between double quotes.
+QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 
 # Functions of Hydra's grammar, which yield the values of a sweep.
 _CHOICE = re.compile(r"(choice|shuffle|sort|tag)\(.*\)", re.DOTALL)
@@ -143,7 +144,7 @@ def split_outside_quotes(text: str, nested: bool = False) -> list[str]:
     parts, begin, at, depth = [], 0, 0, 0  # depth: number of open brackets
     while at < len(text):
         starts_item = not text[begin:at].strip() or (nested and text[at - 1] in "[,")
-        quoted = _QUOTED.match(text, at) if starts_item else None
+        quoted = QUOTED.match(text, at) if starts_item else None
         if quoted:
             at = quoted.end()
             continue
@@ -191,7 +192,7 @@ def path_value(typed: str, key: str, is_list: bool = False, sweeps: bool = False
 
 def _one_path(typed: str, key: str) -> str:
     """Return a single path, quoted or not, in Hydra's grammar."""
-    quoted = _QUOTED.fullmatch(typed)
+    quoted = QUOTED.fullmatch(typed)
     path = typed if quoted is None else _unquote(quoted)
     if not path.strip():
         raise ConfigError(f"{key}={typed}: is empty; name a file or folder, or leave {key} out")

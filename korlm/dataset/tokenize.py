@@ -1,8 +1,9 @@
 """Tokenize a piece of a corpus: read its lines, run the tokenizer, write its files.
 
-The files of a piece depend on its text and the settings alone. A piece is made only once: after an
-interruption, finished pieces are kept and the others are started again; lines that a slow tokenizer
-has already analyzed come from the line cache.
+The tokens of a piece depend on its text and the settings alone; its report also has the seconds of
+slow lines. A piece is made only once: after an interruption, finished pieces are kept and the
+others are started again. In one process, lines that a slow tokenizer has already analyzed come from
+the line cache.
 """
 
 from __future__ import annotations

@@ -107,5 +107,5 @@ def _sgd_step(
     """Update parameters, given with their trained values, gradient scales and decays."""
     for parameter, origin, scale, decay in updates:
         if parameter.grad is not None:  # a learned initial state has one in the first segment only
+            parameter.lerp_(origin, decay)  # first: it does not shrink the step
             parameter.addcmul_(parameter.grad, scale, value=-learning_rate)
-            parameter.lerp_(origin, decay)

@@ -127,7 +127,9 @@ def _keys_of_char(char: str) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def keys_of(text: str) -> str:
-    """Return the keystrokes of a text, as compatibility jamo; other characters are unchanged.
+    """Return the keystrokes of a text on the two-set keyboard, as compatibility jamo.
+
+    Other characters are their own keystroke, in NFC.
 
     >>> keys_of("값이 ㅘ"), keys_of("닭").startswith(keys_of("달"))
     ('ㄱㅏㅂㅅㅇㅣ ㅗㅏ', True)

@@ -89,16 +89,18 @@ def test_the_update_is_that_of_the_paper() -> None:
     windows = dynamic.score(text, rate, decay)
     next(windows)
     (step,) = gradients(list(stream_windows(text, EOS_ID, segment, CPU)), 1)
-    expected = [
-        p.detach() - rate * g / (r + mean) for (_, p), g, r in zip(named, step, rms, strict=False)
-    ]
-    expected = [
-        p + (decay * r / mean).clamp(max=1) * (o - p)
-        for p, o, r in zip(expected, origin, rms, strict=False)
-    ]
-    next(windows)
-    for (name, parameter), value in zip(named, expected, strict=False):
-        torch.testing.assert_close(parameter.detach(), value, msg=name)
+    for number in range(2):
+        before = [(p.detach().clone(), p.grad) for _, p in named]
+        next(windows)  # the first update has no decay: it starts from the trained parameters
+        for k, (name, parameter) in enumerate(named):
+            old, gradient = before[k]
+            if gradient is None:
+                continue
+            if number == 0:
+                torch.testing.assert_close(gradient, step[k], msg=name)
+            pull = (decay * rms[k] / mean).clamp(max=1) * (origin[k] - old)
+            expected = old - rate * gradient / (rms[k] + mean) + pull
+            torch.testing.assert_close(parameter.detach(), expected, msg=name)
     windows.close()
 
 

@@ -26,7 +26,6 @@ from korlm.config.commands.prepare import KUBERNETES, LOCAL, SLURM
 from korlm.dataset.executors import remote_call, worker
 from korlm.dataset.executors.base import Executor, Item, Result
 from korlm.dataset.executors.clusters import ClusterStarter, check_jobs, close_cluster
-from korlm.dataset.executors.worker import fit_to_memory
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.tokenize import PieceText, TokenizeSettings, read_tokenizer_model
 from korlm.tokenizers.registry import tokenizer_version
@@ -218,8 +217,9 @@ class DaskExecutor(Executor):
         version = tokenizer_version(
             settings.tokenizer, read_tokenizer_model(settings.folder, settings.tokenizer)
         )
-        if self._starts_workers:
-            tokenizer = fit_to_memory(settings.tokenizer, self._starter.threads(), None)
+        if self._starts_workers and isinstance(settings.tokenizer, WorkerConfig):
+            # The heap is left to the worker, which knows its memory.
+            tokenizer = dataclasses.replace(settings.tokenizer, threads=self._starter.threads())
             settings = dataclasses.replace(settings, tokenizer=tokenizer)
         function = functools.partial(worker.tokenize_on_worker, settings, version)
         for text, record in self.run_all(function, texts):

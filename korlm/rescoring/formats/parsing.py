@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield ``file:line`` and text of each line that is not blank.
+    """Yield ``file:line`` and the text, without blanks around it, of each line that is not blank.
 
     Raises:
         NbestError: the file cannot be read.
@@ -36,7 +36,8 @@ def lines_of(path: Path) -> Iterator[tuple[str, str]]:
             if line.strip():
                 yield f"{path}:{number}", line.strip()
     except CorpusError as error:
-        message, *hint = str(error).split("; corpus.encoding=")  # rescore has no such setting
+        # Rescoring has no setting for the format of its files.
+        message, *hint = re.split(r"; (?:give )?corpus\.| \(UTF-16 without", str(error))
         raise NbestError(message + "; convert it to UTF-8" * bool(hint)) from error
 
 

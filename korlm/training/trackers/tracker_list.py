@@ -39,7 +39,8 @@ class TrackerList(Tracker):
         """Start all trackers.
 
         Raises:
-            KorlmError: a tracker cannot record; unlike later, the user is there to correct it.
+            KorlmError: a tracker cannot record. Raised, not logged as later: the user can still
+                correct it. ``close`` also ends the trackers that have started.
         """
         for tracker in self._trackers:
             try:
@@ -73,7 +74,11 @@ class TrackerList(Tracker):
         self._forward(lambda tracker: tracker.log_result(step, settings, splits))
 
     def close(self, status: RunStatus = RunStatus.finished) -> None:
-        self._forward(lambda tracker: tracker.close(status))
+        for tracker in self._trackers:
+            try:
+                tracker.close(status)
+            except Exception as error:
+                _warn_of(tracker, error)
         self._trackers.clear()
 
     def _forward(self, call: Callable[[Tracker], None]) -> None:
@@ -82,13 +87,18 @@ class TrackerList(Tracker):
                 call(tracker)
             except Exception as error:
                 self._trackers.remove(tracker)
-                logger.warning(
-                    "trainer.tracker=%s: failed (%s); nothing more is recorded there",
-                    tracker.name,
-                    _short_reason(error),
-                )
+                _warn_of(tracker, error)
                 with contextlib.suppress(Exception):
                     tracker.close(RunStatus.failed)
+
+
+def _warn_of(tracker: Tracker, error: Exception) -> None:
+    """Log that a tracker failed."""
+    logger.warning(
+        "trainer.tracker=%s: failed (%s); nothing more is recorded there",
+        tracker.name,
+        _short_reason(error),
+    )
 
 
 def _short_reason(error: Exception) -> str:

@@ -48,6 +48,7 @@ from korlm.utils.errors import (
     TokenizerError,
     install_command,
 )
+from korlm.utils.progress import ProgressBar
 
 SYLLABLE = TokenizerConfig(name="syllable")
 PIECE_BYTES = 1500
@@ -515,6 +516,24 @@ def test_settings_that_do_not_fit(korlm: Command) -> None:
     )
     assert "did not start with prepare.options={'foo': 1}: " in other.error
     assert other.error.endswith("got an unexpected keyword argument 'foo'")
+
+
+def test_workers_choose_their_heap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heap set by the driver would be one that the worker must not shrink."""
+    kkma = KkmaConfig(name="kkma", threads=4, workers=1)
+    executor = DaskExecutor(ClusterConfig(cluster="local", memory_gb=2.0), kkma, tmp_path)
+    sent = []
+    monkeypatch.setattr(
+        executor, "run_all", lambda function, texts: sent.append(function.args[0]) or ()
+    )
+    settings = tokenize.TokenizeSettings(
+        CorpusConfig(name="c", files=["a.txt"]), kkma, None, tmp_path, {}
+    )
+    assert not list(executor.tokenize(settings, [], tmp_path, ProgressBar(shown=False)))
+    (sent_settings,) = sent
+    fitted = worker.fit_to_memory(sent_settings.tokenizer, 1, 2048)
+    assert isinstance(fitted, KkmaConfig)
+    assert fitted.heap_mb == 1024 and fitted.workers == 1
 
 
 def test_a_heap_that_fits() -> None:

@@ -219,8 +219,13 @@ def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(NbestError, match="no such file or folder"):
         open_lists(tmp_path / "nowhere")
     (tmp_path / "binary").write_bytes(b"a\0\0\0")
-    with pytest.raises(NbestError, match="a binary file"):
+    with pytest.raises(
+        NbestError, match=r"a binary file, not text; leave it out; convert it to UTF-8$"
+    ):
         list(open_lists(tmp_path / "binary"))
+    (tmp_path / "parquet").write_bytes(b"PAR1\x15\x04")
+    with pytest.raises(NbestError, match=r"a Parquet file; convert it to UTF-8$"):
+        list(open_lists(tmp_path / "parquet"))
 
 
 def test_references(tmp_path: Path) -> None:

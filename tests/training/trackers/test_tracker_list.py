@@ -36,9 +36,11 @@ class Recorder(Tracker):
     def __init__(self, fails_at: str = "", fails_after: int = 0) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.fails_at, self.fails_after = fails_at, fails_after
+        self.num_failures = 0
 
     def _add(self, method: str, *arguments: Any) -> None:
         if method == self.fails_at and len(self.calls) >= self.fails_after:
+            self.num_failures += 1
             raise ConnectionError("the server\nis away")
         self.calls.append((method, *arguments))
 
@@ -117,6 +119,7 @@ def test_a_failing_tracker_is_dropped_with_one_warning(
     assert good.calls == CALLS
     closed = [] if method == "close" else [("close", RunStatus.failed)]
     assert bad.calls == CALLS[: [call[0] for call in CALLS].index(method)] + closed
+    assert bad.num_failures == 1
     (warning,) = caplog.records
     assert warning.getMessage() == (
         "trainer.tracker=recorder: failed (ConnectionError: the server is away); nothing "
