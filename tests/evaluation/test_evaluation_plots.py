@@ -56,6 +56,7 @@ def test_without_a_font_numbers_stand_for_names(
 ) -> None:
     latin = [e for e in font_manager.fontManager.ttflist if e.name == plotting.LATIN]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)  # none is installed
     text = random_text(300)
     with caplog.at_level(logging.INFO):
         draw(tmp_path / "a.png", {"a": result_of(text, random_nats(text))})

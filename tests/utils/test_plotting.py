@@ -18,6 +18,7 @@ def test_without_a_font_numbers_stand_for_names(
 ) -> None:
     latin = [e for e in font_manager.fontManager.ttflist if e.name == plotting.LATIN]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)  # none is installed
     with caplog.at_level("INFO"):
         names = plotting.labels(["a.txt", "글.txt", "b"], "document")
         assert plotting.labels(["글", "말"], "token") == ["token 1", "token 2"]
