@@ -119,7 +119,7 @@ def encode_ahead(
                 yield batch, encoded.result()
         for batch, encoded in following:
             yield batch, encoded.result()
-    finally:  # after Ctrl-C, do not wait for a tokenizer that hangs
+    finally:  # raise an error at once: the batch being encoded ends with the tokenizer
         thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -31,7 +31,7 @@ import torch
 from korlm.config.paths import quote_path
 from korlm.config.stored import check_settings
 from korlm.utils.dist_env import current_rank
-from korlm.utils.errors import CheckpointError, OutputError, reading
+from korlm.utils.errors import CheckpointError, KorlmError, OutputError, enough_memory, reading
 from korlm.utils.io.atomic_files import atomic_write
 
 FORMAT = 1
@@ -113,8 +113,9 @@ def _load_plain(path: Path) -> Any:
                     raise CheckpointError(f"{damaged} (the checksum of {part} differs); {advice}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns about files in other formats
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
+            with enough_memory(str(path), "use a machine with more"):
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except KorlmError:
         raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None

@@ -121,7 +121,7 @@ def output_errors(
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = f"it cannot be written: change its permissions{other}"
         elif error.errno == errno.EEXIST and os.path.isdir(error.filename or path):
-            reason = f"another process has written it meanwhile: use it, remove it{other}"
+            reason = f"it exists, perhaps written by another process: use it, remove it{other}"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             reason = f"a file is in the way of the folder: move it{other}"
         elif error.errno not in _WRITING:

@@ -133,7 +133,7 @@ def test_nanoseconds_are_read_without_pandas(tmp_path: Path) -> None:
 
 
 def test_bytes_are_read_as_utf8(tmp_path: Path) -> None:
-    for kind in (pa.binary(), pa.large_binary(), pa.binary(3)):
+    for kind in (pa.binary(), pa.large_binary(), pa.binary(3), pa.binary_view()):
         assert read_kept(tmp_path / "a.parquet", pa.array(["가".encode(), None], kind)) == [
             "가",
             "",

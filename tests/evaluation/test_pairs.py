@@ -164,7 +164,7 @@ def test_files(tmp_path: Path) -> None:
     assert read_pairs([str(path)]) == [("p", "나", "가")]
 
 
-def test_quotes_in_tsv_files(tmp_path: Path) -> None:
+def test_quotes_in_tsv_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They are quoting if pandas or a spreadsheet wrote the file, else text."""
     path = tmp_path / "mine.tsv"
     rows = [("good", "bad"), ('그는 "네" 했다.', "가\t나"), ("다", "라")]
@@ -172,7 +172,9 @@ def test_quotes_in_tsv_files(tmp_path: Path) -> None:
         csv.writer(file, delimiter="\t").writerows(rows)
     assert read_pairs([str(path)]) == [("mine", *rows[1]), ("mine", "다", "라")]
     path.write_text('good\tbad\n"네"\t아니오\n다\t라\n', encoding="utf-8")
+    assert not caplog.records
     assert read_pairs([str(path)])[0] == ("mine", '"네"', "아니오")
+    assert "the double quotes around 1 cells are read as text" in caplog.text
 
 
 @pytest.mark.parametrize("separator", [",", ";"])

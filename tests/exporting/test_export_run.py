@@ -197,7 +197,7 @@ def test_a_second_export_into_the_same_folder_says_that_the_first_has_written_it
     folder = tmp_path / "export"
     export_run(run, folder, [ExportFormat.safetensors])
     monkeypatch.setattr(export_run_module, "_check_folder", lambda folder: None)
-    with pytest.raises(OutputError, match=r"export: another process has written it meanwhile"):
+    with pytest.raises(OutputError, match=r"export: it exists, perhaps written by another process"):
         export_run(run, folder, [ExportFormat.safetensors])
 
 

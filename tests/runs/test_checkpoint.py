@@ -26,7 +26,7 @@ from korlm.runs.checkpoint import (
     save_checkpoint,
 )
 from korlm.sweeps.folder import sweep_resume_command
-from korlm.utils.errors import CheckpointError, OutputError
+from korlm.utils.errors import CheckpointError, ConfigError, OutputError
 
 
 @pytest.fixture
@@ -200,6 +200,19 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(
     message = error_of(path)
     assert message.startswith(f"{path}: cannot be read ({os.strerror(code)})")
     assert "damaged" not in message and "copy" not in message
+
+
+def test_too_little_memory_is_not_called_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(path, make_checkpoint())
+
+    def fail(*args: object, **options: object) -> None:
+        raise RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(ConfigError, match=r"last\.pt: needs more memory than available"):
+        load_checkpoint(path)
 
 
 def test_it_is_on_disk_before_it_is_renamed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,8 +118,11 @@ def _is_binary(kind: pa.DataType) -> bool:
     """Return whether values are bytes, also if the column has a dictionary of its values."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    is_variable = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return bool(is_variable or pa.types.is_fixed_size_binary(kind))
+    tests = (
+        *(pa.types.is_binary, pa.types.is_large_binary),
+        *(pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+    )
+    return any(test(kind) for test in tests)
 
 
 def read_names(path: Path, config: TextConfig, file_format: CorpusFormat) -> list[str]:

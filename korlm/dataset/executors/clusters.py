@@ -139,12 +139,12 @@ def check_jobs(cluster: Any, folder: Path) -> None:
     of the jobs.
     """
     try:
-        listed = subprocess.run(QUEUE_COMMAND, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(QUEUE_COMMAND, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return  # SLURM may answer next time
     # Ids, as Dask does not close a cluster whose jobs are variables of the error's traceback.
     ids = [str(job.job_id) for job in cluster.workers.values()]
-    if set(ids) & set(listed.split()):
+    if set(ids) & set(done.stdout.split()):
         return
     logs = [path for name in ids for path in folder.glob(f"*-{name}.err")]
     lines = [line for path in logs for line in path.read_text("utf-8", "replace").splitlines()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from korlm.evaluation.token_scores import Floats, segment_sums
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.tables import unescape_tsv
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("good", "bad")
 
@@ -87,7 +90,14 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     columns = TextConfig(text_column=COLUMNS[0], keep_columns=[COLUMNS[1]])
     separator = find_separator(columns, file_format, lines[0] if lines else "")
     if file_format is CorpusFormat.tsv:
-        quoting, _ = find_quoting(lines, separator, has_header=True)
+        quoting, num_quoted = find_quoting(lines, separator, has_header=True)
+        if num_quoted:
+            logger.warning(
+                "%s: the double quotes around %d cells are read as text; remove them, or save the "
+                "file as CSV",
+                path,
+                num_quoted,
+            )
         if quoting is Quoting.none:
             for number, line in enumerate(lines, 1):
                 if line:

@@ -56,7 +56,8 @@ function createElement(tag, className, content) {
 
 /* Shows the description of the run and returns it; undefined after an error. */
 async function loadInfo() {
-  const response = await fetch("/api/info");
+  const response = await send("/api/info").catch((error) => showError(error.message));
+  if (!response) return;
   if (!response.ok) return showError(await errorMessage(response));
   const info = await response.json();
   byId("info").textContent = info.description;

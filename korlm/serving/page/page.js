@@ -146,7 +146,11 @@ document.addEventListener("selectionchange", () => {
 });
 text.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
-  if (event.key === "Escape") showCompletions(null, []); // so that Tab leaves the field
+  if (event.key === "Escape") {
+    controllers.complete?.abort();
+    clearTimeout(completeTimer);
+    showCompletions(null, []); // so that Tab leaves the field
+  }
   const number = event.key === "Tab" && !event.shiftKey ? 1 : event.altKey ? Number(event.code.replace("Digit", "")) : 0;
   if (completions[number - 1] && completedText === typedText()) {
     event.preventDefault();

@@ -39,6 +39,7 @@ class SubmittedJob(RunningJob):
         first._results_timeout_s = 2
         if watcher is not None:
             first.watcher = watcher  # instead of sacct
+            watcher.register_job(first.job_id)  # before the first poll, which then asks for all
         self.output = Path(first.paths.stdout)
 
     def poll(self) -> int | None:

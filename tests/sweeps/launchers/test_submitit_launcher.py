@@ -168,13 +168,17 @@ def test_a_job_that_leaves_the_queue_without_a_result(
 ) -> None:
     """SLURM may keep no accounts of jobs that were cancelled or killed."""
     (slurm / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 77\n", "utf-8")
-    (slurm / "squeue").write_text("#!/bin/sh\n", "utf-8")
+    calls = tmp_path / "calls"
+    (slurm / "squeue").write_text(f"#!/bin/sh\necho >> {calls}\n", "utf-8")
     monkeypatch.setattr(SlurmLauncher, "_log_end", lambda *_: None)
-    job = SweepJob(0, (), tmp_path / "job", ("false",))
-    job.folder.mkdir()
+    jobs = [SweepJob(number, (), tmp_path / f"job{number}", ("false",)) for number in range(12)]
+    for job in jobs:
+        job.folder.mkdir()
     launcher = SlurmLauncher(folder=str(tmp_path / "logs/%j"))
-    (reason,) = launcher.run_all([job]).values()
-    assert reason.startswith("its process died (exit code 1), possibly out of memory; see ")
+    reasons = launcher.run_all(jobs)
+    for job in jobs:
+        assert reasons[job].startswith("its process died (exit code 1), possibly out of memory;")
+    assert len(calls.read_text("utf-8")) < len(jobs)  # the jobs share the answers
 
 
 def test_a_refusal(korlm: Command, slurm: Path, tmp_path: Path) -> None:
