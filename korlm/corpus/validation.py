@@ -37,11 +37,6 @@ def validate_corpus(
     if not missing:
         return None
     num_documents = sum(scan.num_documents for scan in scans)
-    if corpus.target_column:
-        raise CorpusError(
-            f"no text for {missing[0]}: {num_documents} pairs are too few to be split; give more, "
-            f"or files for each split with corpus.{missing[0]}=[...]"
-        )
     num_chars = sum(scan.undivided_chars for scan in scans)
     num_lines = sum(scan.undivided_lines for scan in scans)
     return _split_by_blocks(corpus, missing, num_chars, num_lines, num_documents)
@@ -114,10 +109,11 @@ def _split_by_blocks(
         missing: the splits without text.
         num_chars: characters of the non-blank lines in ``corpus.files``, and one for each line end.
         num_lines: number of these lines.
-        num_documents: number of documents in ``corpus.files``.
+        num_documents: number of documents in ``corpus.files``, at most ``MAX_DOCUMENTS`` a piece.
 
     Raises:
-        CorpusError: a missing split has no share, or there are fewer lines than splits.
+        CorpusError: a missing split has no share, there are fewer lines than splits, or the
+            documents are pairs of texts, which blocks do not divide.
     """
     shares = {} if corpus.valid else {"valid": corpus.valid_fraction}
     shares |= {} if corpus.test else {"test": corpus.test_fraction}
@@ -129,6 +125,11 @@ def _split_by_blocks(
             f"no text for {first}: no file is named for it, and corpus.valid_fraction="
             f"{corpus.valid_fraction} and corpus.test_fraction={corpus.test_fraction} of "
             f"corpus.files leave it none; name its files with corpus.{first}=[...]"
+        )
+    if corpus.target_column:
+        raise CorpusError(
+            f"no text for {first}: {num_documents} pairs are too few to be split; give more, or "
+            f"files for each split with corpus.{first}=[...]"
         )
     names = " and ".join([", ".join(list(shares)[:-1]), list(shares)[-1]])
     documents = f"{num_documents} document{'s' * (num_documents != 1)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from tiny_runs import start as start_run
 
 from korlm.api.runs import TaskRun
 from korlm.config import (
+    CorpusConfig,
     DecodedMetric,
     ForcingSchedule,
     LSTMConfig,
     Seq2SeqConfig,
     SubwordMode,
+    TokenizerConfig,
     TrainSettings,
+    VocabConfig,
 )
 from korlm.dataset.example_batches import pad
+from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.tasks.seq2seq.task import Seq2SeqTask, forcing_ratio
 from korlm.training.optimizers import split_by_depth
@@ -75,6 +80,20 @@ def test_mistakes_in_a_table(
 ) -> None:
     with pytest.raises(CorpusError, match=rf"train\.tsv: {message}"):
         prepare_table(tmp_path, [PAIRS[0], row], target_column=column)
+
+
+@pytest.mark.parametrize(
+    "fraction, message",
+    [(0.1, "pairs are too few to be split"), (0.0, "corpus.valid_fraction=0.0")],
+)
+def test_no_pairs_for_valid(tmp_path: Path, fraction: float, message: str) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("text\tannotation\noslo\t오슬로\nbonn\t본\n", encoding="utf-8")
+    corpus = CorpusConfig(
+        name="pairs", files=[str(path)], target_column="annotation", valid_fraction=fraction
+    )
+    with pytest.raises(CorpusError, match=re.escape(message)):
+        prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path)
 
 
 def test_decoded_pairs_of_train_are_spread_over_the_corpus(tmp_path: Path) -> None:
