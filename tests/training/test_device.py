@@ -70,6 +70,8 @@ def test_auto_precision_with_a_limit_on_the_instructions_of_onednn(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     monkeypatch.setattr(device, "lstm_runs_in_bf16", lambda: True)
+    for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv(name, isa)
     config = TrainerConfig(precision=Precision.auto)
     assert uses_bf16(config, torch.device("cpu")) is expected
