@@ -288,7 +288,7 @@ class DaskExecutor(Executor):
             LOCAL: "no worker is running",
         }
         other = f"no worker is running; start some with: dask worker {self._address}"
-        is_first = True
+        hint = hints.get(self._address, other)
         while True:
             try:
                 self._client.wait_for_workers(1, timeout=IDLE_SECONDS)
@@ -296,9 +296,9 @@ class DaskExecutor(Executor):
             except TimeoutError:
                 if self._address == SLURM:
                     check_jobs(cluster, self._logs)
-                if is_first:
-                    logger.warning("%s", hints.get(self._address, other))
-                is_first = False
+                if hint:
+                    logger.warning("%s", hint)
+                hint = ""  # only once
 
 
 def _name(item: Any) -> str:

@@ -36,6 +36,7 @@ from korlm.utils.io.tables import unescape_tsv
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("good", "bad")
+CHUNK = 5000  # pairs that are scored at once
 
 
 def read_pairs(paths: Sequence[str]) -> list[MinimalPair]:
@@ -111,8 +112,6 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         raise CorpusError(f"{path}: line {reader.line_num}: {error}") from None
 
-
-CHUNK = 5000  # pairs that are scored at once
 
 PAIRS = pa.schema(
     [
